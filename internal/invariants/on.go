@@ -1,0 +1,6 @@
+//go:build invariants || race
+
+package invariants
+
+// Enabled gates checks that cost too much for a release build.
+const Enabled = true

@@ -1,0 +1,88 @@
+package lockdep
+
+import "sync"
+
+// useCond puts every Mutex on sync.Cond. It is set before the first Lock and
+// never changed afterwards, so reading it needs no synchronization.
+var useCond bool
+
+// UseCond makes the waits of every Mutex visible to testing/synctest, at twice
+// the price of a lock. It is for tests, and must be called before any Mutex is used.
+func UseCond() { useCond = true }
+
+// A Mutex is a mutual exclusion lock with a class. The zero value is unlocked
+// and has no class; Init gives it one.
+type Mutex struct {
+	mu    sync.Mutex
+	class *Class
+
+	// With UseCond: mu guards held, and waiters wait on cond.
+	held bool
+	cond *sync.Cond
+}
+
+// Init sets the lock's class. It must be called before the lock is shared.
+func (m *Mutex) Init(c *Class) { m.class = c }
+
+// Class returns what Init set.
+func (m *Mutex) Class() *Class { return m.class }
+
+// Lock takes the lock and waits for as long as another goroutine holds it.
+func (m *Mutex) Lock() {
+	if useCond {
+		m.lockCond()
+		return
+	}
+	m.mu.Lock()
+}
+
+// TryLock takes the lock if nobody holds it and reports whether it did.
+func (m *Mutex) TryLock() bool {
+	if useCond {
+		return m.tryLockCond()
+	}
+	return m.mu.TryLock()
+}
+
+// Unlock releases the lock. It panics if the lock is not held.
+func (m *Mutex) Unlock() {
+	if useCond {
+		m.unlockCond()
+		return
+	}
+	m.mu.Unlock()
+}
+
+func (m *Mutex) lockCond() {
+	m.mu.Lock()
+	if m.cond == nil {
+		m.cond = sync.NewCond(&m.mu)
+	}
+	for m.held {
+		m.cond.Wait()
+	}
+	m.held = true
+	m.mu.Unlock()
+}
+
+func (m *Mutex) tryLockCond() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.held {
+		return false
+	}
+	m.held = true
+	return true
+}
+
+func (m *Mutex) unlockCond() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.held {
+		panic("lockdep: unlock of unlocked " + m.class.Name())
+	}
+	m.held = false
+	if m.cond != nil {
+		m.cond.Signal()
+	}
+}

@@ -1,0 +1,132 @@
+package lockdep
+
+import (
+	"context"
+	"sync"
+)
+
+// An RWSem is a reader-writer semaphore that prefers writers: once a writer
+// waits, new readers wait behind it, as with Linux's percpu_rw_semaphore
+// (kernel/locking/percpu-rwsem.c, 6.12). So a goroutine must never take it for
+// reading twice. The zero value is free and has no class; Init gives it one.
+//
+// Its waits can be interrupted through a context.
+type RWSem struct {
+	mu      sync.Mutex
+	cond    *sync.Cond // made by the first wait
+	class   *Class
+	readers int
+	writer  bool
+	queued  int // writers that wait
+	waited  uint64
+}
+
+// Init sets the semaphore's class. It must be called before the semaphore is shared.
+func (s *RWSem) Init(c *Class) { s.class = c }
+
+// Class returns what Init set.
+func (s *RWSem) Class() *Class { return s.class }
+
+// RLock takes the semaphore for reading. It waits for a writer that holds it
+// or waits for it.
+func (s *RWSem) RLock() { _ = s.RLockContext(context.Background()) }
+
+// RLockContext is RLock that gives up when ctx ends, with ctx's error.
+func (s *RWSem) RLockContext(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.wait(ctx, func() bool { return !s.writer && s.queued == 0 }); err != nil {
+		return err
+	}
+	s.readers++
+	return nil
+}
+
+// RUnlock releases the semaphore taken by RLock.
+func (s *RWSem) RUnlock() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.readers == 0 {
+		panic("lockdep: read unlock of unlocked " + s.class.Name())
+	}
+	s.readers--
+	s.wake()
+}
+
+// Lock takes the semaphore for writing: it holds new readers back and waits
+// for those that are in.
+func (s *RWSem) Lock() { _ = s.LockContext(context.Background()) }
+
+// LockContext is Lock that gives up when ctx ends, with ctx's error.
+func (s *RWSem) LockContext(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.queued++
+	if s.writer || s.readers > 0 {
+		s.waited++
+	}
+	err := s.wait(ctx, func() bool { return !s.writer && s.readers == 0 })
+	s.queued--
+	if err != nil {
+		s.wake() // readers that waited only for this writer
+		return err
+	}
+	s.writer = true
+	return nil
+}
+
+// Unlock releases the semaphore taken by Lock.
+func (s *RWSem) Unlock() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.writer {
+		panic("lockdep: unlock of unlocked " + s.class.Name())
+	}
+	s.writer = false
+	s.wake()
+}
+
+// WritersWaited returns how many calls of Lock found the semaphore held and
+// had to wait.
+func (s *RWSem) WritersWaited() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waited
+}
+
+// wait returns when free reports true, or with ctx's error.
+//
+// Preconditions: s.mu is held.
+func (s *RWSem) wait(ctx context.Context, free func() bool) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if free() {
+		return nil
+	}
+	if s.cond == nil {
+		s.cond = sync.NewCond(&s.mu)
+	}
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.cond.Broadcast()
+		})
+		defer stop()
+	}
+	for !free() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s.cond.Wait()
+	}
+	return nil
+}
+
+// Preconditions: s.mu is held.
+func (s *RWSem) wake() {
+	if s.cond != nil {
+		s.cond.Broadcast()
+	}
+}
