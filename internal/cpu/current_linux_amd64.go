@@ -1,0 +1,58 @@
+package cpu
+
+import (
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// readCPU returns the CPU number that Linux keeps in TSC_AUX, where RDPID finds it.
+func readCPU() uint32
+
+// cpuid runs CPUID.
+func cpuid(leaf, sub uint32) (eax, ebx, ecx, edx uint32)
+
+// probeRead compares readCPU with the kernel's answer on the first and the last
+// CPU that the process may use. A hypervisor may offer the instruction and leave
+// the register alone.
+func probeRead() bool {
+	if max, _, _, _ := cpuid(0, 0); max < 7 {
+		return false
+	}
+	if _, _, ecx, _ := cpuid(7, 0); ecx>>22&1 == 0 {
+		return false // no RDPID
+	}
+	answer := make(chan bool)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with its changed affinity
+		answer <- agree()
+	}()
+	return <-answer
+}
+
+func agree() bool {
+	var may unix.CPUSet
+	if unix.SchedGetaffinity(0, &may) != nil {
+		return false
+	}
+	first, last := -1, -1
+	for n := range len(may) * 64 {
+		if may.IsSet(n) {
+			if first < 0 {
+				first = n
+			}
+			last = n
+		}
+	}
+	for _, n := range []int{first, last} {
+		var one unix.CPUSet
+		if n < 0 {
+			return false
+		}
+		one.Set(n)
+		if unix.SchedSetaffinity(0, &one) != nil || int(readCPU()) != n {
+			return false
+		}
+	}
+	return true
+}

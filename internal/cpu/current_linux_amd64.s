@@ -1,0 +1,21 @@
+#include "textflag.h"
+
+// func readCPU() uint32
+//
+// Linux keeps node<<12 | cpu in TSC_AUX of each CPU.
+TEXT ·readCPU(SB), NOSPLIT, $0-4
+	BYTE $0xf3; BYTE $0x0f; BYTE $0xc7; BYTE $0xf8 // RDPID AX, which the assembler does not know
+	ANDL $0xfff, AX
+	MOVL AX, ret+0(FP)
+	RET
+
+// func cpuid(leaf, sub uint32) (eax, ebx, ecx, edx uint32)
+TEXT ·cpuid(SB), NOSPLIT, $0-24
+	MOVL leaf+0(FP), AX
+	MOVL sub+4(FP), CX
+	CPUID
+	MOVL AX, eax+8(FP)
+	MOVL BX, ebx+12(FP)
+	MOVL CX, ecx+16(FP)
+	MOVL DX, edx+20(FP)
+	RET

@@ -1,0 +1,31 @@
+package cpu
+
+import (
+	"os"
+	"runtime"
+	"sync"
+)
+
+// Possible returns the CPUs that the machine can ever have; numbers may be
+// sparse. It is read once: the kernel fixes the set at boot.
+func Possible() Mask { return possible() }
+
+var possible = sync.OnceValue(func() Mask { return readMask("possible") })
+
+// Present returns the CPUs that the machine has now.
+func Present() Mask { return readMask("present") }
+
+// readMask reads a cpulist of the machine. Where there is none, the CPUs that
+// the runtime counts are taken to be 0 to n-1.
+func readMask(name string) Mask {
+	if text, err := os.ReadFile("/sys/devices/system/cpu/" + name); err == nil {
+		if m, err := ParseList(string(text)); err == nil && m.Count() > 0 {
+			return m
+		}
+	}
+	var m Mask
+	for n := range runtime.NumCPU() {
+		m.Set(n)
+	}
+	return m
+}
