@@ -37,3 +37,7 @@ func InCallback() bool {
 	defer callbacks.mu.Unlock()
 	return callbacks.in[g] != 0
 }
+
+// Goroutine returns a number that no other live goroutine has. It may be that
+// of one that has ended.
+func Goroutine() uintptr { return goroutine() }

@@ -1,0 +1,224 @@
+package workqueue
+
+import (
+	"container/list"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"slabfs/internal/invariants"
+	"slabfs/internal/lockdep"
+)
+
+// Why a queueing was refused: the item will not run for it.
+var (
+	ErrDestroyed = errors.New("the work queue is destroyed")
+	ErrDraining  = errors.New("the work queue is being drained")
+	ErrCanceled  = errors.New("the work item is being cancelled")
+)
+
+// Options of a queue. The zero value makes an ordered queue.
+type Options struct {
+	MaxActive int // how many items run at a time; 0 means 1: one after the other
+}
+
+// A Queue runs work items.
+//
+// Protection of fields:
+//
+//	I  set by New, then constant
+//	L  mu
+type Queue struct {
+	name string // I
+	max  int    // I: Options.MaxActive
+
+	mu        lockdep.Mutex
+	changed   *sync.Cond         // I: over mu; an item returned or was taken back, or a worker ended
+	ready     list.List          // L: of *Work, in the order of their seq
+	timed     map[*Work]struct{} // L: items whose timer runs
+	running   map[uintptr]*Work  // L: what each worker runs; key: its goroutine
+	workers   int                // L: not 0 while ready holds an item
+	seq       uint64             // L: how many times an item was put on ready
+	draining  int                // L: calls of Drain under way
+	destroyed bool               // L
+}
+
+// New returns a queue with no items. Its name is for messages.
+func New(name string, o Options) *Queue {
+	if o.MaxActive < 0 {
+		panic(fmt.Sprintf("workqueue: new queue %q: MaxActive is %d", name, o.MaxActive))
+	}
+	q := &Queue{
+		name:    name,
+		max:     max(o.MaxActive, 1),
+		timed:   make(map[*Work]struct{}),
+		running: make(map[uintptr]*Work),
+	}
+	q.mu.Init(lockdep.Workqueue)
+	q.changed = sync.NewCond(&q.mu)
+	return q
+}
+
+// Name returns the name that was given to New.
+func (q *Queue) Name() string { return q.name }
+
+// Flush waits until everything that was queued before it has run. An item that
+// still waits for its time is not queued yet.
+func (q *Queue) Flush() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.mustNotBeWorker("flush")
+	for last := q.seq; !q.settled(last); {
+		q.changed.Wait()
+	}
+}
+
+// Drain waits until the queue is empty and nothing runs, what items queue
+// meanwhile included. Queueing by others fails with ErrDraining until then;
+// only timers that were set before may still add their items. Timers that do
+// not expire meanwhile are not waited for.
+func (q *Queue) Drain() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.mustNotBeWorker("drain")
+	q.draining++
+	q.waitForWorkers()
+	q.draining--
+}
+
+// Destroy is Drain for good: it takes back the items that wait for their time,
+// and queueing fails with ErrDestroyed from then on (the items that it still
+// runs may queue, but not with a delay). Destroying twice is fine: each call
+// returns when nothing is left.
+func (q *Queue) Destroy() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.mustNotBeWorker("destroy")
+	q.destroyed = true
+	for w := range q.timed {
+		w.takeBack()
+	}
+	q.waitForWorkers()
+}
+
+// Preconditions: q.mu is held.
+func (q *Queue) waitForWorkers() {
+	for q.workers > 0 {
+		q.changed.Wait()
+	}
+}
+
+// mustNotBeWorker panics if this goroutine runs an item of the queue: the wait
+// that it is about to begin might never end.
+//
+// Preconditions: q.mu is held.
+func (q *Queue) mustNotBeWorker(op string) {
+	if q.isWorker() {
+		panic(fmt.Sprintf("workqueue: %s from within an item of queue %q waits for itself", op, q.name))
+	}
+}
+
+// Preconditions: q.mu is held.
+func (q *Queue) isWorker() bool { return q.running[lockdep.Goroutine()] != nil }
+
+// settled reports whether everything with a number up to last has run or was
+// taken back.
+//
+// Preconditions: q.mu is held.
+func (q *Queue) settled(last uint64) bool {
+	if first := q.ready.Front(); first != nil && first.Value.(*Work).seq <= last {
+		return false
+	}
+	for _, w := range q.running {
+		if w.runSeq <= last {
+			return false
+		}
+	}
+	return true
+}
+
+// refusal returns why w may not be queued now, or nil.
+//
+// Preconditions: q.mu is held.
+func (q *Queue) refusal(w *Work, after time.Duration) error {
+	switch {
+	case w.canceling > 0:
+		return fmt.Errorf("queue work on %q: %w", q.name, ErrCanceled)
+	case q.destroyed && (after > 0 || !q.isWorker()):
+		return fmt.Errorf("queue work on %q: %w", q.name, ErrDestroyed)
+	case q.draining > 0 && !q.isWorker():
+		return fmt.Errorf("queue work on %q: %w", q.name, ErrDraining)
+	}
+	return nil
+}
+
+// push makes w ready and sees to it that a worker comes.
+//
+// Preconditions: q.mu is held; w is not pending.
+func (q *Queue) push(w *Work) {
+	q.seq++
+	w.seq = q.seq
+	w.place = q.ready.PushBack(w)
+	if !w.running { // else the worker that runs it comes back for it
+		q.startWorker()
+	}
+}
+
+// Preconditions: q.mu is held.
+func (q *Queue) startWorker() {
+	if q.workers < q.max {
+		q.workers++
+		go q.work()
+	}
+}
+
+// work is a worker: it runs items until there is none to run.
+func (q *Queue) work() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	defer func() {
+		q.workers--
+		if q.next() != nil { // the item ended this goroutine
+			q.startWorker()
+		}
+		q.changed.Broadcast()
+	}()
+	for w := q.next(); w != nil; w = q.next() {
+		q.run(w)
+	}
+}
+
+// next returns the first item that can run, or nil.
+//
+// Preconditions: q.mu is held.
+func (q *Queue) next() *Work {
+	for e := q.ready.Front(); e != nil; e = e.Next() {
+		if w := e.Value.(*Work); !w.running {
+			return w
+		}
+	}
+	return nil
+}
+
+// run runs w and drops the lock for that time.
+//
+// Preconditions: q.mu is held; w is ready and not running.
+func (q *Queue) run(w *Work) {
+	worker := lockdep.Goroutine()
+	q.ready.Remove(w.place)
+	w.place, w.running, w.runSeq = nil, true, w.seq
+	q.running[worker] = w
+	if invariants.Enabled && (len(q.running) > q.workers || q.workers > q.max) {
+		panic(fmt.Sprintf("workqueue: queue %q runs %d items on %d workers, of at most %d", q.name, len(q.running), q.workers, q.max))
+	}
+	q.mu.Unlock()
+	defer func() {
+		q.mu.Lock()
+		w.running = false
+		delete(q.running, worker)
+		q.changed.Broadcast()
+	}()
+	defer lockdep.Callback()()
+	w.fn()
+}

@@ -1,0 +1,159 @@
+package workqueue
+
+import (
+	"container/list"
+	"fmt"
+	"time"
+
+	"slabfs/internal/lockdep"
+)
+
+// A Work is an item of one queue.
+//
+// Protection of fields:
+//
+//	I  set by NewWork, then constant
+//	L  q.mu
+type Work struct {
+	q  *Queue // I
+	fn func() // I
+
+	timer     *time.Timer   // L: runs until the item's time, else nil
+	place     *list.Element // L: in q.ready, else nil
+	seq       uint64        // L: q.seq when it was last put there
+	running   bool          // L
+	runSeq    uint64        // L: seq of the queueing that runs
+	canceling int           // L: calls of CancelSync under way
+}
+
+// NewWork returns an item that runs fn on q.
+func (q *Queue) NewWork(fn func()) *Work { return &Work{q: q, fn: fn} }
+
+// Queue queues the item and reports whether it did. False without an error: it
+// is pending already, and the run to come begins after this call. An error,
+// one of ErrDestroyed, ErrDraining and ErrCanceled: no run comes of this call.
+func (w *Work) Queue() (bool, error) { return w.QueueAfter(0) }
+
+// QueueAfter is Queue at a time to come: until then the item is pending too.
+func (w *Work) QueueAfter(after time.Duration) (bool, error) {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	if w.pending() {
+		return false, nil
+	}
+	if err := w.q.refusal(w, after); err != nil {
+		return false, err
+	}
+	w.put(after)
+	return true, nil
+}
+
+// Mod queues the item for a new time, whether it is pending or not, and
+// reports whether it was. If it returns an error, as Queue does, then nothing
+// has changed.
+func (w *Work) Mod(after time.Duration) (bool, error) {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	if err := w.q.refusal(w, after); err != nil {
+		return w.pending(), err
+	}
+	was := w.takeBack()
+	w.put(after)
+	return was, nil
+}
+
+// Flush waits until the item's last queueing has run; one that still waits for
+// its time runs now. It does not wait for a queueing that is moved by Mod or
+// taken back meanwhile.
+func (w *Work) Flush() {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	w.q.mustNotBeWorker("flush of an item")
+	w.expire()
+	for last := w.q.seq; !w.settled(last); {
+		w.q.changed.Wait()
+	}
+}
+
+// Cancel takes back the item's queueing, if it is pending, and reports whether
+// it was. The item may be running still.
+func (w *Work) Cancel() bool {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	return w.takeBack()
+}
+
+// CancelSync is Cancel that also waits until the item no longer runs.
+// Meanwhile the item cannot be queued: ErrCanceled. Afterwards it can be.
+// Two items that do this to each other wait for ever.
+func (w *Work) CancelSync() bool {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	if w.q.running[lockdep.Goroutine()] == w {
+		panic(fmt.Sprintf("workqueue: cancel of an item of queue %q from within waits for itself", w.q.name))
+	}
+	was := w.takeBack()
+	w.canceling++
+	for w.running {
+		w.q.changed.Wait()
+	}
+	w.canceling--
+	return was
+}
+
+// Preconditions: w.q.mu is held.
+func (w *Work) pending() bool { return w.timer != nil || w.place != nil }
+
+// Preconditions: w.q.mu is held.
+func (w *Work) settled(last uint64) bool {
+	return (w.place == nil || w.seq > last) && (!w.running || w.runSeq > last)
+}
+
+// put makes the item ready, now or later.
+//
+// Preconditions: w.q.mu is held; the item is not pending.
+func (w *Work) put(after time.Duration) {
+	if after <= 0 {
+		w.q.push(w)
+		return
+	}
+	var t *time.Timer
+	t = time.AfterFunc(after, func() {
+		w.q.mu.Lock()
+		defer w.q.mu.Unlock()
+		if w.timer == t { // else it was taken back after it had expired
+			w.expire()
+		}
+	})
+	w.timer = t
+	w.q.timed[w] = struct{}{}
+}
+
+// expire makes the item ready if it waits for its time.
+//
+// Preconditions: w.q.mu is held.
+func (w *Work) expire() {
+	if w.timer != nil {
+		w.takeBack()
+		w.q.push(w)
+	}
+}
+
+// takeBack makes the item not pending and reports whether it was.
+//
+// Preconditions: w.q.mu is held.
+func (w *Work) takeBack() bool {
+	switch {
+	case w.timer != nil:
+		w.timer.Stop()
+		w.timer = nil
+		delete(w.q.timed, w)
+		return true
+	case w.place != nil:
+		w.q.ready.Remove(w.place)
+		w.place = nil
+		w.q.changed.Broadcast()
+		return true
+	}
+	return false
+}
