@@ -1,0 +1,304 @@
+package pages
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+
+	"slabfs/internal/lockdep"
+)
+
+const (
+	Shift    = 12         // log2 of a page's size in bytes
+	Size     = 1 << Shift // bytes of a page
+	MaxOrder = 10         // blocks have at most 2^MaxOrder pages, 4 MiB
+
+	blockPages = 1 << MaxOrder
+	arenaAlign = 2 << 20
+)
+
+// ErrNoMemory is wrapped by errors of Alloc and AllocRun: the reserved address
+// space, or the system's memory, is used up.
+var ErrNoMemory = errors.New("out of memory")
+
+// A Page is the number of a page of the arena. 0 is no page.
+type Page uint32
+
+// DescSize is the size of a page's descriptor in bytes. Its last byte belongs to
+// this package while the page is free and must be left at 0.
+const DescSize = 32
+
+// freeBlock is the descriptor of the first page of a free block.
+//
+// Protection of fields: heap.mu.
+type freeBlock struct {
+	next, prev Page
+	_          [DescSize - 8 - 3]byte
+	order      uint8
+	warm       bool
+	tag        uint8 // tagFree, or 0 in a page that is no free block's first
+}
+
+const tagFree = 0xf3
+
+var _ [0]struct{} = [unsafe.Sizeof(freeBlock{}) - DescSize]struct{}{}
+
+// heap is the one page heap of the process.
+//
+// Protection of fields:
+//
+//	I  set by reserve, then constant
+//	L  mu
+//	A  atomic; written under mu
+var heap struct {
+	base   unsafe.Pointer // I: address of page 0
+	limit  Page           // I: pages reserved
+	owners unsafe.Pointer // I: one uint32 for each page
+	descs  unsafe.Pointer // I: DescSize bytes for each page
+	err    error          // I: why nothing could be reserved
+
+	mu      lockdep.Mutex
+	free    [2][MaxOrder + 1]Page // L: heads of lists of free blocks: cold, warm
+	touched []uint64              // L: a bit for each page below grown: there is memory behind it
+	end     atomic.Uint32         // A: pages below it are usable
+	grown   Page                  // L: pages below it were made accessible
+	mapped  atomic.Int64          // A: pages with memory behind them
+	warm    atomic.Int64          // A: those of them that are free
+}
+
+// Reserve makes the package usable. It does its work once for the process and
+// returns the same answer ever after. Nothing else may be called before it.
+func Reserve() error {
+	reserveOnce()
+	return heap.err
+}
+
+// At returns the page's address.
+func At(p Page) unsafe.Pointer { return unsafe.Add(heap.base, uintptr(p)<<Shift) }
+
+// Of returns the page of an address, and whether the address lies in the arena.
+func Of(ptr unsafe.Pointer) (Page, bool) {
+	p := (uintptr(ptr) - uintptr(heap.base)) >> Shift
+	return Page(p), p < uintptr(heap.end.Load())
+}
+
+// Owner returns the owner of a page for which Of said true.
+func Owner(p Page) uint32 { return *owner(p) }
+
+// SetOwner sets the owner of n pages from p on, which the caller holds.
+func SetOwner(p Page, n int, number uint32) {
+	for i := range n {
+		atomic.StoreUint32(owner(p+Page(i)), number)
+	}
+}
+
+func owner(p Page) *uint32 { return (*uint32)(unsafe.Add(heap.owners, uintptr(p)*4)) }
+
+// Desc returns the descriptor of a page, DescSize bytes aligned to 8, for the
+// holder of the run that begins there. They are undefined at first, but for the last, which is 0.
+func Desc(p Page) unsafe.Pointer { return unsafe.Add(heap.descs, uintptr(p)*DescSize) }
+
+func block(p Page) *freeBlock { return (*freeBlock)(Desc(p)) }
+
+// Mapped returns how many bytes of the arena have memory behind them, free ones included.
+func Mapped() int64 { return heap.mapped.Load() << Shift }
+
+// Warm returns how many bytes are free and have memory behind them: what Return can give back.
+func Warm() int64 { return heap.warm.Load() << Shift }
+
+// Alloc returns a block of 2^order pages, aligned to its size. Its content is undefined.
+func Alloc(order int) (Page, error) {
+	heap.mu.Lock()
+	defer heap.mu.Unlock()
+	p, err := allocBlock(order)
+	if err == nil {
+		touch(p, 1<<order)
+	}
+	return p, err
+}
+
+// Free takes back a block of Alloc. Its owners must be 0 again.
+func Free(p Page, order int) {
+	heap.mu.Lock()
+	defer heap.mu.Unlock()
+	freeBlockOf(p, order)
+}
+
+// AllocRun returns n consecutive pages, not aligned to more than one page.
+func AllocRun(n int) (Page, error) {
+	if n <= 0 || uint64(n) > uint64(heap.limit) {
+		return 0, fmt.Errorf("allocate %d pages: %w", n, ErrNoMemory)
+	}
+	heap.mu.Lock()
+	defer heap.mu.Unlock()
+	var p Page
+	var err error
+	have := n
+	if n <= blockPages {
+		order := bits.Len(uint(n - 1))
+		have = 1 << order
+		p, err = allocBlock(order)
+	} else {
+		have = (n + blockPages - 1) &^ (blockPages - 1)
+		p, err = allocLarge(have)
+	}
+	if err != nil {
+		return 0, err
+	}
+	touch(p, n)
+	freePages(p+Page(n), have-n)
+	return p, nil
+}
+
+// FreeRun takes back n pages from p on, all of them from one call of AllocRun.
+func FreeRun(p Page, n int) {
+	heap.mu.Lock()
+	defer heap.mu.Unlock()
+	freePages(p, n)
+}
+
+// allocBlock returns a block without memory accounted for.
+//
+// Preconditions: heap.mu is held.
+func allocBlock(order int) (Page, error) {
+	for _, warm := range []int{1, 0} {
+		for o := order; o <= MaxOrder; o++ {
+			if p := heap.free[warm][o]; p != 0 {
+				unlink(p)
+				split(p, o, order)
+				return p, nil
+			}
+		}
+	}
+	p, err := allocFresh(1)
+	if err != nil {
+		return 0, err
+	}
+	split(p, MaxOrder, order)
+	return p, nil
+}
+
+// split gives the upper halves of a block back until 2^to pages are left.
+//
+// Preconditions: heap.mu is held.
+func split(p Page, from, to int) {
+	for o := from - 1; o >= to; o-- {
+		link(p+1<<o, o)
+	}
+}
+
+// allocLarge returns n pages, a multiple of blockPages: consecutive free blocks
+// of the largest order, or fresh address space.
+//
+// Preconditions: heap.mu is held.
+func allocLarge(n int) (Page, error) {
+	begin, have := Page(0), 0
+	for p := Page(blockPages); p < Page(heap.end.Load()); p += blockPages {
+		if b := block(p); b.tag != tagFree || b.order != MaxOrder {
+			have = 0
+			continue
+		}
+		if have == 0 {
+			begin = p
+		}
+		if have += blockPages; have == n {
+			for q := begin; q <= p; q += blockPages {
+				unlink(q)
+			}
+			return begin, nil
+		}
+	}
+	return allocFresh(n / blockPages)
+}
+
+// allocFresh returns blocks of the largest order that were never used.
+//
+// Preconditions: heap.mu is held.
+func allocFresh(blocks int) (Page, error) {
+	p := Page(heap.end.Load())
+	end := uint64(p) + uint64(blocks)*blockPages
+	if end > uint64(heap.limit) {
+		return 0, fmt.Errorf("allocate %d MiB of address space after %d MiB: %w", blocks*4, p>>8, ErrNoMemory)
+	}
+	if err := grow(Page(end)); err != nil {
+		return 0, err
+	}
+	heap.end.Store(uint32(end))
+	return p, nil
+}
+
+// freePages gives back any number of pages, as the largest blocks that they hold.
+//
+// Preconditions: heap.mu is held.
+func freePages(p Page, n int) {
+	for n > 0 {
+		order := min(bits.TrailingZeros32(uint32(p)), bits.Len(uint(n))-1, MaxOrder)
+		freeBlockOf(p, order)
+		p += 1 << order
+		n -= 1 << order
+	}
+}
+
+// freeBlockOf merges a block with its free buddies and puts it on a list.
+//
+// Preconditions: heap.mu is held.
+func freeBlockOf(p Page, order int) {
+	heap.warm.Add(int64(countTouched(p, 1<<order)))
+	for ; order < MaxOrder; order++ {
+		buddy := p ^ 1<<order
+		if b := block(buddy); b.tag != tagFree || int(b.order) != order {
+			break
+		}
+		unlinkKeepingWarm(buddy)
+		p &^= 1 << order
+	}
+	linkKeepingWarm(p, order)
+}
+
+// link puts a free block on the list of its kind and counts its warm pages.
+//
+// Preconditions: heap.mu is held.
+func link(p Page, order int) {
+	heap.warm.Add(int64(countTouched(p, 1<<order)))
+	linkKeepingWarm(p, order)
+}
+
+func linkKeepingWarm(p Page, order int) {
+	b := block(p)
+	*b = freeBlock{order: uint8(order), warm: countTouched(p, 1<<order) > 0, tag: tagFree}
+	head := &heap.free[index(b.warm)][order]
+	if b.next = *head; b.next != 0 {
+		block(b.next).prev = p
+	}
+	*head = p
+}
+
+// unlink takes a free block off its list.
+//
+// Preconditions: heap.mu is held.
+func unlink(p Page) {
+	heap.warm.Add(-int64(countTouched(p, 1<<block(p).order)))
+	unlinkKeepingWarm(p)
+}
+
+func unlinkKeepingWarm(p Page) {
+	b := block(p)
+	if b.next != 0 {
+		block(b.next).prev = b.prev
+	}
+	if b.prev != 0 {
+		block(b.prev).next = b.next
+	} else {
+		heap.free[index(b.warm)][b.order] = b.next
+	}
+	b.tag = 0
+}
+
+func index(warm bool) int {
+	if warm {
+		return 1
+	}
+	return 0
+}

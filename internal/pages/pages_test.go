@@ -1,0 +1,278 @@
+package pages
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+	"unsafe"
+)
+
+func TestMain(m *testing.M) {
+	if err := Reserve(); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+// bytesOf returns the memory of n pages.
+func bytesOf(p Page, n int) []byte { return unsafe.Slice((*byte)(At(p)), n<<Shift) }
+
+func TestAllocAlignment(t *testing.T) {
+	for order := 0; order <= MaxOrder; order++ {
+		p, err := Alloc(order)
+		if err != nil {
+			t.Fatalf("Alloc(%d): %v", order, err)
+		}
+		if p == 0 || p%(1<<order) != 0 {
+			t.Errorf("Alloc(%d) = page %d; want a multiple of %d", order, p, 1<<order)
+		}
+		if a := uintptr(At(p)); order == 9 && a%arenaAlign != 0 {
+			t.Errorf("Alloc(9) = address %#x; want 2 MiB aligned", a)
+		}
+		b := bytesOf(p, 1<<order)
+		b[0], b[len(b)-1] = 1, 2
+		if q, ok := Of(unsafe.Pointer(&b[len(b)-1])); !ok || q != p+1<<order-1 {
+			t.Errorf("Of(last byte of page %d, order %d) = %d, %v", p, order, q, ok)
+		}
+		Free(p, order)
+	}
+}
+
+func TestOfForeign(t *testing.T) {
+	var local int
+	for _, p := range []unsafe.Pointer{nil, unsafe.Pointer(&local), unsafe.Add(heap.base, uintptr(heap.limit)<<Shift), unsafe.Add(heap.base, -1)} {
+		if page, ok := Of(p); ok {
+			t.Errorf("Of(%p) = page %d; want none: it is not in the arena", p, page)
+		}
+	}
+}
+
+func TestRunLimits(t *testing.T) {
+	for _, n := range []int{0, -1, int(heap.limit) + 1, 1 << 62} {
+		if p, err := AllocRun(n); !errors.Is(err, ErrNoMemory) {
+			t.Errorf("AllocRun(%d) = %d, %v; want ErrNoMemory", n, p, err)
+		}
+	}
+}
+
+// checkHeap walks the free lists and compares them with the counters.
+func checkHeap(t *testing.T) (freePages int64) {
+	t.Helper()
+	heap.mu.Lock()
+	defer heap.mu.Unlock()
+	var warm int64
+	for kind := range heap.free {
+		for order, p := range heap.free[kind] {
+			for prev := Page(0); p != 0; prev, p = p, block(p).next {
+				b := block(p)
+				n := countTouched(p, 1<<order)
+				if b.tag != tagFree || int(b.order) != order || b.prev != prev || b.warm != (kind == 1) || b.warm != (n > 0) {
+					t.Fatalf("free block %d on list %d of order %d is %+v, %d pages touched", p, kind, order, *b, n)
+				}
+				warm += int64(n)
+				freePages += 1 << order
+			}
+		}
+	}
+	if got := heap.warm.Load(); got != warm {
+		t.Fatalf("%d warm pages counted, %d found", got, warm)
+	}
+	if got, want := heap.mapped.Load(), int64(countTouched(0, len(heap.touched)*64)); got != want {
+		t.Fatalf("%d mapped pages counted, %d found", got, want)
+	}
+	return freePages
+}
+
+// run is a program of allocations and frees whose oracle is a stamp in each page.
+func runProgram(t *testing.T, prog []byte) {
+	type held struct {
+		p     Page
+		n     int
+		order int // -1: of AllocRun
+		stamp byte
+	}
+	var live []held
+	check := func(h held) {
+		for i := range h.n {
+			if got := bytesOf(h.p+Page(i), 1)[7]; got != h.stamp {
+				t.Fatalf("page %d+%d of a run of %d: stamp %d; want %d", h.p, i, h.n, got, h.stamp)
+			}
+		}
+	}
+	release := func(i int) {
+		h := live[i]
+		check(h)
+		if h.order >= 0 {
+			Free(h.p, h.order)
+		} else {
+			FreeRun(h.p, h.n)
+		}
+		live[i] = live[len(live)-1]
+		live = live[:len(live)-1]
+	}
+	before := checkHeap(t)
+	end := heap.end.Load()
+	for pc, op := range prog {
+		h := held{stamp: byte(pc), order: -1}
+		var err error
+		switch arg := int(op >> 2); {
+		case op&3 == 0:
+			h.order = arg % (MaxOrder + 1)
+			h.n = 1 << h.order
+			h.p, err = Alloc(h.order)
+		case op&3 == 1:
+			h.n = 1 + arg*arg
+			h.p, err = AllocRun(h.n)
+		case op&3 == 2 && len(live) > 0:
+			release(arg % len(live))
+			continue
+		default:
+			Return(int64(arg) << 16)
+			continue
+		}
+		if err != nil {
+			t.Fatalf("op %d: %v", pc, err)
+		}
+		for i := range h.n {
+			bytesOf(h.p+Page(i), 1)[7] = h.stamp
+		}
+		live = append(live, h)
+	}
+	for len(live) > 0 {
+		release(len(live) - 1)
+	}
+	if after := checkHeap(t) - int64(heap.end.Load()-end); after != before {
+		t.Fatalf("%d free pages before, %d after", before, after)
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for range 100 {
+		prog := make([]byte, 60)
+		for i := range prog {
+			prog[i] = byte(r.Uint32())
+		}
+		runProgram(t, prog)
+	}
+}
+
+func FuzzHeap(f *testing.F) {
+	f.Add([]byte{0, 4, 40, 2, 2, 2, 3})
+	f.Add([]byte{1, 0xfd, 0xfd, 2, 6, 3, 0xfd, 2})
+	f.Fuzz(func(t *testing.T, prog []byte) { runProgram(t, prog[:min(len(prog), 200)]) })
+}
+
+func TestReturn(t *testing.T) {
+	p, err := AllocRun(3000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := bytesOf(p, 3000)
+	for i := 0; i < len(b); i += Size {
+		b[i] = 1
+	}
+	mapped := Mapped()
+	FreeRun(p, 3000)
+	if Mapped() != mapped || Warm() < 3000<<Shift {
+		t.Errorf("after FreeRun: %d mapped, %d warm; want %d and at least %d", Mapped(), Warm(), mapped, 3000<<Shift)
+	}
+	warm := Warm()
+	if n := Return(0); n != warm || Warm() != 0 || Mapped() != mapped-n {
+		t.Errorf("Return(0) = %d; %d warm and %d mapped are left; want %d, 0 and %d", n, Warm(), Mapped(), warm, mapped-warm)
+	}
+	if b[0] != 0 {
+		t.Errorf("a page kept its content through Return")
+	}
+	if n := Return(0); n != 0 {
+		t.Errorf("second Return(0) = %d; want 0", n)
+	}
+	checkHeap(t)
+}
+
+func TestBits(t *testing.T) {
+	a, err := AllocBits(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := AllocBits(8)
+	if err != nil || a == b || a == 0 || b == 0 {
+		t.Fatalf("places %d and %d, %v; want two", a, b, err)
+	}
+	for i := range Bits(a, 8) {
+		Bits(a, 8)[i] = 1
+		Bits(b, 8)[i] = 2
+	}
+	for i, w := range Bits(a, 8) {
+		if w != 1 {
+			t.Errorf("word %d = %d; want 1: bitmaps overlap", i, w)
+		}
+	}
+	FreeBits(a, 8)
+	if again, err := AllocBits(8); again != a || err != nil {
+		t.Errorf("AllocBits(8) = %d, %v; want the freed place %d", again, err, a)
+	}
+	FreeBits(a, 8)
+	FreeBits(b, 8)
+}
+
+func TestOwners(t *testing.T) {
+	p, err := Alloc(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	SetOwner(p, 4, 77)
+	for i := range Page(4) {
+		if got := Owner(p + i); got != 77 {
+			t.Errorf("Owner(page %d of 4) = %d; want 77", i, got)
+		}
+	}
+	SetOwner(p, 4, 0)
+	Free(p, 2)
+}
+
+// Several goroutines hold runs at once; each finds only its own stamps.
+func TestParallel(t *testing.T) {
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 1))
+			for range 300 {
+				n := 1 + r.IntN(20)
+				p, err := AllocRun(n)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for i := range n {
+					bytesOf(p+Page(i), 1)[0] = byte(g)
+				}
+				if r.IntN(8) == 0 {
+					Return(1 << 16)
+				}
+				for i := range n {
+					if got := bytesOf(p+Page(i), 1)[0]; got != byte(g) {
+						t.Errorf("page %d holds stamp %d; want %d", p+Page(i), got, g)
+					}
+				}
+				FreeRun(p, n)
+			}
+		})
+	}
+	wg.Wait()
+	checkHeap(t)
+}
+
+func BenchmarkAllocFree(b *testing.B) {
+	for b.Loop() {
+		p, err := Alloc(0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		Free(p, 0)
+	}
+}

@@ -1,0 +1,90 @@
+package pages
+
+import (
+	"fmt"
+	"sync"
+	"unsafe"
+
+	"slabfs/internal/lockdep"
+)
+
+// growStep is how much address space is made accessible at a time, in pages.
+// The tables grow with it, by whole pages of theirs.
+const growStep = 64 << 20 >> Shift
+
+var reserveOnce = sync.OnceFunc(func() {
+	heap.mu.Init(lockdep.Pages)
+	if heap.err = reserve(); heap.err != nil {
+		return
+	}
+	heap.end.Store(blockPages) // the first block is never used: page 0 is no page
+})
+
+// reserve takes as much address space as it gets, a terabyte at most: a process
+// may run under a limit on it.
+func reserve() error {
+	for limit := uintptr(maxArena); ; limit /= 2 {
+		err := reserveAll(limit)
+		if err == nil {
+			heap.limit = Page(limit >> Shift)
+			return nil
+		}
+		if limit <= minArena {
+			return fmt.Errorf("reserve %d MiB of address space (is there a limit, ulimit -v?): %w", limit>>20, err)
+		}
+	}
+}
+
+func reserveAll(limit uintptr) error {
+	n := limit >> Shift
+	arena, err := reserveArena(limit)
+	if err != nil {
+		return err
+	}
+	owners, err := reserveSpace(n * 4)
+	if err != nil {
+		return err
+	}
+	descs, err := reserveSpace(n * DescSize)
+	if err != nil {
+		return err
+	}
+	words, err := reserveSpace(bitsSpace)
+	if err != nil {
+		return err
+	}
+	heap.base, heap.owners, heap.descs, bitmaps.base = arena, owners, descs, words
+	return nil
+}
+
+// grow makes the pages below end usable, with their owners and descriptors.
+//
+// Preconditions: heap.mu is held.
+func grow(end Page) error {
+	for heap.grown < end {
+		from := uintptr(heap.grown)
+		to := min(from+growStep, uintptr(heap.limit))
+		for _, part := range []struct {
+			base  unsafe.Pointer
+			width uintptr // bytes for each page of the arena
+		}{{heap.owners, 4}, {heap.descs, DescSize}} {
+			if err := commit(unsafe.Add(part.base, from*part.width), (to-from)*part.width); err != nil {
+				return fmt.Errorf("grow the page tables: %w: %w", ErrNoMemory, err)
+			}
+		}
+		if err := commitArena(unsafe.Add(heap.base, from<<Shift), (to-from)<<Shift); err != nil {
+			return fmt.Errorf("grow the arena: %w: %w", ErrNoMemory, err)
+		}
+		heap.touched = append(heap.touched, make([]uint64, (to-from)/64)...)
+		heap.grown = Page(to)
+	}
+	return nil
+}
+
+// Metadata returns how many bytes of memory the tables take at most: owners and
+// descriptors of all pages that were ever used, and bits.
+func Metadata() int64 {
+	heap.mu.Lock()
+	defer heap.mu.Unlock()
+	return int64(heap.end.Load()-blockPages)*(4+DescSize) + int64(len(heap.touched)*8) + int64(bitmaps.end)*8
+}

@@ -1,0 +1,39 @@
+package pages
+
+import "math/bits"
+
+// A page is touched from the moment it is handed out until its memory is given
+// back to the system.
+
+// touch marks n pages from p on.
+//
+// Preconditions: heap.mu is held.
+func touch(p Page, n int) {
+	heap.mapped.Add(int64(n - countTouched(p, n)))
+	eachWord(p, n, func(w *uint64, mask uint64) { *w |= mask })
+}
+
+// untouch takes the mark off n pages from p on.
+//
+// Preconditions: heap.mu is held.
+func untouch(p Page, n int) {
+	heap.mapped.Add(-int64(countTouched(p, n)))
+	eachWord(p, n, func(w *uint64, mask uint64) { *w &^= mask })
+}
+
+// Preconditions: heap.mu is held.
+func countTouched(p Page, n int) int {
+	sum := 0
+	eachWord(p, n, func(w *uint64, mask uint64) { sum += bits.OnesCount64(*w & mask) })
+	return sum
+}
+
+// eachWord calls f with each word of the bitmap that covers pages [p, p+n), and
+// the mask of those pages in it.
+func eachWord(p Page, n int, f func(w *uint64, mask uint64)) {
+	for end := p + Page(n); p < end; {
+		next := min(end, (p|63)+1)
+		f(&heap.touched[p/64], ^uint64(0)>>(64-(next-p))<<(p%64))
+		p = next
+	}
+}
