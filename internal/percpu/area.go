@@ -1,0 +1,139 @@
+package percpu
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+const (
+	levelBits = 16
+	levelMask = 1<<levelBits - 1
+	onePop    = 1<<levelBits - 1 // added to a header: one pop more, one level less
+
+	closedFloor = levelMask // no level is above it
+
+	headerSize = 24
+	granule    = 64
+
+	// MaxCap is the largest capacity of an area, in objects.
+	MaxCap = 4096
+)
+
+// An Area is one CPU's array of free objects of one cache. The slots follow it in memory.
+//
+// Ownership: all of it belongs to the holder of the CPU's lock. Others may read
+// the header, and then only as a hint.
+type Area struct {
+	header uint64
+	cap    uint64
+	floor  uint64
+}
+
+var _ [0]struct{} = [unsafe.Sizeof(Area{}) - headerSize]struct{}{}
+
+// slots returns the words behind the area. An object is kept as a word, not as a
+// pointer: the write barrier would look at what the slot held before.
+func (a *Area) slots(n uint64) []uintptr {
+	return unsafe.Slice((*uintptr)(unsafe.Add(unsafe.Pointer(a), headerSize)), n)
+}
+
+// Pop returns the object that was pushed last, or nil if the area is empty or closed.
+//
+// Preconditions: the CPU's lock is held.
+func (a *Area) Pop() unsafe.Pointer {
+	level := a.header & levelMask
+	if level <= a.floor {
+		return nil
+	}
+	obj := a.slots(level)[level-1]
+	a.header += onePop
+	return Pointer(obj)
+}
+
+// Push keeps a free object, or reports false if the area is full or closed.
+//
+// Preconditions: the CPU's lock is held.
+func (a *Area) Push(obj unsafe.Pointer) bool {
+	level := a.header & levelMask
+	if level >= a.cap {
+		return false
+	}
+	a.slots(level + 1)[level] = uintptr(obj)
+	a.header++
+	return true
+}
+
+// PopBulk takes up to len(dst) objects, those pushed last, and returns how many.
+// It counts no pops.
+//
+// Preconditions: the CPU's lock is held.
+func (a *Area) PopBulk(dst []uintptr) int {
+	level := a.header & levelMask
+	if level <= a.floor {
+		return 0
+	}
+	n := min(uint64(len(dst)), level-a.floor)
+	copy(dst, a.slots(level)[level-n:])
+	a.header -= n
+	return int(n)
+}
+
+// PushBulk keeps as many of the free objects in src as fit and returns how many,
+// the first ones. At level >= cap it keeps none.
+//
+// Preconditions: the CPU's lock is held.
+func (a *Area) PushBulk(src []uintptr) int {
+	level := a.header & levelMask
+	if level >= a.cap {
+		return 0
+	}
+	n := min(uint64(len(src)), a.cap-level)
+	copy(a.slots(level + n)[level:], src[:n])
+	a.header += n
+	return int(n)
+}
+
+// Open lets pops and pushes in, up to capacity objects.
+//
+// Preconditions: the CPU's lock is held; capacity is at most what the area's place was made for.
+func (a *Area) Open(capacity int) {
+	a.floor = 0
+	a.cap = uint64(capacity)
+}
+
+// Close makes pops and pushes fail, also those that run now: the closer then
+// owns the header and the slots.
+//
+// Preconditions: the CPU's lock is held.
+func (a *Area) Close() {
+	a.floor = closedFloor
+	a.cap = 0
+}
+
+// Drain takes all objects of a closed area and appends them to dst, which has room for them.
+//
+// Preconditions: the CPU's lock is held; the area is closed.
+func (a *Area) Drain(dst []uintptr) []uintptr {
+	level := a.header & levelMask
+	dst = append(dst, a.slots(level)...)
+	a.header -= level
+	return dst
+}
+
+// Undo puts objects that Drain took back, in their order.
+//
+// Preconditions: the CPU's lock is held; the area is closed and drained.
+func (a *Area) Undo(objs []uintptr) {
+	copy(a.slots(uint64(len(objs))), objs)
+	a.header += uint64(len(objs))
+}
+
+// Level returns how many objects the area holds. Without the CPU's lock it is a hint.
+func (a *Area) Level() int { return int(atomic.LoadUint64(&a.header) & levelMask) }
+
+// Pops returns how many objects Pop returned, modulo 2^48. Without the CPU's lock it is a hint.
+func (a *Area) Pops() uint64 { return atomic.LoadUint64(&a.header) >> levelBits }
+
+// Pointer returns an object that was kept as a word. It is no conversion from
+// uintptr, which checkptr would refuse where objects are Go memory.
+func Pointer(word uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&word)) }

@@ -1,0 +1,23 @@
+// Package percpu holds each CPU's arrays of free objects.
+//
+//	area    one cache's array on one CPU: header, cap, floor, slots
+//	region  the areas of all caches on one CPU; there is one region for each possible CPU
+//	place   where a cache's area lies in every region: the same offset in each
+//
+// An area begins with three words, and the slots follow:
+//
+//	header  level in the low 16 bits, above it the number of pops, which may wrap
+//	cap     a push fails at level >= cap
+//	floor   a pop fails at level <= floor
+//	slots   slots[0:level] are free objects; the last of them is popped next
+//
+// Pop and Push commit by one store to the header. cap and floor are the limits
+// that close a sheaf from outside: floor = 0xffff and cap = 0 make both fail,
+// while the closer owns the header and the slots. A zeroed area is closed as
+// well (0 <= 0 and 0 >= 0), so memory is paid for the CPUs that are used: an area is opened by the
+// first slow path there. The area at offset 0 is never opened and never written.
+//
+// The lock engine is what runs the operations here: each call is made with the
+// lock of the area's CPU held, and that lock excludes closers as well, so that
+// Close needs no fence.
+package percpu

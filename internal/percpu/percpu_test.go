@@ -1,0 +1,223 @@
+package percpu
+
+import (
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"unsafe"
+
+	"slabfs/internal/cpu"
+)
+
+func TestMain(m *testing.M) {
+	if err := Reserve(); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
+
+func newArea(t *testing.T, capacity int) *Area {
+	t.Helper()
+	place, err := NewPlace(capacity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { FreePlace(place, capacity, cpu.MaskOf(0)) })
+	return At(place, 0)
+}
+
+func TestZeroedAreaIsClosed(t *testing.T) {
+	var obj uint64
+	for name, a := range map[string]*Area{"fresh": newArea(t, 4), "for ever": At(0, 0)} {
+		if a.Pop() != nil || a.Push(unsafe.Pointer(&obj)) || a.PopBulk(make([]uintptr, 1)) != 0 || a.PushBulk([]uintptr{8}) != 0 {
+			t.Errorf("%s: a closed area took or gave an object", name)
+		}
+		if *a != (Area{}) {
+			t.Errorf("%s: a refused operation wrote %+v", name, *a)
+		}
+	}
+}
+
+// Capacities of Linux 7 fill their granules exactly.
+func TestDefaultCap(t *testing.T) {
+	for _, tc := range []struct{ size, want int }{{1, 60}, {255, 60}, {256, 28}, {1023, 28}, {1024, 12}, {4095, 12}, {4096, 4}, {4 << 20, 4}} {
+		if got := DefaultCap(tc.size); got != tc.want {
+			t.Errorf("DefaultCap(%d) = %d; want %d", tc.size, got, tc.want)
+		}
+		if got := Bytes(tc.want); got != headerSize+8*tc.want {
+			t.Errorf("an area of %d objects takes %d bytes; want %d", tc.want, got, headerSize+8*tc.want)
+		}
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	type taken struct {
+		place    Place
+		capacity int
+	}
+	var all []taken
+	for i := range 2000 {
+		capacity := []int{0, 1, 4, 12, 28, 60, 200, MaxCap}[i%8]
+		place, err := NewPlace(capacity)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if place%granule != 0 || place == 0 {
+			t.Errorf("place %d is not at a granule of its own", place)
+		}
+		if o := place % pageSize; o >= rseqBegin && o < rseqEnd {
+			t.Errorf("a header lies at page offset %d, which is left to rseq areas", o)
+		}
+		all = append(all, taken{place, capacity})
+	}
+	byPlace := slices.SortedFunc(slices.Values(all), func(a, b taken) int { return int(a.place) - int(b.place) })
+	for i, a := range byPlace[1:] {
+		if prev := byPlace[i]; int(prev.place)+Bytes(prev.capacity) > int(a.place) {
+			t.Errorf("areas at %d (%d objects) and %d overlap", prev.place, prev.capacity, a.place)
+		}
+	}
+	last := all[len(all)-1]
+	At(last.place, 0).Open(last.capacity)
+	for _, a := range all {
+		FreePlace(a.place, a.capacity, cpu.MaskOf(0))
+	}
+	again, err := NewPlace(last.capacity)
+	if err != nil || again != last.place {
+		t.Errorf("NewPlace(%d) = %d, %v; want %d again", last.capacity, again, err, last.place)
+	}
+	if a := At(again, 0); *a != (Area{}) {
+		t.Errorf("a place is handed out again as %+v; want zeroes", *a)
+	}
+	FreePlace(again, last.capacity, cpu.Mask{})
+}
+
+func TestNewPlaceRefuses(t *testing.T) {
+	for _, n := range []int{-1, MaxCap + 1} {
+		if p, err := NewPlace(n); err == nil {
+			t.Errorf("NewPlace(%d) = %d; want an error", n, p)
+		}
+	}
+}
+
+// program runs operations against an area and against a slice.
+func program(t *testing.T, prog []byte) {
+	const capacity = 12
+	a := newArea(t, capacity)
+	var model []uintptr
+	var pops, next uintptr = 0, 1000
+	open := false
+	for pc, op := range prog {
+		arg := int(op >> 3)
+		room := 0
+		if open {
+			room = capacity - len(model)
+		}
+		switch op & 7 {
+		case 0:
+			got := a.Pop()
+			if !open || len(model) == 0 {
+				if got != nil {
+					t.Fatalf("op %d: Pop = %p; want nil", pc, got)
+				}
+			} else if last := model[len(model)-1]; uintptr(got) != last {
+				t.Fatalf("op %d: Pop = %p; want %#x", pc, got, last)
+			} else {
+				model = model[:len(model)-1]
+				pops++
+			}
+		case 1:
+			next++
+			if ok := a.Push(Pointer(next)); ok != (room > 0) {
+				t.Fatalf("op %d: Push = %v with room for %d", pc, ok, room)
+			} else if ok {
+				model = append(model, next)
+			}
+		case 2:
+			dst := make([]uintptr, arg)
+			want := 0
+			if open {
+				want = min(arg, len(model))
+			}
+			if n := a.PopBulk(dst); n != want || !slices.Equal(dst[:n], model[len(model)-n:]) {
+				t.Fatalf("op %d: PopBulk(%d) = %d %v; want %d of %v", pc, arg, n, dst, want, model)
+			}
+			model = model[:len(model)-want]
+		case 3:
+			src := make([]uintptr, arg)
+			for i := range src {
+				next++
+				src[i] = next
+			}
+			if n := a.PushBulk(src); n != min(arg, room) {
+				t.Fatalf("op %d: PushBulk(%d) = %d with room for %d", pc, arg, n, room)
+			}
+			model = append(model, src[:min(arg, room)]...)
+		case 4:
+			a.Open(capacity)
+			open = true
+		case 5:
+			a.Close()
+			open = false
+		case 6:
+			if open {
+				continue
+			}
+			got := a.Drain(nil)
+			if !slices.Equal(got, model) {
+				t.Fatalf("op %d: Drain = %v; want %v", pc, got, model)
+			}
+			if arg%2 == 0 {
+				a.Undo(got)
+			} else {
+				model = nil
+			}
+		}
+		if a.Level() != len(model) || a.Pops() != uint64(pops) {
+			t.Fatalf("op %d: level %d, %d pops; want %d, %d", pc, a.Level(), a.Pops(), len(model), pops)
+		}
+	}
+}
+
+func TestPrograms(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	for range 2000 {
+		prog := []byte{4}
+		for range 60 {
+			prog = append(prog, byte(r.Uint32()))
+		}
+		program(t, prog)
+	}
+}
+
+func FuzzArea(f *testing.F) {
+	f.Add([]byte{4, 1, 1, 0, 0xff, 2, 5, 6, 4, 0})
+	f.Fuzz(program)
+}
+
+// The count of pops may wrap and must not spill into the level.
+func TestPopsWrap(t *testing.T) {
+	a := newArea(t, 4)
+	a.Open(4)
+	a.header = ^uint64(levelMask) // the next pop wraps
+	a.Push(Pointer(64))
+	if p := a.Pop(); uintptr(p) != 64 || a.Level() != 0 || a.Pops() != 0 {
+		t.Errorf("Pop = %p, then level %d and %d pops; want 0x40, 0 and 0", p, a.Level(), a.Pops())
+	}
+}
+
+func BenchmarkPopPush(b *testing.B) {
+	place, err := NewPlace(60)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer FreePlace(place, 60, cpu.MaskOf(0))
+	a := At(place, 0)
+	a.Open(60)
+	a.Push(Pointer(64))
+	for b.Loop() {
+		a.Push(a.Pop())
+	}
+}
