@@ -113,7 +113,7 @@ func FreePlace(place Place, capacity int, used cpu.Mask) {
 }
 
 // DefaultCap returns the sheaf capacity of Linux 7.0 for objects of that size in
-// bytes: 4, 12, 28 or 60. Each fills its granules exactly.
+// bytes: 4, 12, 28 or 60. Each fills its granules but for one word.
 func DefaultCap(size int) int {
 	switch {
 	case size >= 4096:
@@ -126,4 +126,3 @@ func DefaultCap(size int) int {
 		return 60
 	}
 }
-
