@@ -1,0 +1,11 @@
+// Package fault breaks one protection at a time, on purpose: each constant is
+// false unless the program is built with its tag, and the compiler then drops
+// the branch. A test builds each broken program and asserts that the stress
+// test catches it; docs/locking.md says what each one shows.
+//
+//	fault_no_drain                  removal does not wait for shows and stores under way
+//	fault_unlink_under_locks        destroy unlinks with slab_mutex and cpu_hotplug_lock held, as Linux did before 2022
+//	fault_notify_under_locks        destroy tells the kernel of the removal with those locks held: the same mistake one layer down
+//	fault_publish_under_slab_mutex  create publishes with slab_mutex and cpu_hotplug_lock held
+//	fault_free_before_drain         destroy releases a cache before its files are gone
+package fault
