@@ -1,0 +1,52 @@
+// Package fusefs serves a sysfs tree over FUSE. It is the only package that
+// knows go-fuse.
+//
+//	Server     one mount of one tree
+//	inode      a node that the kernel knows, with the number of lookups it will forget
+//	openFile   one open description: its mutex and its snapshot of the content
+//	openDir    the same for a directory: its list of entries
+//	notifier   one goroutine that tells the kernel of removals
+//
+// One `cat` of a file whose path is cached:
+//
+//  1. OPEN checks the mode (even root may not write a file without w, as in
+//     sysfs) and answers: direct I/O, parallel writes, no flush.
+//  2. READ at offset 0 runs Show and keeps the result; later offsets are served
+//     from it, so that a reader of small pieces sees one moment.
+//  3. READ at the end answers 0 bytes.
+//  4. RELEASE comes later; close does not wait for it.
+//
+// One WRITE is one Store: its offset has no meaning, and of more than
+// sysfs.PageSize bytes only those are taken and reported as written. O_TRUNC and
+// truncate succeed and change nothing.
+//
+// # Removal
+//
+// Tree and kernel must not disagree for long. Once a kobject is out of the tree,
+// lookups of it answer ENOENT, and opening what the kernel still remembers
+// answers ESTALE, which makes it look up again. So no answer depends on the
+// notification; it only empties the kernel's cache before the entry timeout
+// does, which is never more than a second.
+//
+// To notify is to take the kernel's lock of the parent directory, which a client
+// can hold for as long as it likes (by a page fault inside getdents). So one
+// goroutine sends one NotifyEntry for each removal, a remover waits for it for
+// 250 ms at most, and while one is stuck, later removals do not wait at all.
+// Stats counts both. Unmount waits for none.
+//
+// # Locks
+//
+//	openFile.mu   of->mutex: one operation at a time on one open file; waited for interruptibly
+//	a store slot  at most Options.MaxStores Stores of one mount run at once; waited for interruptibly
+//	the active reference of the file, taken by Show and Store
+//	fileSystem.mu a leaf: the tables of inodes and open files
+//
+// Whoever waits for a slot holds no active reference, so that no drain waits for
+// the queue.
+//
+// # Limits of FUSE
+//
+// poll reports POLLIN always; MAP_PRIVATE mappings of a file work and show its
+// content, where sysfs refuses; the file position moves by what a write took,
+// but an append starts at 4096.
+package fusefs

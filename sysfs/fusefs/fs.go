@@ -1,0 +1,373 @@
+package fusefs
+
+import (
+	"context"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"slabfs/internal/lockdep"
+	"slabfs/sysfs"
+)
+
+const (
+	modeDir  = syscall.S_IFDIR
+	modeFile = syscall.S_IFREG
+	modeLink = syscall.S_IFLNK
+)
+
+// fileSystem answers the kernel's requests. A node's number is its inode number
+// in the tree: unique and never used again, so generations are not needed.
+//
+// What it does not define is answered with ENOSYS, which the kernel takes for
+// "as usual": fsync succeeds, flush is not asked again, ioctl is ENOTTY.
+type fileSystem struct {
+	fuse.RawFileSystem
+	root                      *sysfs.Kobject  // I
+	entryTimeout, attrTimeout time.Duration   // I
+	slots                     chan struct{}   // I: one element for each Store under way
+	ended                     <-chan struct{} // I: closed when serving ends; clients of a detached mount may live on
+
+	mu      lockdep.Mutex
+	inodes  map[uint64]*inode    // mu: what the kernel knows
+	files   map[uint64]*openFile // mu: key: file handle
+	dirs    map[uint64]*openDir  // mu: key: file handle
+	handles uint64               // mu: last one given out
+}
+
+type inode struct {
+	node    sysfs.Node
+	lookups uint64 // how many the kernel will forget
+}
+
+func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem {
+	f := &fileSystem{
+		RawFileSystem: fuse.NewDefaultRawFileSystem(),
+		root:          t.Root(),
+		entryTimeout:  timeout(o.EntryTimeout),
+		attrTimeout:   timeout(o.AttrTimeout),
+		slots:         make(chan struct{}, o.MaxStores),
+		ended:         ended,
+		inodes:        map[uint64]*inode{fuse.FUSE_ROOT_ID: {t.Root(), 1}},
+		files:         make(map[uint64]*openFile),
+		dirs:          make(map[uint64]*openDir),
+	}
+	f.mu.Init(lockdep.Leaf)
+	return f
+}
+
+func (f *fileSystem) String() string { return fsName }
+
+// node returns the node of a number that the kernel has from us.
+func (f *fileSystem) node(id uint64) sysfs.Node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := f.inodes[id]; i != nil {
+		return i.node
+	}
+	return nil
+}
+
+// remember counts a lookup of n, unless it is removed. Counting before looking
+// means: either the remover sees that the kernel knows n and notifies it, or
+// this lookup fails.
+func (f *fileSystem) remember(n sysfs.Node) bool {
+	f.mu.Lock()
+	i := f.inodes[n.Ino()]
+	if i == nil {
+		i = &inode{node: n}
+		f.inodes[n.Ino()] = i
+	}
+	i.lookups++
+	f.mu.Unlock()
+	if n.Removed() {
+		f.Forget(n.Ino(), 1)
+		return false
+	}
+	return true
+}
+
+// knows reports whether the kernel may have n in its cache.
+func (f *fileSystem) knows(n sysfs.Node) bool { return f.node(n.Ino()) != nil }
+
+// below returns the nodes in the directory n that the kernel may have in its cache.
+func (f *fileSystem) below(n sysfs.Node) []sysfs.Node {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var nodes []sysfs.Node
+	for _, i := range f.inodes {
+		if p := i.node.Parent(); p != nil && sysfs.Node(p) == n {
+			nodes = append(nodes, i.node)
+		}
+	}
+	return nodes
+}
+
+func (f *fileSystem) Forget(id, lookups uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := f.inodes[id]; i != nil && id != fuse.FUSE_ROOT_ID {
+		if i.lookups -= min(lookups, i.lookups); i.lookups == 0 {
+			delete(f.inodes, id)
+		}
+	}
+}
+
+func (f *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
+	dir, ok := f.node(in.NodeId).(*sysfs.Kobject)
+	if !ok {
+		return fuse.ENOENT
+	}
+	n := dir.Child(name)
+	if n == nil || !f.remember(n) {
+		return fuse.ENOENT
+	}
+	f.fillEntry(n, out)
+	return fuse.OK
+}
+
+func (f *fileSystem) fillEntry(n sysfs.Node, out *fuse.EntryOut) {
+	out.NodeId = n.Ino()
+	out.SetEntryTimeout(f.entryTimeout)
+	out.SetAttrTimeout(f.attrTimeout)
+	fillAttr(n, &out.Attr)
+}
+
+func typeBits(n sysfs.Node) uint32 {
+	switch n.(type) {
+	case *sysfs.Kobject:
+		return modeDir
+	case *sysfs.Link:
+		return modeLink
+	}
+	return modeFile
+}
+
+// fillAttr writes what sysfs shows of such a node: no blocks, a link without a
+// length, a file of one page.
+func fillAttr(n sysfs.Node, out *fuse.Attr) {
+	m := n.Meta()
+	out.Ino = n.Ino()
+	out.Mode = typeBits(n) | uint32(m.Mode)
+	out.Owner = fuse.Owner{Uid: m.UID, Gid: m.GID}
+	out.SetTimes(&m.Atime, &m.Mtime, &m.Ctime)
+	out.Blksize = sysfs.PageSize
+	out.Nlink = 1
+	switch n := n.(type) {
+	case *sysfs.Kobject:
+		out.Nlink = uint32(n.Links())
+	case *sysfs.File:
+		out.Size = uint64(n.Size())
+	}
+}
+
+func (f *fileSystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
+	n := f.node(in.NodeId)
+	if n == nil {
+		return fuse.Status(syscall.ESTALE)
+	}
+	out.SetTimeout(f.attrTimeout)
+	fillAttr(n, &out.Attr)
+	return fuse.OK
+}
+
+// SetAttr keeps mode, owner and times with the node. A change of size is
+// accepted and ignored, because `echo 1 >file` begins with one.
+func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
+	n := f.node(in.NodeId)
+	if n == nil {
+		return fuse.Status(syscall.ESTALE)
+	}
+	const kept = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_ATIME | fuse.FATTR_MTIME
+	if in.Valid&kept != 0 {
+		n.SetMeta(func(m *sysfs.Meta) {
+			if mode, ok := in.GetMode(); ok {
+				m.Mode = fs.FileMode(mode)
+			}
+			if uid, ok := in.GetUID(); ok {
+				m.UID = uid
+			}
+			if gid, ok := in.GetGID(); ok {
+				m.GID = gid
+			}
+			if t, ok := in.GetATime(); ok {
+				m.Atime = t
+			}
+			if t, ok := in.GetMTime(); ok {
+				m.Mtime = t
+			}
+			m.Ctime = time.Now()
+		})
+	}
+	return f.GetAttr(cancel, &fuse.GetAttrIn{InHeader: in.InHeader}, out)
+}
+
+func (f *fileSystem) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fuse.Status) {
+	l, ok := f.node(in.NodeId).(*sysfs.Link)
+	if !ok {
+		return nil, fuse.EINVAL
+	}
+	return []byte(l.Target()), fuse.OK
+}
+
+// Open refuses what the mode has no bit for, even to root, who passes the
+// kernel's check: sysfs does so. A removed file is ESTALE: the kernel then walks
+// the path again, asking us, and finds ENOENT or what has the name now.
+func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	file, ok := f.node(in.NodeId).(*sysfs.File)
+	if !ok || file.Removed() {
+		return fuse.Status(syscall.ESTALE)
+	}
+	mode, access := file.Meta().Mode, in.Flags&syscall.O_ACCMODE
+	switch {
+	case access != syscall.O_WRONLY && mode&0o444 == 0, access != syscall.O_RDONLY && mode&0o222 == 0:
+		return fuse.EACCES
+	case in.Flags&syscall.O_DIRECT != 0:
+		return fuse.EINVAL
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.handles++
+	f.files[f.handles] = newOpenFile(file)
+	out.Fh = f.handles
+	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES | fuse.FOPEN_NOFLUSH
+	return fuse.OK
+}
+
+func (f *fileSystem) file(handle uint64) *openFile {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.files[handle]
+}
+
+// begin returns the context of a Show or a Store, or an error if none may begin.
+func (f *fileSystem) begin(cancel <-chan struct{}, in *fuse.InHeader) (context.Context, fuse.Status) {
+	select {
+	case <-f.ended:
+		return nil, fuse.ENODEV
+	default:
+		return &fuse.Context{Caller: in.Caller, Cancel: cancel}, fuse.OK
+	}
+}
+
+func (f *fileSystem) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
+	ctx, status := f.begin(cancel, &in.InHeader)
+	if !status.Ok() {
+		return nil, status
+	}
+	n, err := f.file(in.Fh).read(ctx, buf, in.Offset)
+	if err != nil {
+		return nil, toErrno(err)
+	}
+	return fuse.ReadResultData(buf[:n]), fuse.OK
+}
+
+func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
+	ctx, status := f.begin(cancel, &in.InHeader)
+	if !status.Ok() {
+		return 0, status
+	}
+	n, err := f.file(in.Fh).write(ctx, data, f.slots)
+	return uint32(n), toErrno(err)
+}
+
+func (f *fileSystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.files, in.Fh)
+}
+
+// Flush is answered with ENOSYS: kernels that do not know FOPEN_NOFLUSH ask once.
+func (f *fileSystem) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
+
+// OpenDir also opens a removed directory, which is then empty, so that `ls` in
+// it works as in sysfs.
+func (f *fileSystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+	dir, ok := f.node(in.NodeId).(*sysfs.Kobject)
+	if !ok {
+		return fuse.Status(syscall.ESTALE)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.handles++
+	f.dirs[f.handles] = newOpenDir(dir)
+	out.Fh = f.handles
+	return fuse.OK
+}
+
+func (f *fileSystem) dir(handle uint64) *openDir {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dirs[handle]
+}
+
+func (f *fileSystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	for _, e := range f.dir(in.Fh).list(in.Offset) {
+		if !out.AddDirEntry(fuse.DirEntry{Name: e.name, Ino: e.ino, Mode: e.mode}) {
+			break
+		}
+	}
+	return fuse.OK
+}
+
+// ReadDirPlus is ReadDir and a lookup of each entry in one. An entry without a
+// node number is listed only.
+func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
+	for _, e := range f.dir(in.Fh).list(in.Offset) {
+		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Ino: e.ino, Mode: e.mode})
+		if entry == nil {
+			break
+		}
+		if e.node != nil && f.remember(e.node) {
+			f.fillEntry(e.node, entry)
+		}
+	}
+	return fuse.OK
+}
+
+func (f *fileSystem) ReleaseDir(in *fuse.ReleaseIn) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.dirs, in.Fh)
+}
+
+func (f *fileSystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	out.Bsize, out.Frsize, out.NameLen = sysfs.PageSize, sysfs.PageSize, 255
+	return fuse.OK
+}
+
+// The shape of the tree is the program's. Clients are refused as sysfs refuses
+// them; ENOSYS would make the kernel fall back or report something else.
+
+func (f *fileSystem) Create(<-chan struct{}, *fuse.CreateIn, string, *fuse.CreateOut) fuse.Status {
+	return fuse.EACCES
+}
+
+func (f *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, _ string, _ *fuse.EntryOut) fuse.Status {
+	if in.Mode&syscall.S_IFMT == syscall.S_IFREG {
+		return fuse.EACCES
+	}
+	return fuse.EPERM
+}
+
+func (f *fileSystem) Mkdir(<-chan struct{}, *fuse.MkdirIn, string, *fuse.EntryOut) fuse.Status {
+	return fuse.EPERM
+}
+
+func (f *fileSystem) Unlink(<-chan struct{}, *fuse.InHeader, string) fuse.Status { return fuse.EPERM }
+
+func (f *fileSystem) Rmdir(<-chan struct{}, *fuse.InHeader, string) fuse.Status { return fuse.EPERM }
+
+func (f *fileSystem) Rename(<-chan struct{}, *fuse.RenameIn, string, string) fuse.Status {
+	return fuse.EPERM
+}
+
+func (f *fileSystem) Link(<-chan struct{}, *fuse.LinkIn, string, *fuse.EntryOut) fuse.Status {
+	return fuse.EPERM
+}
+
+func (f *fileSystem) Symlink(<-chan struct{}, *fuse.InHeader, string, string, *fuse.EntryOut) fuse.Status {
+	return fuse.EPERM
+}

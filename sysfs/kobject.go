@@ -1,0 +1,264 @@
+package sysfs
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"slabfs/internal/fault"
+)
+
+// A Kobject is a directory.
+type Kobject struct {
+	node
+	obj      any             // I
+	children map[string]Node // T
+	leaving  int             // T: children that have left and are not drained yet
+}
+
+// A Link is a symbolic link to a kobject. It stays when its target goes.
+type Link struct {
+	node
+	target string // I
+}
+
+func newNode(t *Tree, parent *Kobject, name string) node {
+	return node{tree: t, parent: parent, name: name, born: time.Now()}
+}
+
+func newKobject(t *Tree, parent *Kobject, name string, obj any) *Kobject {
+	k := &Kobject{node: newNode(t, parent, name), obj: obj, children: make(map[string]Node)}
+	k.mode = 0o755
+	k.ino = t.inodes.Add(1)
+	return k
+}
+
+func newFile(dir *Kobject, obj any, a *Attribute) (*File, error) {
+	if err := checkName(a.Name); err != nil {
+		return nil, err
+	}
+	if a.Mode&^0o777 != 0 || a.Mode&0o444 != 0 && a.Show == nil || a.Mode&0o222 != 0 && a.Store == nil {
+		return nil, fmt.Errorf("attribute %q: mode %#o asks for a function that is not there: %w", a.Name, uint32(a.Mode), ErrInvalid)
+	}
+	f := &File{node: newNode(dir.tree, dir, a.Name), attr: a, obj: obj}
+	f.mode = a.Mode
+	f.ino = dir.tree.inodes.Add(1)
+	return f, nil
+}
+
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." || len(name) > 255 || strings.ContainsAny(name, "/\x00") {
+		return fmt.Errorf("name %q: %w", name, ErrInvalid)
+	}
+	return nil
+}
+
+// Add makes the directory name with one file for each attribute and publishes
+// it. Shows and stores of the files get obj.
+//
+// It returns ErrExist if the name is taken, ErrGone if k is removed, ErrInvalid
+// for a bad name or attribute.
+func (k *Kobject) Add(name string, obj any, attrs ...*Attribute) (*Kobject, error) {
+	if err := checkName(name); err != nil {
+		return nil, fmt.Errorf("add to %q: %w", k.Path(), err)
+	}
+	dir := newKobject(k.tree, k, name, obj)
+	for _, a := range attrs {
+		f, err := newFile(dir, obj, a)
+		if err == nil && dir.children[a.Name] != nil {
+			err = fmt.Errorf("attribute %q: %w", a.Name, ErrExist)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("add %q: %w", dir.Path(), err)
+		}
+		dir.children[a.Name] = f
+	}
+	if err := k.publish(dir); err != nil {
+		return nil, err
+	}
+	return dir, nil
+}
+
+// AddFile adds one file, which leaves with the directory. Errors are those of Add.
+func (k *Kobject) AddFile(obj any, attr *Attribute) error {
+	f, err := newFile(k, obj, attr)
+	if err != nil {
+		return fmt.Errorf("add to %q: %w", k.Path(), err)
+	}
+	return k.publish(f)
+}
+
+// Link adds a symbolic link to target, which must be in the same tree. Errors
+// are those of Add; ErrGone also if target is removed.
+func (k *Kobject) Link(name string, target *Kobject) (*Link, error) {
+	if err := checkName(name); err != nil {
+		return nil, fmt.Errorf("link in %q: %w", k.Path(), err)
+	}
+	rel, err := filepath.Rel(k.Path(), target.Path())
+	if err != nil || target.tree != k.tree {
+		return nil, fmt.Errorf("link %q in %q: target of another tree: %w", name, k.Path(), ErrInvalid)
+	}
+	if target.Removed() {
+		return nil, fmt.Errorf("link %q in %q: target %q: %w", name, k.Path(), target.Path(), ErrGone)
+	}
+	l := &Link{node: newNode(k.tree, k, name), target: rel}
+	l.mode = 0o777
+	l.ino = k.tree.inodes.Add(1)
+	if err := k.publish(l); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// publish puts n among the children, where lookups find it.
+func (k *Kobject) publish(n Node) error {
+	k.tree.mu.Lock()
+	defer k.tree.mu.Unlock()
+	switch {
+	case k.gone:
+		return fmt.Errorf("add %q: directory: %w", n.Path(), ErrGone)
+	case k.children[n.Name()] != nil:
+		return fmt.Errorf("add %q: %w", n.Path(), ErrExist)
+	}
+	k.children[n.Name()] = n
+	return nil
+}
+
+// Object returns what Add got.
+func (k *Kobject) Object() any { return k.obj }
+
+// Child returns the node of that name, nil if there is none.
+func (k *Kobject) Child(name string) Node {
+	k.tree.mu.Lock()
+	defer k.tree.mu.Unlock()
+	return k.children[name]
+}
+
+// Children returns what is in the directory, oldest first. A removed directory is empty.
+func (k *Kobject) Children() []Node {
+	k.tree.mu.Lock()
+	nodes := slices.Collect(maps.Values(k.children))
+	k.tree.mu.Unlock()
+	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Ino(), b.Ino()) })
+	return nodes
+}
+
+// Links returns what stat shows as the number of links: two, and one for each
+// directory inside.
+func (k *Kobject) Links() int {
+	k.tree.mu.Lock()
+	defer k.tree.mu.Unlock()
+	n := 2
+	for _, c := range k.children {
+		if _, ok := c.(*Kobject); ok {
+			n++
+		}
+	}
+	return n
+}
+
+// Remove takes the directory and all below out of the tree, waits until no
+// Show and no Store of it runs, and tells the observers. Any number of
+// goroutines may remove one kobject: each returns after the drain.
+//
+// Preconditions: the caller holds no lock that a Show or a Store of the subtree
+// takes. It is not in one of them, which panics; nor is k the root.
+func (k *Kobject) Remove() {
+	t := k.tree
+	if k.parent == nil {
+		panic("sysfs: Remove of the root")
+	}
+	t.refuseSelfWait(k)
+	if k.removeAndDrain() {
+		t.tell(Removal{k.parent, k})
+	}
+}
+
+// removeAndDrain is Remove without the observers. It reports whether this call
+// took the directory out.
+func (k *Kobject) removeAndDrain() bool {
+	t := k.tree
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if k.gone {
+		for !k.quiet {
+			t.drained.Wait()
+		}
+		return false
+	}
+	delete(k.parent.children, k.name)
+	k.parent.leaving++
+	nodes := k.deactivate(nil)
+	t.drains.Add(1)
+	if !fault.NoDrain && slices.ContainsFunc(nodes, busy) {
+		t.waited.Add(1)
+		for slices.ContainsFunc(nodes, busy) {
+			t.drained.Wait() // without the lock
+		}
+	}
+	for _, n := range nodes {
+		n.base().quiet = true
+	}
+	k.parent.leaving--
+	t.drained.Broadcast()
+	return true
+}
+
+// deactivate marks the subtree as gone, so that no call of it can begin, and
+// appends its nodes to nodes.
+//
+// Preconditions: k.tree.mu is held; k is not gone.
+func (k *Kobject) deactivate(nodes []Node) []Node {
+	nodes = append(nodes, k)
+	k.gone = true
+	for _, c := range k.children {
+		switch c := c.(type) {
+		case *Kobject:
+			nodes = c.deactivate(nodes)
+			continue
+		case *File:
+			k.tree.storesAtDrain.Add(uint64(c.stores.Load()))
+			c.active.Add(deactivated)
+		}
+		c.base().gone = true
+		nodes = append(nodes, c)
+	}
+	k.children = nil
+	return nodes
+}
+
+// busy reports whether a drain has to wait for n.
+//
+// Preconditions: the tree's lock is held; n is deactivated.
+func busy(n Node) bool {
+	switch n := n.(type) {
+	case *File:
+		return n.active.Load() != deactivated
+	case *Kobject:
+		return n.leaving > 0
+	}
+	return false
+}
+
+// Target returns what readlink shows: the way from the link's directory.
+func (l *Link) Target() string { return l.target }
+
+// Remove takes the link out of the tree and tells the observers. It may be
+// called again.
+func (l *Link) Remove() {
+	t := l.tree
+	t.mu.Lock()
+	was := l.gone
+	if !was {
+		delete(l.parent.children, l.name)
+		l.gone = true
+	}
+	t.mu.Unlock()
+	if !was {
+		t.tell(Removal{l.parent, l})
+	}
+}

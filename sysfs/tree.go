@@ -1,0 +1,219 @@
+package sysfs
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"slabfs/internal/lockdep"
+)
+
+// Protection of fields:
+//
+//	I  set before the node is published, then constant
+//	T  Tree.mu
+//	A  atomic
+
+// A Tree is a hierarchy of kobjects. Several servers may serve one.
+type Tree struct {
+	root     *Kobject      // I
+	uid, gid uint32        // I: owner of new nodes
+	inodes   atomic.Uint64 // A: numbers given out; never reused
+
+	mu        lockdep.Mutex
+	drained   *sync.Cond        // over mu; an active count fell to zero, or a removal ended
+	calls     map[uintptr]*call // T: what each goroutine is in, innermost first
+	observers []*observer       // T
+
+	drains, waited, storesAtDrain atomic.Uint64 // A
+}
+
+// A call is one Show or Store under way.
+type call struct {
+	file  *File
+	outer *call // of the same goroutine
+}
+
+type observer struct{ removed func(Removal) }
+
+// A Removal tells an observer what has left the tree. Files below Node went with it.
+type Removal struct {
+	Parent *Kobject
+	Node   Node
+}
+
+// TreeStats counts removals since the tree was made.
+type TreeStats struct {
+	Drains        uint64 // removals of kobjects
+	Waited        uint64 // drains that had to wait for a Show or a Store
+	StoresAtDrain uint64 // Stores that were under way when a drain began
+}
+
+// NewTree returns a tree with an empty root. Its files belong to the user and
+// the group of this process.
+func NewTree() *Tree {
+	t := &Tree{
+		uid:   uint32(os.Geteuid()),
+		gid:   uint32(os.Getegid()),
+		calls: make(map[uintptr]*call),
+	}
+	t.mu.Init(lockdep.Tree)
+	t.drained = sync.NewCond(&t.mu)
+	t.root = newKobject(t, nil, "", nil)
+	return t
+}
+
+// Root returns the directory at the top. It cannot be removed.
+func (t *Tree) Root() *Kobject { return t.root }
+
+// Stats returns the counters.
+func (t *Tree) Stats() TreeStats {
+	return TreeStats{t.drains.Load(), t.waited.Load(), t.storesAtDrain.Load()}
+}
+
+// OnRemove makes f hear of every kobject and link that is removed, until cancel
+// is called. The remover calls f after the drain, with no lock held, and waits
+// for it.
+func (t *Tree) OnRemove(f func(Removal)) (cancel func()) {
+	o := &observer{f}
+	t.mu.Lock()
+	t.observers = append(slices.Clone(t.observers), o)
+	t.mu.Unlock()
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.observers = slices.DeleteFunc(slices.Clone(t.observers), func(x *observer) bool { return x == o })
+	}
+}
+
+func (t *Tree) tell(r Removal) {
+	t.mu.Lock()
+	observers := t.observers
+	t.mu.Unlock()
+	for _, o := range observers {
+		o.removed(r)
+	}
+}
+
+// enter notes that this goroutine runs a function of f, until leave is called.
+func (t *Tree) enter(f *File) (leave func()) {
+	g := goroutine()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := &call{f, t.calls[g]}
+	t.calls[g] = c
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.calls[g] = c.outer; c.outer == nil {
+			delete(t.calls, g)
+		}
+	}
+}
+
+// refuseSelfWait panics if this goroutine is in a Show or a Store of the
+// subtree, for which a drain would wait.
+func (t *Tree) refuseSelfWait(k *Kobject) {
+	g := goroutine()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := t.calls[g]; c != nil; c = c.outer {
+		for dir := c.file.parent; dir != nil; dir = dir.parent {
+			if dir == k {
+				panic(fmt.Sprintf("sysfs: Remove of %q inside the show or store of %q would wait for itself", k.Path(), c.file.Path()))
+			}
+		}
+	}
+}
+
+// A Node is a *Kobject, a *File or a *Link.
+type Node interface {
+	Name() string
+	Path() string     // from the root, "/" for the root itself; keeps its value after removal
+	Ino() uint64      // inode number: 1 for the root, never that of another node
+	Parent() *Kobject // nil for the root
+	Removed() bool    // out of the tree
+	Meta() Meta       // what chmod, chown and utimes set
+	SetMeta(func(*Meta))
+	base() *node
+}
+
+var _ = []Node{(*Kobject)(nil), (*File)(nil), (*Link)(nil)}
+
+// Meta is the part of a node that chmod, chown and utimes change. It lives as
+// long as the node.
+type Meta struct {
+	Mode                fs.FileMode // the low twelve bits, as in chmod(2)
+	UID, GID            uint32
+	Atime, Mtime, Ctime time.Time
+}
+
+// node is what all kinds of nodes have.
+type node struct {
+	tree   *Tree       // I
+	parent *Kobject    // I
+	name   string      // I
+	ino    uint64      // I
+	mode   fs.FileMode // I: until meta says otherwise
+	born   time.Time   // I
+	meta   *Meta       // T: nil until changed
+	gone   bool        // T: out of the tree
+	quiet  bool        // T: drained as well
+}
+
+func (n *node) base() *node { return n }
+
+// Name returns the last element of the path.
+func (n *node) Name() string { return n.name }
+
+// Ino returns the inode number.
+func (n *node) Ino() uint64 { return n.ino }
+
+// Parent returns the directory that the node is or was in, nil for the root.
+func (n *node) Parent() *Kobject { return n.parent }
+
+// Path returns the path from the root.
+func (n *node) Path() string {
+	if n.parent == nil {
+		return "/"
+	}
+	if n.parent.parent == nil {
+		return "/" + n.name
+	}
+	return n.parent.Path() + "/" + n.name
+}
+
+// Removed reports whether the node has left the tree.
+func (n *node) Removed() bool {
+	n.tree.mu.Lock()
+	defer n.tree.mu.Unlock()
+	return n.gone
+}
+
+// Meta returns mode, owner and times.
+func (n *node) Meta() Meta {
+	n.tree.mu.Lock()
+	defer n.tree.mu.Unlock()
+	return n.metaLocked()
+}
+
+// SetMeta lets change modify mode, owner and times. It runs under the tree's lock.
+func (n *node) SetMeta(change func(*Meta)) {
+	n.tree.mu.Lock()
+	defer n.tree.mu.Unlock()
+	m := n.metaLocked()
+	change(&m)
+	n.meta = &m
+}
+
+// Preconditions: n.tree.mu is held.
+func (n *node) metaLocked() Meta {
+	if n.meta != nil {
+		return *n.meta
+	}
+	return Meta{n.mode, n.tree.uid, n.tree.gid, n.born, n.born, n.born}
+}
