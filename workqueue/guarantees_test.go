@@ -523,7 +523,7 @@ func TestDrain(t *testing.T) {
 		if ok, err := w.Queue(); ok || !errors.Is(err, ErrDraining) {
 			t.Errorf("Queue() of the item that runs = %v, %v; want false, %v", ok, err, ErrDraining)
 		}
-		time.Sleep(time.Second) // the timer adds its item
+		time.Sleep(2 * time.Second) // the timer adds its item
 		for range 3 {
 			<-step
 		}
