@@ -44,7 +44,8 @@ func (m *Mutex) TryLock() bool {
 	return m.mu.TryLock()
 }
 
-// Unlock releases the lock. It panics if the lock is not held.
+// Unlock releases the lock. If it is not held, the program ends, or with
+// UseCond the call panics.
 func (m *Mutex) Unlock() {
 	if useCond {
 		m.unlockCond()

@@ -1,0 +1,142 @@
+package lockdep
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// bothModes runs f with Mutex over sync.Mutex and with Mutex over sync.Cond.
+func bothModes(t *testing.T, f func(t *testing.T)) {
+	saved := useCond
+	defer func() { useCond = saved }()
+	useCond = false
+	t.Run("mutex", f)
+	UseCond()
+	t.Run("cond", f)
+}
+
+// expectPanic runs f, which has to panic with the text want.
+func expectPanic(t *testing.T, want string, f func()) {
+	t.Helper()
+	defer func() {
+		t.Helper()
+		if got := recover(); got != want {
+			t.Errorf("panic: %v; want %q", got, want)
+		}
+	}()
+	f()
+}
+
+func TestMutex(t *testing.T) {
+	bothModes(t, func(t *testing.T) {
+		var m Mutex
+		if m.Class() != nil || m.Class().Name() != "(unnamed)" {
+			t.Errorf("class of a new Mutex = %v, %q; want none", m.Class(), m.Class().Name())
+		}
+		m.Init(Leaf)
+		if m.Class() != Leaf || m.Class().Name() != "leaf" {
+			t.Errorf("class = %q; want %q", m.Class().Name(), Leaf.Name())
+		}
+		for range 2 {
+			if !m.TryLock() {
+				t.Fatal("TryLock of a free Mutex = false")
+			}
+			if m.TryLock() {
+				t.Fatal("TryLock of a held Mutex = true")
+			}
+			m.Unlock()
+			m.Lock()
+			if m.TryLock() {
+				t.Fatal("TryLock after Lock = true")
+			}
+			m.Unlock()
+		}
+	})
+}
+
+// TestMutexCondWait checks that synctest sees who waits: its clock advances
+// only when it does.
+func TestMutexCondWait(t *testing.T) {
+	defer func(saved bool) { useCond = saved }(useCond)
+	UseCond()
+	synctest.Test(t, func(t *testing.T) {
+		var m Mutex
+		var order []int
+		m.Lock()
+		for i := range 3 {
+			go func() {
+				m.Lock()
+				order = append(order, i)
+				m.Unlock()
+			}()
+			synctest.Wait()
+		}
+		time.Sleep(time.Hour)
+		if len(order) != 0 {
+			t.Errorf("%d goroutines took a held Mutex", len(order))
+		}
+		m.Unlock()
+		if synctest.Wait(); len(order) != 3 {
+			t.Errorf("after Unlock %d goroutines took the Mutex; want 3", len(order))
+		}
+	})
+}
+
+func TestMutexUnlockOfUnlocked(t *testing.T) {
+	defer func(saved bool) { useCond = saved }(useCond)
+	UseCond()
+	var m Mutex
+	m.Init(Leaf)
+	expectPanic(t, "lockdep: unlock of unlocked leaf", m.Unlock)
+	m.Lock()
+	m.Unlock()
+	expectPanic(t, "lockdep: unlock of unlocked leaf", m.Unlock)
+}
+
+// TestMutexUnlockOfUnlockedEnds is for sync.Mutex, which ends the program
+// where no recover helps.
+func TestMutexUnlockOfUnlockedEnds(t *testing.T) {
+	if os.Getenv("LOCKDEP_TEST_UNLOCK") != "" {
+		new(Mutex).Unlock()
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestMutexUnlockOfUnlockedEnds$")
+	cmd.Env = append(os.Environ(), "LOCKDEP_TEST_UNLOCK=1")
+	out, err := cmd.CombinedOutput()
+	if want := "unlock of unlocked mutex"; err == nil || !strings.Contains(string(out), want) {
+		t.Errorf("unlock of an unlocked Mutex: %v, no %q in:\n%s", err, want, out)
+	}
+}
+
+// BenchmarkMutex compares with sync.Mutex; "cond" is what tests pay.
+func BenchmarkMutex(b *testing.B) {
+	run := func(name string, l sync.Locker, cond bool) {
+		for _, contended := range []string{"alone", "contended"} {
+			b.Run(name+"/"+contended, func(b *testing.B) {
+				defer func(saved bool) { useCond = saved }(useCond)
+				useCond = cond
+				if contended == "alone" {
+					for b.Loop() {
+						l.Lock()
+						l.Unlock() //nolint:staticcheck // SA2001: the empty section is what is measured
+					}
+					return
+				}
+				b.RunParallel(func(pb *testing.PB) {
+					for pb.Next() {
+						l.Lock()
+						l.Unlock() //nolint:staticcheck // SA2001: the empty section is what is measured
+					}
+				})
+			})
+		}
+	}
+	run("sync", new(sync.Mutex), false)
+	run("lockdep", new(Mutex), false)
+	run("cond", new(Mutex), true)
+}
