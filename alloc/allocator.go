@@ -1,0 +1,217 @@
+package alloc
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"sync/atomic"
+
+	"slabfs/internal/cpu"
+	"slabfs/internal/lockdep"
+	"slabfs/internal/pages"
+	"slabfs/internal/percpu"
+	"slabfs/workqueue"
+)
+
+// An Engine is how a CPU's sheaf is worked on.
+type Engine uint8
+
+// Engines.
+const (
+	Auto Engine = iota // the best that this build and this machine have
+	RSeq               // restartable sequences: not in this build
+	Lock               // a lock for each CPU and cache
+)
+
+// String returns the engine's name as parameters/percpu_engine shows it.
+func (e Engine) String() string {
+	switch e {
+	case RSeq:
+		return "rseq"
+	case Lock:
+		return "lock"
+	default:
+		return "auto"
+	}
+}
+
+// Options of an Allocator. The zero value has no limit and chooses the engine.
+type Options struct {
+	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none
+	Engine      Engine       // the environment's SLABFS_PERCPU=lock or rseq goes before Auto
+	Logger      *slog.Logger // reports damage that nobody's call can be blamed for; nil: slog.Default
+}
+
+// An Allocator has caches, their locks and its limit. A program may have
+// several; they share address space and page tables, nothing else.
+//
+// Protection of fields:
+//
+//	I  set by New, then constant
+//	S  slab_mutex (mu)
+//	F  flush_lock
+//	A  atomic
+type Allocator struct {
+	log       *slog.Logger // I
+	engine    Engine       // I
+	large     uint32       // I: owner of the first page of runs that Bytes hands out
+	largeRest uint32       // I: owner of their other pages
+	queue     *workqueue.Queue
+	giver     *workqueue.Work // gives free memory back to the system
+	kmalloc   []*Cache        // I: by class, see bytes.go
+
+	hotplug   cpu.Hotplug
+	flushLock lockdep.RWSem // taken for writing only; an RWSem since its waits can be interrupted
+	flushBuf  []uintptr     // F
+
+	mu      lockdep.Mutex     // slab_mutex
+	caches  []*Cache          // S: not dying, oldest first
+	names   map[string]*Cache // S: reserved: being made, live, or dying until unlinked
+	trees   []*tree           // S
+	under   bookings          // S: creates and destroys that do their publishing or unlinking
+	closing bool              // S: creates are refused
+
+	cores atomic.Pointer[[]*core] // A: of caches; replaced under mu
+
+	limit     atomic.Int64  // A: bytes; 0: none
+	used      atomic.Int64  // A: bytes reserved
+	runs      atomic.Int64  // A: those of them in page runs of Bytes
+	areas     atomic.Int64  // A: bytes of the per-CPU areas that were opened
+	damage    atomic.Uint64 // A: objects that could not go back to their slab
+	misuse    atomic.Uint64 // A: uses of a released core
+	reclaims  atomic.Uint64 // A: reclaims that ended
+	reclaimer reclaimer
+}
+
+// New returns an allocator with the caches kmalloc-8 to kmalloc-8k.
+//
+// Errors: ErrNotBuilt for an engine that is not there, ErrInvalid for an option
+// that makes no sense, ErrNoMemory where not even address space can be had.
+func New(o Options) (*Allocator, error) {
+	engine, err := chooseEngine(o.Engine, os.Getenv("SLABFS_PERCPU"))
+	if err != nil {
+		return nil, fmt.Errorf("new allocator: %w", err)
+	}
+	if o.MemoryLimit < 0 {
+		return nil, fmt.Errorf("new allocator: memory limit of %d bytes: %w", o.MemoryLimit, ErrInvalid)
+	}
+	for _, reserve := range []func() error{pages.Reserve, percpu.Reserve} {
+		if err := reserve(); err != nil {
+			return nil, fmt.Errorf("new allocator: %w: %w", ErrNoMemory, err)
+		}
+	}
+	a := &Allocator{log: o.Logger, engine: engine, large: nextNumber.Add(1), largeRest: nextNumber.Add(1), names: make(map[string]*Cache)}
+	if a.log == nil {
+		a.log = slog.Default()
+	}
+	a.hotplug.Init(cpu.Possible())
+	a.flushLock.Init(lockdep.Flush)
+	a.mu.Init(lockdep.SlabMutex)
+	a.reclaimer.mu.Init(lockdep.Reclaim)
+	a.cores.Store(new([]*core))
+	a.queue = workqueue.New("slab", workqueue.Options{})
+	a.giver = a.queue.NewWork(a.giveMemory)
+	a.limit.Store(o.MemoryLimit)
+	if err := a.newKmalloc(); err != nil {
+		return nil, fmt.Errorf("new allocator: %w", err)
+	}
+	return a, nil
+}
+
+// chooseEngine lets an option go before the environment, and both before Auto.
+func chooseEngine(option Engine, env string) (Engine, error) {
+	if option == Auto {
+		switch env {
+		case "":
+		case "lock":
+			option = Lock
+		case "rseq":
+			option = RSeq
+		default:
+			return 0, fmt.Errorf("SLABFS_PERCPU=%q: want lock or rseq: %w", env, ErrInvalid)
+		}
+	}
+	switch option {
+	case Auto, Lock:
+		return Lock, nil
+	case RSeq:
+		return 0, fmt.Errorf("engine rseq: %w; use engine lock", ErrNotBuilt)
+	default:
+		return 0, fmt.Errorf("engine %d: %w", option, ErrInvalid)
+	}
+}
+
+// Engine returns the engine that New chose.
+func (a *Allocator) Engine() Engine { return a.engine }
+
+// Hotplug returns the allocator's hotplug lock and its online CPUs.
+func (a *Allocator) Hotplug() *cpu.Hotplug { return &a.hotplug }
+
+// Caches returns the caches that can be used, oldest first: not those that are
+// being made or destroyed.
+func (a *Allocator) Caches() []*Cache {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := make([]*Cache, 0, len(a.caches))
+	for _, c := range a.caches {
+		if !c.making {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// SetMemoryLimit changes the limit in bytes; 0 or less is none. What is in use
+// already stays: below that, Alloc returns nil until enough is freed.
+func (a *Allocator) SetMemoryLimit(bytes int64) { a.limit.Store(max(bytes, 0)) }
+
+// MemoryLimit returns the limit in bytes, or 0 if there is none.
+func (a *Allocator) MemoryLimit() int64 { return a.limit.Load() }
+
+// MemoryUsed returns the bytes that count against the limit: slabs, and page runs of Bytes.
+func (a *Allocator) MemoryUsed() int64 { return a.used.Load() }
+
+// Damage returns how many objects could not go back to their slab because they
+// were free there already, or no objects: each was freed twice, or freed by an
+// address into it.
+func (a *Allocator) Damage() uint64 { return a.damage.Load() }
+
+// Misuse returns how often a released cache was looked at: always 0, unless
+// the order of destroy is broken.
+func (a *Allocator) Misuse() uint64 { return a.misuse.Load() }
+
+// damaged reports what a flush found: some user's mistake, but not the caller's.
+func (a *Allocator) damaged(k *core, n int) {
+	a.damage.Add(uint64(n))
+	a.log.Error("slabfs: objects were freed twice, or by an address into them; build with -tags invariants to find where",
+		"cache", k.name, "objects", n)
+}
+
+// bookings counts operations under way that others may wait for.
+//
+// Protection of fields: slab_mutex.
+type bookings struct {
+	n    int
+	idle chan struct{} // made by the first that waits
+}
+
+func (b *bookings) add(n int) { b.n += n }
+
+func (b *bookings) done(n int) {
+	b.n -= n
+	if b.n == 0 && b.idle != nil {
+		close(b.idle)
+		b.idle = nil
+	}
+}
+
+// wait returns a channel that is closed when nothing is booked any more, or nil if nothing is.
+func (b *bookings) wait() <-chan struct{} {
+	if b.n == 0 {
+		return nil
+	}
+	if b.idle == nil {
+		b.idle = make(chan struct{})
+	}
+	return b.idle
+}

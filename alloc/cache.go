@@ -1,0 +1,227 @@
+package alloc
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+)
+
+// Flags of a cache.
+type Flags uint32
+
+// Flags, named as in Linux.
+const (
+	HWCacheAlign   Flags = 1 << iota // align objects to cache lines, as far as their size allows
+	ReclaimAccount                   // objects can be freed on demand; shown, and kept apart when caches merge
+	TypesafeByRCU                    // slabs outlive their readers: not in this build
+	NoMerge                          // never share slabs with another cache
+
+	allFlags = HWCacheAlign | ReclaimAccount | TypesafeByRCU | NoMerge
+)
+
+// CacheOptions of NewCache. The zero value has SLUB's defaults.
+type CacheOptions struct {
+	Align       int                  // bytes, a power of two up to a page; 0: that of a word
+	Flags       Flags                // see the constants
+	Ctor        func(unsafe.Pointer) // runs once for each object of a new slab, with no lock held; a freed object keeps its content
+	ShellDelete bool                 // delete_cache may destroy it
+}
+
+// A Cache is one name's handle for objects of one size. It may be used from any
+// goroutine. A handle that is used after its Destroy panics with its name.
+//
+// Protection of fields:
+//
+//	I  set before others see the handle, then constant
+//	S  slab_mutex
+//	A  atomic; written under slab_mutex
+type Cache struct {
+	core *core       // I
+	dead atomic.Bool // A
+
+	name        string // I
+	shellDelete bool   // I
+	usersize    uint32 // I
+
+	making    bool     // S: NewCache has not returned
+	publishes bookings // S: trees that are publishing it
+	published []*tree  // S: trees that have published it
+}
+
+// Name returns the cache's name.
+func (c *Cache) Name() string { return c.name }
+
+// ObjectSize returns the size of objects in bytes that NewCache was asked for.
+func (c *Cache) ObjectSize() int { return int(c.core.objectSize) }
+
+// Alloc returns an object, or nil when the allocator's memory limit is reached.
+// Its content is undefined, but for what a constructor made of it and its users left.
+func (c *Cache) Alloc() unsafe.Pointer { return c.alloc() }
+
+// AllocZeroed is Alloc that clears the object.
+func (c *Cache) AllocZeroed() unsafe.Pointer {
+	obj := c.alloc()
+	if obj != nil {
+		clear(unsafe.Slice((*byte)(obj), c.core.objectSize))
+	}
+	return obj
+}
+
+// Free takes an object back, on any CPU. It panics at once if the object's page
+// belongs to another cache or to none. That the address points into an object,
+// or that the object is free already, is found at the latest when it goes back
+// to its slab, until when a doubly freed object may be handed out twice; the
+// invariants build finds both at once.
+func (c *Cache) Free(obj unsafe.Pointer) { c.free(obj) }
+
+// AllocBulk fills dst with objects, or returns false at the memory limit, with
+// dst all nil and nothing allocated.
+func (c *Cache) AllocBulk(dst []unsafe.Pointer) bool {
+	for got := 0; got < len(dst); {
+		if n := c.allocSome(dst[got:]); n > 0 {
+			got += n
+			continue
+		}
+		obj := c.alloc() // from a new slab, most likely
+		if obj == nil {
+			c.FreeBulk(dst[:got])
+			clear(dst)
+			return false
+		}
+		dst[got] = obj
+		got++
+	}
+	return true
+}
+
+// allocSome fills part of dst without new pages and returns how much.
+func (c *Cache) allocSome(dst []unsafe.Pointer) int {
+	k := c.core
+	c.mustLive("AllocBulk")
+	var buf [maxBatch]uintptr
+	want := buf[:min(len(dst), maxBatch)]
+	pc := k.lockCPU()
+	if k.dying {
+		pc.mu.Unlock()
+		c.panicDead("AllocBulk")
+	}
+	n := pc.area.PopBulk(want)
+	if n == 0 {
+		n = k.takeObjects(pc, want)
+	}
+	pc.mu.Unlock()
+	for i, obj := range want[:n] {
+		dst[i] = k.handOut(pointer(obj))
+	}
+	return n
+}
+
+// FreeBulk takes objects back, as Free does each. If one of them belongs to another
+// cache it panics before any is taken.
+func (c *Cache) FreeBulk(src []unsafe.Pointer) {
+	k := c.core
+	for _, obj := range src {
+		k.takeBack(c, obj)
+	}
+	c.mustLive("FreeBulk")
+	var discard slabList
+	bad := 0
+	for len(src) > 0 {
+		var buf [maxBatch]uintptr
+		objs := buf[:min(len(src), len(buf))]
+		for i := range objs {
+			objs[i] = uintptr(src[i])
+		}
+		src = src[len(objs):]
+		pc := k.lockCPU()
+		if k.dying {
+			pc.mu.Unlock()
+			c.panicDead("FreeBulk")
+		}
+		k.openArea(pc)
+		if rest := objs[pc.area.PushBulk(objs):]; len(rest) > 0 {
+			bad += k.giveObjects(pc, rest, &discard)
+		}
+		pc.mu.Unlock()
+	}
+	k.discardSlabs(&discard)
+	if bad > 0 {
+		k.a.damaged(k, bad)
+	}
+}
+
+// Shrink gives all free objects back to their slabs and all empty slabs back to
+// the pages, whatever min_partial says, and their memory to the system.
+func (c *Cache) Shrink() {
+	c.mustLive("Shrink")
+	_ = c.core.shrink(context.Background())
+}
+
+// ShrinkContext is Shrink that gives up, with ctx's error and nothing done, if
+// ctx ends while it waits for its locks. It is what echo 1 > shrink does; on a
+// cache that is being destroyed it does nothing.
+func (c *Cache) ShrinkContext(ctx context.Context) error {
+	defer c.CheckReleased()
+	return c.core.shrink(ctx)
+}
+
+// SetCPUPartial sets how many free objects the slabs that a CPU keeps may hold,
+// as SLUB counts them, and flushes all CPUs. ErrInvalid: more than 32 bits.
+func (c *Cache) SetCPUPartial(objects uint) error {
+	c.mustLive("SetCPUPartial")
+	return c.SetCPUPartialContext(context.Background(), objects)
+}
+
+// SetCPUPartialContext is SetCPUPartial that gives up, with ctx's error and
+// nothing done, if ctx ends while it waits for its locks. It is what echo >
+// cpu_partial does; on a cache that is being destroyed it flushes nothing.
+func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
+	if uint64(objects) > maxCPUPartial {
+		return fmt.Errorf("set cpu_partial of %q to %d: at most %d: %w", c.name, objects, uint32(maxCPUPartial), ErrInvalid)
+	}
+	defer c.CheckReleased()
+	return c.core.flushAll(ctx, func() { c.core.setCPUPartial(uint32(objects)) })
+}
+
+// CPUPartial returns what SetCPUPartial set.
+func (c *Cache) CPUPartial() uint { return uint(c.core.cpuPartial.Load()) }
+
+// SetMinPartial sets how many slabs with free objects a node keeps even when they are empty.
+func (c *Cache) SetMinPartial(slabs uint64) { c.core.minPartial.Store(slabs) }
+
+// MinPartial returns what SetMinPartial set.
+func (c *Cache) MinPartial() uint64 { return c.core.minPartial.Load() }
+
+// SetRemoteNodeDefragRatio sets, in percent, how often slabs of other memory
+// nodes are used before a new slab is made. ErrInvalid: more than 100.
+func (c *Cache) SetRemoteNodeDefragRatio(percent uint) error {
+	if percent > 100 {
+		return fmt.Errorf("set remote_node_defrag_ratio of %q to %d: at most 100: %w", c.name, percent, ErrInvalid)
+	}
+	c.core.defragRatio.Store(uint32(percent))
+	return nil
+}
+
+// RemoteNodeDefragRatio returns what SetRemoteNodeDefragRatio set.
+func (c *Cache) RemoteNodeDefragRatio() uint { return uint(c.core.defragRatio.Load()) }
+
+// CheckReleased counts a use of a cache after its release. Shows and stores call it when they end:
+// a drain that works never lets them see one.
+func (c *Cache) CheckReleased() {
+	if c.core.released.Load() {
+		c.core.a.misuse.Add(1)
+		c.core.a.log.Error("slabfs: a released cache is in use", "cache", c.name)
+	}
+}
+
+// mustLive panics if the handle was destroyed.
+func (c *Cache) mustLive(op string) {
+	if c.dead.Load() {
+		c.panicDead(op)
+	}
+}
+
+func (c *Cache) panicDead(op string) {
+	panic(fmt.Sprintf("slabfs: %s on cache %q after its Destroy", op, c.name))
+}

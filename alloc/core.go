@@ -1,0 +1,159 @@
+package alloc
+
+import (
+	"sync/atomic"
+	"unsafe"
+
+	"slabfs/internal/cpu"
+	"slabfs/internal/lockdep"
+	"slabfs/internal/pages"
+	"slabfs/internal/percpu"
+)
+
+// A core is what the handles of a cache stand for: its slabs and its sheaves.
+//
+// Protection of fields:
+//
+//	I  set before the core is on the allocator's list, then constant
+//	A  atomic
+//	D  written while holding flush_lock and every per-CPU lock, read under any of them
+type core struct {
+	layout                      // I
+	a      *Allocator           // I
+	name   string               // I
+	number uint32               // I: owner of the pages of its slabs; never used again
+	flags  Flags                // I
+	ctor   func(unsafe.Pointer) // I
+	place  percpu.Place         // I
+	cpus   []*cpuState          // I: by CPU number; nil where no CPU can be
+
+	cpuPartial  atomic.Uint32 // A: objects
+	keepSlabs   atomic.Int32  // A: what cpuPartial comes to, in slabs
+	minPartial  atomic.Uint64 // A: slabs
+	defragRatio atomic.Uint32 // A: percent
+
+	dying    bool        // D: no call may be served any more
+	released atomic.Bool // A: its areas and slabs are given back: nothing may look at it
+
+	node node
+}
+
+// A cpuState is what one CPU keeps of a cache.
+//
+// Protection of fields: L, mu; A, atomic, written under mu.
+type cpuState struct {
+	mu    lockdep.Mutex
+	area  *percpu.Area // L: this CPU's sheaf
+	open  bool         // L: the area was opened; stays true while it is closed for a moment
+	slabs slabList     // L: the cpu slab, then the cpu partial slabs
+	n     atomic.Int32 // A: slabs.n
+	_     [64]byte     // the next one belongs to another CPU
+}
+
+func (a *Allocator) newCore(name string, l layout, o CacheOptions) (*core, error) {
+	place, err := percpu.NewPlace(l.sheafCap)
+	if err != nil {
+		return nil, err
+	}
+	k := &core{layout: l, a: a, name: name, number: nextNumber.Add(1), flags: o.Flags, ctor: o.Ctor, place: place}
+	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())
+	for n := range a.hotplug.Possible().All() {
+		pc := &cpuState{area: percpu.At(place, n)}
+		pc.mu.Init(lockdep.PerCPU)
+		k.cpus[n] = pc
+	}
+	k.node.mu.Init(lockdep.List)
+	k.setCPUPartial(defaultCPUPartial(l.size))
+	k.minPartial.Store(defaultMinPartial(l.size))
+	k.defragRatio.Store(100)
+	return k, nil
+}
+
+// nextNumber counts the caches of the process. Numbers are never used again, so
+// a stale pointer never seems to belong to a younger cache.
+var nextNumber atomic.Uint32
+
+// batch returns how many objects move at a time between a sheaf and the node:
+// half a sheaf, so that a goroutine that frees and allocates at the edge does not move them back and forth.
+func (k *core) batch() int { return min(max(k.sheafCap/2, 1), maxBatch) }
+
+// maxBatch bounds a batch, which lies on the stack.
+const maxBatch = 64
+
+func (k *core) setCPUPartial(objects uint32) {
+	k.cpuPartial.Store(objects)
+	k.keepSlabs.Store(int32(min(cpuPartialSlabs(objects, k.objects), 1<<30)))
+}
+
+// lockCPU locks what the CPU at hand keeps of the cache. The thread may run
+// elsewhere by now; the lock makes that harmless.
+func (k *core) lockCPU() *cpuState {
+	pc := k.cpus[cpu.Current(len(k.cpus))]
+	if pc == nil { // numbers are sparse, and the hint was one that no CPU has
+		pc = k.cpus[len(k.cpus)-1]
+	}
+	pc.mu.Lock()
+	return pc
+}
+
+// lockCPUs takes every per-CPU lock, in CPU order.
+func (k *core) lockCPUs() {
+	for _, pc := range k.cpus {
+		if pc != nil {
+			pc.mu.Lock()
+		}
+	}
+}
+
+func (k *core) unlockCPUs() {
+	for _, pc := range k.cpus {
+		if pc != nil {
+			pc.mu.Unlock()
+		}
+	}
+}
+
+// openArea lets objects into the CPU's sheaf, on the first slow path there.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) openArea(pc *cpuState) {
+	if !pc.open && k.sheafCap > 0 {
+		pc.open = true
+		pc.area.Open(k.sheafCap)
+		k.a.areas.Add(int64(percpu.Bytes(k.sheafCap)))
+	}
+}
+
+// mayKeep reports whether a CPU may keep one more slab: the cpu slab and as many cpu partial slabs as cpu_partial says.
+//
+// Preconditions: pc.mu is held.
+func (k *core) mayKeep(pc *cpuState) bool { return pc.slabs.n < 1+int(k.keepSlabs.Load()) }
+
+// keep puts a slab that is on no list on the CPU's list.
+//
+// Preconditions: pc.mu and node.mu are held.
+func (k *core) keep(pc *cpuState, p pages.Page, push func(*slabList, pages.Page)) {
+	slabAt(p).where = onCPU
+	push(&pc.slabs, p)
+	pc.n.Store(int32(pc.slabs.n))
+}
+
+// unkeep takes a slab off the CPU's list.
+//
+// Preconditions: pc.mu and node.mu are held.
+func (k *core) unkeep(pc *cpuState, p pages.Page) {
+	pc.slabs.remove(p)
+	pc.n.Store(int32(pc.slabs.n))
+	slabAt(p).where = onNone
+}
+
+// moveToNode takes a slab off the CPU's list for the node.
+//
+// Preconditions: pc.mu and node.mu are held.
+func (k *core) moveToNode(pc *cpuState, p pages.Page, discard *slabList) {
+	k.unkeep(pc, p)
+	k.node.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
+	k.addPartial(p, discard)
+}
+
+func pointer(word uintptr) unsafe.Pointer { return percpu.Pointer(word) }

@@ -1,0 +1,46 @@
+// Package alloc hands out fixed-size objects from off-heap memory, one cache per size.
+//
+//	object  what Alloc returns: bytes that the garbage collector does not know
+//	slab    a run of 2^order pages, cut into objects of one size
+//	sheaf   one CPU's array of free objects; most calls touch nothing else
+//	cpu slab, cpu partial slabs   slabs that a CPU keeps for its own refills
+//	node    a memory node's barn (full half sheaves) and partial list (slabs with free objects)
+//	core    a cache's slabs and sheaves; a Cache is the handle of one name for it
+//
+// Alloc climbs:
+//
+//  1. Pop from this CPU's sheaf.
+//  2. Sheaf empty: take half a sheaf from the barn, or else from the slabs that
+//     this CPU keeps, under list_lock.
+//  3. The CPU keeps none: take slabs from the partial list.
+//  4. The list is empty: cut a new slab from fresh pages, with no lock held.
+//  5. The memory limit is reached: flush and shrink all caches, and try again.
+//
+// Free is the mirror: push on this CPU's sheaf, whichever CPU allocated. Sheaf
+// full: half of it goes to the barn; barn full: to the slabs. A slab that becomes
+// empty goes back to the pages if its node keeps min_partial slabs already.
+//
+// At rest, for every slab:
+//
+//	live + on sheaves + in the barn + free in the slab == objects per slab
+//
+// Descriptors, bitmaps and page tables lie out of band (internal/pages), so an
+// overflow in an object damages only its neighbours, and a Free of what is no
+// object of the cache is found.
+//
+// # Files
+//
+// The package knows no files. Trees attach to an Allocator (Attach) and are told
+// of caches that come and go; slabfs/sysfs/slabattr is such a tree.
+//
+// # Locks
+//
+// In the order in which they are taken: the hotplug lock, slab_mutex,
+// flush_lock, per-CPU locks in CPU order, list_lock, and in internal/pages the
+// pages lock. No callback of a user, a constructor or a Publisher, runs under
+// one of them, and Alloc and Free panic with none held. docs/locking.md tells why
+// the order is what it is.
+//
+// On the lock engine each Alloc and Free takes the per-CPU lock of the cache on
+// the CPU at hand.
+package alloc

@@ -1,0 +1,16 @@
+package alloc
+
+import "errors"
+
+// Errors of this package wrap one of these.
+var (
+	ErrBusy       = errors.New("objects are live")                    // Destroy, Close: nothing changed
+	ErrClosed     = errors.New("the allocator is closed")             // NewCache, Close
+	ErrExist      = errors.New("the name is taken")                   // NewCache: live, dying or being made
+	ErrNotExist   = errors.New("no such cache")                       // DestroyName
+	ErrPermission = errors.New("the program keeps this cache")        // DestroyName: no ShellDelete
+	ErrInvalid    = errors.New("invalid argument")                    // New, NewCache, setters
+	ErrNoMemory   = errors.New("out of memory")                       // NewCache, New
+	ErrNotBuilt   = errors.New("not in this build")                   // New: the engine; NewCache: a flag
+	ErrCallback   = errors.New("called from a callback it waits for") // Close
+)

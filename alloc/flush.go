@@ -1,0 +1,182 @@
+package alloc
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"slabfs/internal/pages"
+)
+
+// flushAll gives back to their slabs all objects that are free when it begins,
+// and the slabs that CPUs keep to the node. It returns ctx's error if ctx ends
+// while it waits for its locks; then nothing has happened.
+//
+// Unlike SLUB it does not run work on each CPU: closing the sheaves from
+// outside is one step for all of them, and needs no thread anywhere.
+func (k *core) flushAll(ctx context.Context, set func()) error {
+	a := k.a
+	if err := a.hotplug.RLockContext(ctx); err != nil {
+		return err
+	}
+	defer a.hotplug.RUnlock()
+	return k.flushAllLocked(ctx, set)
+}
+
+// flushAllLocked is flushAll for callers that keep CPUs from coming and going.
+// set, if not nil, runs under flush_lock, before the flush.
+//
+// Preconditions: the hotplug lock is held.
+func (k *core) flushAllLocked(ctx context.Context, set func()) error {
+	a := k.a
+	if err := a.flushLock.LockContext(ctx); err != nil {
+		return err
+	}
+	defer a.flushLock.Unlock()
+	if set != nil {
+		set()
+	}
+	if k.dying {
+		return nil
+	}
+	k.flush()
+	return nil
+}
+
+// flush is what flushAll does under its locks.
+//
+// Preconditions: the hotplug lock and flush_lock are held; the core is not dying.
+func (k *core) flush() {
+	a := k.a
+	a.roomFor(k)
+	k.lockCPUs()
+	k.closeAreas()
+	objs, kept := k.collect(a.flushBuf[:0])
+	k.reopenAreas()
+	k.unlockCPUs()
+	k.giveBack(objs, &kept)
+}
+
+// closeAreas closes the sheaves that were opened: their content is the caller's.
+//
+// Preconditions: flush_lock and every per-CPU lock are held.
+func (k *core) closeAreas() {
+	for _, pc := range k.cpus {
+		if pc != nil && pc.open {
+			pc.area.Close()
+		}
+	}
+}
+
+// reopenAreas undoes closeAreas.
+//
+// Preconditions: flush_lock and every per-CPU lock are held.
+func (k *core) reopenAreas() {
+	for _, pc := range k.cpus {
+		if pc != nil && pc.open {
+			pc.area.Open(k.sheafCap)
+		}
+	}
+}
+
+// roomFor makes the flush buffer large enough for what collect finds, before
+// any sheaf is closed: while they are closed nothing may wait for memory.
+//
+// Preconditions: flush_lock is held.
+func (a *Allocator) roomFor(k *core) {
+	if need := a.hotplug.Possible().Count()*k.sheafCap + barnSheaves*k.batch(); cap(a.flushBuf) < need {
+		a.flushBuf = make([]uintptr, 0, need)
+	}
+}
+
+// collect takes what the CPUs hold: the content of the closed sheaves, and the
+// slabs that they keep, which are then on no list.
+//
+// Preconditions: every per-CPU lock is held; the areas are closed; objs has room.
+func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
+	var kept slabList
+	n := &k.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, pc := range k.cpus {
+		if pc == nil {
+			continue
+		}
+		if pc.open {
+			objs = pc.area.Drain(objs)
+		}
+		for p := pc.slabs.head; p != 0; p = pc.slabs.head {
+			k.unkeep(pc, p)
+			slabAt(p).where = underWay
+			n.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
+			kept.pushBack(p)
+		}
+	}
+	objs = append(objs, n.barn...)
+	n.barn = n.barn[:0]
+	n.inBarn.Store(0)
+	return objs, kept
+}
+
+// giveBack puts what collect took where the node keeps it.
+func (k *core) giveBack(objs []uintptr, kept *slabList) {
+	var discard slabList
+	n := &k.node
+	n.mu.Lock()
+	bad := k.putObjects(objs, nil, &discard)
+	for p := kept.popFront(); p != 0; p = kept.popFront() {
+		if s := slabAt(p); k.freeIn(s) == 0 {
+			s.where = onNone
+		} else {
+			k.addPartial(p, &discard)
+		}
+	}
+	n.mu.Unlock()
+	k.discardSlabs(&discard)
+	if bad > 0 {
+		k.a.damaged(k, bad)
+	}
+}
+
+// shrink flushes the cache, gives back every slab that is empty, min_partial or
+// not, and sorts the others so that the fullest are filled first.
+func (k *core) shrink(ctx context.Context) error {
+	if err := k.flushAll(ctx, nil); err != nil {
+		return err
+	}
+	k.shrinkNode()
+	k.a.returnNow()
+	return nil
+}
+
+// sortLimit is how many free objects a slab may have to be sorted by shrink
+// (Linux: SHRINK_PROMOTE_MAX); the emptier ones stay behind.
+const sortLimit = 32
+
+func (k *core) shrinkNode() {
+	var discard slabList
+	n := &k.node
+	n.mu.Lock()
+	var sorted []pages.Page
+	for p := n.partial.head; p != 0; {
+		s := slabAt(p)
+		next := s.next
+		switch free := k.freeIn(s); {
+		case s.inUse == 0:
+			k.removePartial(p)
+			k.drop(p, &discard)
+		case free <= sortLimit:
+			n.partial.remove(p)
+			sorted = append(sorted, p)
+		}
+		p = next
+	}
+	slices.SortStableFunc(sorted, func(p, q pages.Page) int {
+		return cmp.Compare(k.freeIn(slabAt(q)), k.freeIn(slabAt(p))) // pushed to the front, so the fullest comes last
+	})
+	for _, p := range sorted {
+		n.partial.pushFront(p)
+	}
+	n.mu.Unlock()
+	k.discardSlabs(&discard)
+}

@@ -1,0 +1,120 @@
+package alloc
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"slabfs/internal/lockdep"
+	"slabfs/internal/pages"
+)
+
+// reserve counts bytes against the limit, or returns ErrNoMemory. It never waits.
+func (a *Allocator) reserve(bytes int64) error {
+	used := a.used.Add(bytes)
+	if limit := a.limit.Load(); limit > 0 && used > limit {
+		a.used.Add(-bytes)
+		return fmt.Errorf("reserve %d bytes: limit of %d reached: %w", bytes, limit, ErrNoMemory)
+	}
+	return nil
+}
+
+func (a *Allocator) unreserve(bytes int64) { a.used.Add(-bytes) }
+
+// A reclaimer makes free objects of all caches into free pages, one reclaim at a time.
+//
+// Protection of fields: mu.
+type reclaimer struct {
+	mu     lockdep.RWSem // reclaim_lock, taken for writing only
+	gained bool          // the last reclaim freed pages
+	left   int64         // what it left that could become free pages, in bytes
+	ended  time.Time
+}
+
+// retryUseless is how long after a reclaim that freed nothing the next may come,
+// if frees since then cannot have emptied a slab for all that the counters tell.
+const retryUseless = time.Millisecond
+
+// reclaim flushes and shrinks all caches and reports whether pages were freed,
+// so that another attempt makes sense. seen is a.reclaims as it was before the
+// attempt that failed: if a reclaim ended since, its result is shared.
+//
+// Goroutines that allocate in a loop at the limit must not keep the sheaves of
+// all others empty. So a reclaim that freed nothing is repeated only when there
+// is more to be had than it left, or after a millisecond.
+//
+// Preconditions: no lock is held.
+func (a *Allocator) reclaim(seen uint64) bool {
+	r := &a.reclaimer
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if a.reclaims.Load() != seen {
+		return r.gained
+	}
+	if !r.gained && a.reclaimable() <= r.left && time.Since(r.ended) < retryUseless {
+		return false
+	}
+	before := a.used.Load()
+	a.reclaimAll()
+	r.gained = a.used.Load() < before
+	r.left = a.reclaimable()
+	r.ended = time.Now()
+	a.reclaims.Add(1)
+	return r.gained
+}
+
+func (a *Allocator) reclaimAll() {
+	a.hotplug.RLock()
+	defer a.hotplug.RUnlock()
+	for _, k := range *a.cores.Load() {
+		_ = k.flushAllLocked(context.Background(), nil) // its context never ends
+		k.shrinkNode()
+	}
+}
+
+// reclaimable returns how many bytes of slabs the free objects would come to if
+// they lay side by side, from counters.
+func (a *Allocator) reclaimable() int64 {
+	var sum int64
+	for _, k := range *a.cores.Load() {
+		free := k.node.free.Load() + k.cached()
+		sum += free / int64(k.objects) * int64(slabBytes(k.order))
+	}
+	return sum
+}
+
+// cached returns how many free objects are on sheaves and in the barn.
+func (k *core) cached() int64 {
+	n := k.node.inBarn.Load()
+	for _, pc := range k.cpus {
+		if pc != nil {
+			n += int64(pc.area.Level())
+		}
+	}
+	return n
+}
+
+// Memory of free pages goes back to the system when more than giveAbove bytes
+// have been free for giveAfter, until keepFree are left.
+const (
+	giveAbove = 8 << 20
+	keepFree  = 2 << 20
+	giveAfter = time.Second
+)
+
+// pagesFreed starts the clock after which free memory goes back to the system.
+func (a *Allocator) pagesFreed() {
+	if pages.Warm() > giveAbove {
+		_, _ = a.giver.QueueAfter(giveAfter) // refused: the allocator is closed, and Close gives back
+	}
+}
+
+// giveMemory is the work that pagesFreed defers.
+func (a *Allocator) giveMemory() {
+	if pages.Warm() > giveAbove {
+		pages.Return(keepFree)
+	}
+}
+
+// returnNow gives all free memory back to the system: the user asked for it.
+func (a *Allocator) returnNow() { pages.Return(0) }

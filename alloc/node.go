@@ -1,0 +1,153 @@
+package alloc
+
+import (
+	"sync/atomic"
+
+	"slabfs/internal/lockdep"
+	"slabfs/internal/pages"
+)
+
+// barnSheaves is how many sheaves of free objects a node's barn keeps (Linux 6.18: MAX_FULL_SHEAVES).
+const barnSheaves = 10
+
+// A node is what a memory node keeps of a cache: its partial list and its barn.
+//
+// For every slab: in use == live + on sheaves + in the barn, and in use + free == objects.
+//
+// Protection of fields:
+//
+//	L  mu
+//	A  atomic; written under mu, read at any time and then only as a hint
+type node struct {
+	mu      lockdep.Mutex
+	partial slabList  // L: slabs with free objects that no CPU keeps, those to fill first in front
+	barn    []uintptr // L: free objects, whole half sheaves
+
+	slabs    atomic.Int64 // A: all slabs
+	partials atomic.Int64 // A: partial.n
+	free     atomic.Int64 // A: objects free in slabs
+	cpuFree  atomic.Int64 // A: those of them in slabs that CPUs keep
+	inBarn   atomic.Int64 // A: len(barn)
+}
+
+// addPartial puts a slab that is on no list on the partial list, or, if it is
+// empty and enough slabs are kept, on the list of slabs to discard.
+//
+// Preconditions: n.mu is held.
+func (k *core) addPartial(p pages.Page, discard *slabList) {
+	n, s := &k.node, slabAt(p)
+	if s.inUse == 0 && uint64(n.partial.n) >= k.minPartial.Load() {
+		k.drop(p, discard)
+		return
+	}
+	s.where = onNode
+	n.partial.pushBack(p)
+	n.partials.Store(int64(n.partial.n))
+}
+
+// removePartial takes a slab off the partial list.
+//
+// Preconditions: n.mu is held.
+func (k *core) removePartial(p pages.Page) {
+	n := &k.node
+	n.partial.remove(p)
+	n.partials.Store(int64(n.partial.n))
+	slabAt(p).where = onNone
+}
+
+// drop counts an empty slab that is on no list as gone and puts it on the list
+// of slabs to discard.
+//
+// Preconditions: n.mu is held.
+func (k *core) drop(p pages.Page, discard *slabList) {
+	k.node.slabs.Add(-1)
+	k.node.free.Add(-int64(k.objects))
+	discard.pushBack(p)
+}
+
+// putObjects makes objects free in their slabs. pc, if not nil, is a CPU whose
+// lock is held and which may keep slabs that had none free; empty slabs
+// beyond min_partial go to discard. It returns how many objects could not be
+// put because they are free already or no objects at all: user errors.
+//
+// Preconditions: n.mu is held.
+func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad int) {
+	n := &k.node
+	free, cpuFree := 0, 0
+	for _, obj := range objs {
+		p, i, exact := k.find(pointer(obj))
+		s := slabAt(p)
+		if !exact || !k.put(s, i) {
+			bad++
+			continue
+		}
+		free++
+		switch s.where {
+		case onCPU:
+			cpuFree++
+		case onNone:
+			if pc != nil && k.mayKeep(pc) {
+				k.keep(pc, p, (*slabList).pushBack)
+				cpuFree++
+			} else {
+				n.free.Add(int64(free)) // drop counts the slab's objects as free
+				free = 0
+				k.addPartial(p, discard)
+			}
+		case onNode:
+			if s.inUse == 0 && uint64(n.partial.n) > k.minPartial.Load() {
+				n.free.Add(int64(free))
+				free = 0
+				k.removePartial(p)
+				k.drop(p, discard)
+			}
+		}
+	}
+	n.free.Add(int64(free))
+	n.cpuFree.Add(int64(cpuFree))
+	return bad
+}
+
+// takeBarn moves one sheaf's objects out of the barn and returns how many.
+//
+// Preconditions: n.mu is held.
+func (n *node) takeBarn(dst []uintptr) int {
+	at := len(n.barn) - min(len(dst), len(n.barn))
+	c := copy(dst, n.barn[at:])
+	n.barn = n.barn[:at]
+	n.inBarn.Store(int64(at))
+	return c
+}
+
+// putBarn keeps a sheaf's objects, or reports false if the barn is full.
+//
+// Preconditions: n.mu is held.
+func (k *core) putBarn(objs []uintptr) bool {
+	n := &k.node
+	if len(n.barn)+len(objs) > barnSheaves*k.batch() {
+		return false
+	}
+	n.barn = append(n.barn, objs...)
+	n.inBarn.Store(int64(len(n.barn)))
+	return true
+}
+
+// discardSlabs gives the pages of slabs that are counted as gone back.
+//
+// Preconditions: no lock of rank list_lock or below is held.
+func (k *core) discardSlabs(discard *slabList) {
+	if discard.n == 0 {
+		return
+	}
+	for p := discard.popFront(); p != 0; p = discard.popFront() {
+		k.freeSlab(p)
+	}
+	k.a.pagesFreed()
+}
+
+func (k *core) freeSlab(p pages.Page) {
+	pages.SetOwner(p, 1<<k.order, 0)
+	k.exitSlab(p)
+	pages.Free(p, k.order)
+	k.a.unreserve(int64(slabBytes(k.order)))
+}

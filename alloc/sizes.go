@@ -1,0 +1,96 @@
+package alloc
+
+import (
+	"math/bits"
+
+	"slabfs/internal/pages"
+	"slabfs/internal/percpu"
+)
+
+const (
+	maxSize       = 4 << 20 // bytes of the largest object
+	cacheLine     = 64
+	wordSize      = 8
+	preferOrder   = 3 // slabs are not larger only to waste less or to hold more
+	maxCPUPartial = 1<<32 - 1
+)
+
+// layout is how objects of one size lie in slabs: SLUB's calculations (Linux 6.17).
+type layout struct {
+	objectSize uint32 // bytes that the user asked for
+	size       uint32 // bytes from one object to the next
+	align      uint32
+	order      int
+	objects    int // per slab
+	words      int // of a slab's bitmap
+	sheafCap   int // objects
+}
+
+func newLayout(objectSize, align int, flags Flags, cpus int) layout {
+	align = calculateAlignment(objectSize, align, flags)
+	l := layout{objectSize: uint32(objectSize), align: uint32(align)}
+	l.size = uint32((objectSize + align - 1) &^ (align - 1))
+	l.order = calculateOrder(int(l.size), cpus)
+	l.objects = slabBytes(l.order) / int(l.size)
+	l.words = (l.objects + 63) / 64
+	l.sheafCap = percpu.DefaultCap(int(l.size))
+	return l
+}
+
+// calculateAlignment returns the alignment of objects, at least that of a word.
+// HWCacheAlign starts from a cache line and halves while two objects fit.
+func calculateAlignment(size, align int, flags Flags) int {
+	if flags&HWCacheAlign != 0 {
+		line := cacheLine
+		for size <= line/2 {
+			line /= 2
+		}
+		align = max(align, line)
+	}
+	return max(align, wordSize)
+}
+
+// calculateOrder returns the lowest order with enough objects in a slab and a
+// small rest: a sixteenth of the slab at most, else an eighth, a quarter, a half.
+func calculateOrder(size, cpus int) int {
+	most := max(slabBytes(preferOrder)/size, 1)
+	least := min(4*(bits.Len(uint(cpus))+1), most)
+	for fraction := 16; fraction > 1; fraction /= 2 {
+		for order := orderOf(least * size); order <= preferOrder; order++ {
+			if slabBytes(order)%size <= slabBytes(order)/fraction {
+				return order
+			}
+		}
+	}
+	return orderOf(size)
+}
+
+// orderOf returns the lowest order whose slab holds n bytes.
+func orderOf(n int) int { return bits.Len(uint((n - 1) >> pages.Shift)) }
+
+func slabBytes(order int) int { return pages.Size << order }
+
+// defaultCPUPartial returns how many free objects a CPU's slabs may hold about
+// (Linux 5.16 to 6.19), half of the slabs' objects being taken as free.
+func defaultCPUPartial(size uint32) uint32 {
+	switch {
+	case size >= 4096:
+		return 6
+	case size >= 1024:
+		return 24
+	case size >= 256:
+		return 52
+	default:
+		return 120
+	}
+}
+
+// cpuPartialSlabs returns how many slabs that number of objects stands for.
+func cpuPartialSlabs(objects uint32, perSlab int) int {
+	return int((2*uint64(objects) + uint64(perSlab) - 1) / uint64(perSlab))
+}
+
+// defaultMinPartial returns how many slabs a node keeps although they are empty.
+func defaultMinPartial(size uint32) uint64 {
+	return uint64(min(max((bits.Len32(size)-1)/2, 5), 10))
+}

@@ -1,0 +1,204 @@
+package alloc
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+
+	"slabfs/internal/invariants"
+	"slabfs/internal/pages"
+)
+
+// A slab is the descriptor of 2^order pages, cut into objects. It lies out of
+// band, in the descriptor of its first page.
+//
+// Protection of fields:
+//
+//	I  set before the slab has an owner, then constant
+//	N  node.mu
+//	W  node.mu, and while where is onCPU the lock of that CPU too
+type slab struct {
+	next, prev pages.Page // W: neighbours in the list that where names
+	bits       uint64     // N: a bit for each free object; more than 64 objects: place of the words
+	live       uint32     // I: place of a second bitmap, of the objects handed out (invariants only)
+	inUse      uint16     // N: objects that are not free in the slab
+	where      uint8      // N: onNone, onCPU or onNode
+	_          [7]byte
+	_          uint8 // belongs to the pages while they are free
+}
+
+var _ [0]struct{} = [unsafe.Sizeof(slab{}) - pages.DescSize]struct{}{}
+
+const (
+	onNone   = iota // full: on no list
+	onCPU           // a CPU's cpu slab or cpu partial slab
+	onNode          // the node's partial list; its objects may all be free
+	underWay        // on the private list of a flush
+)
+
+func slabAt(p pages.Page) *slab { return (*slab)(pages.Desc(p)) }
+
+// freeWords returns the bitmap of free objects.
+func (l *layout) freeWords(s *slab) []uint64 {
+	if l.words == 1 {
+		return unsafe.Slice(&s.bits, 1)
+	}
+	return pages.Bits(uint32(s.bits), l.words)
+}
+
+// initSlab makes a slab of fresh pages, all of its objects free.
+func (l *layout) initSlab(p pages.Page) error {
+	s := slabAt(p)
+	*s = slab{}
+	if l.words > 1 {
+		at, err := pages.AllocBits(l.words)
+		if err != nil {
+			return err
+		}
+		s.bits = uint64(at)
+	}
+	if invariants.Enabled {
+		at, err := pages.AllocBits(l.words)
+		if err != nil {
+			if l.words > 1 {
+				pages.FreeBits(uint32(s.bits), l.words)
+			}
+			return err
+		}
+		clear(pages.Bits(at, l.words))
+		s.live = at
+	}
+	words := l.freeWords(s)
+	for i := range words {
+		words[i] = ^uint64(0)
+	}
+	if rest := l.objects % 64; rest != 0 {
+		words[len(words)-1] = 1<<rest - 1
+	}
+	return nil
+}
+
+// exitSlab gives back what initSlab took.
+func (l *layout) exitSlab(p pages.Page) {
+	s := slabAt(p)
+	if invariants.Enabled {
+		pages.FreeBits(s.live, l.words)
+	}
+	if l.words > 1 {
+		pages.FreeBits(uint32(s.bits), l.words)
+	}
+	*s = slab{}
+}
+
+// freeIn returns how many objects are free in the slab.
+//
+// Preconditions: node.mu is held.
+func (l *layout) freeIn(s *slab) int { return l.objects - int(s.inUse) }
+
+// take moves up to len(dst) free objects out of the slab and returns how many.
+//
+// Preconditions: node.mu is held.
+func (l *layout) take(p pages.Page, dst []uintptr) int {
+	s := slabAt(p)
+	n, base := 0, uintptr(pages.At(p))
+	for i, words := 0, l.freeWords(s); i < len(words) && n < len(dst); i++ {
+		w := words[i]
+		for w != 0 && n < len(dst) {
+			dst[n] = base + uintptr(i*64+bits.TrailingZeros64(w))*uintptr(l.size)
+			n++
+			w &= w - 1
+		}
+		words[i] = w
+	}
+	s.inUse += uint16(n)
+	return n
+}
+
+// find returns the slab that an object of this layout lies in and its number
+// there; exact is false if the address is not where an object begins.
+func (l *layout) find(obj unsafe.Pointer) (p pages.Page, i uint32, exact bool) {
+	p, _ = pages.Of(obj)
+	p &^= 1<<l.order - 1
+	off := uint32(uintptr(obj) - uintptr(pages.At(p)))
+	i = off / l.size
+	return p, i, off == i*l.size && int(i) < l.objects
+}
+
+// put makes an object free in its slab and reports whether it was not yet.
+//
+// Preconditions: node.mu is held.
+func (l *layout) put(s *slab, i uint32) bool {
+	w, mask := &l.freeWords(s)[i/64], uint64(1)<<(i%64)
+	if *w&mask != 0 {
+		return false
+	}
+	*w |= mask
+	s.inUse--
+	return true
+}
+
+// setLive notes that an object is handed out, or no longer is, and reports
+// whether that changed. It is for invariants builds.
+func (l *layout) setLive(p pages.Page, i uint32, live bool) bool {
+	w, mask := &pages.Bits(slabAt(p).live, l.words)[i/64], uint64(1)<<(i%64)
+	if live {
+		return atomic.OrUint64(w, mask)&mask == 0
+	}
+	return atomic.AndUint64(w, ^mask)&mask != 0
+}
+
+// A slabList is a doubly linked list of slabs through their descriptors. Whoever
+// guards the list guards the links.
+type slabList struct {
+	head, tail pages.Page
+	n          int
+}
+
+func (l *slabList) pushFront(p pages.Page) {
+	s := slabAt(p)
+	s.prev, s.next = 0, l.head
+	if l.head != 0 {
+		slabAt(l.head).prev = p
+	} else {
+		l.tail = p
+	}
+	l.head = p
+	l.n++
+}
+
+func (l *slabList) pushBack(p pages.Page) {
+	s := slabAt(p)
+	s.prev, s.next = l.tail, 0
+	if l.tail != 0 {
+		slabAt(l.tail).next = p
+	} else {
+		l.head = p
+	}
+	l.tail = p
+	l.n++
+}
+
+func (l *slabList) remove(p pages.Page) {
+	s := slabAt(p)
+	if s.prev != 0 {
+		slabAt(s.prev).next = s.next
+	} else {
+		l.head = s.next
+	}
+	if s.next != 0 {
+		slabAt(s.next).prev = s.prev
+	} else {
+		l.tail = s.prev
+	}
+	s.next, s.prev = 0, 0
+	l.n--
+}
+
+// popFront returns 0 if the list is empty.
+func (l *slabList) popFront() pages.Page {
+	p := l.head
+	if p != 0 {
+		l.remove(p)
+	}
+	return p
+}

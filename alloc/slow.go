@@ -1,0 +1,277 @@
+package alloc
+
+import (
+	"fmt"
+	"unsafe"
+
+	"slabfs/internal/invariants"
+	"slabfs/internal/pages"
+)
+
+// alloc climbs from the CPU's sheaf to fresh pages; see doc.go.
+func (c *Cache) alloc() unsafe.Pointer {
+	k := c.core
+	for {
+		c.mustLive("Alloc")
+		pc := k.lockCPU()
+		if k.dying {
+			pc.mu.Unlock()
+			c.panicDead("Alloc")
+		}
+		obj := pc.area.Pop()
+		if obj == nil {
+			obj = k.refill(pc)
+		}
+		pc.mu.Unlock()
+		if obj != nil {
+			return k.handOut(obj)
+		}
+		seen := k.a.reclaims.Load()
+		if obj, err := k.newSlab(c); err == nil {
+			return k.handOut(obj)
+		}
+		if !k.a.reclaim(seen) {
+			return nil
+		}
+	}
+}
+
+// refill returns an object for the CPU whose sheaf is empty, and fills half of
+// the sheaf with more: from the barn, else from the slabs that the CPU keeps, else
+// from the node's. It returns nil if none of them has a free object.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) refill(pc *cpuState) unsafe.Pointer {
+	k.openArea(pc)
+	var buf [maxBatch]uintptr
+	want := buf[:1]
+	if pc.open {
+		want = buf[:k.batch()]
+	}
+	got := k.takeObjects(pc, want)
+	if got == 0 {
+		return nil
+	}
+	pc.area.PushBulk(want[1:got])
+	return pointer(want[0])
+}
+
+// takeObjects takes up to len(dst) objects from behind the sheaves and returns how many.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) takeObjects(pc *cpuState, dst []uintptr) int {
+	n := &k.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if got := n.takeBarn(dst); got > 0 {
+		return got
+	}
+	got := 0
+	for got < len(dst) {
+		p := pc.slabs.head
+		if p == 0 {
+			if !k.keepPartial(pc) {
+				break
+			}
+			continue
+		}
+		got += k.take(p, dst[got:])
+		if k.freeIn(slabAt(p)) == 0 {
+			k.unkeep(pc, p)
+		}
+	}
+	n.free.Add(-int64(got))
+	n.cpuFree.Add(-int64(got))
+	return got
+}
+
+// keepPartial moves slabs from the node's partial list to a CPU that has none:
+// one to use now, and half as many more as the CPU may keep. It reports whether there was one.
+//
+// Preconditions: pc.mu and node.mu are held.
+func (k *core) keepPartial(pc *cpuState) bool {
+	for pc.slabs.n == 0 || pc.slabs.n-1 < int(k.keepSlabs.Load())/2 {
+		p := k.node.partial.head
+		if p == 0 {
+			break
+		}
+		k.removePartial(p)
+		k.keep(pc, p, (*slabList).pushBack)
+		k.node.cpuFree.Add(int64(k.freeIn(slabAt(p))))
+	}
+	return pc.slabs.n > 0
+}
+
+// newSlab cuts a slab from fresh pages, which becomes the cpu slab here, and
+// returns one of its objects. Until it is linked it is the builder's alone.
+//
+// Preconditions: no lock is held.
+func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
+	p, err := k.buildSlab()
+	if err != nil {
+		return nil, err
+	}
+	pc := k.lockCPU()
+	if k.dying {
+		pc.mu.Unlock()
+		k.freeSlab(p)
+		c.panicDead("Alloc")
+	}
+	var one [1]uintptr
+	var discard slabList
+	n := &k.node
+	n.mu.Lock()
+	pages.SetOwner(p, 1<<k.order, k.number)
+	k.take(p, one[:])
+	n.slabs.Add(1)
+	n.free.Add(int64(k.objects - 1))
+	if k.objects > 1 {
+		for !k.mayKeep(pc) { // as in SLUB, all that the CPU kept goes at once
+			for pc.slabs.n > 0 {
+				k.moveToNode(pc, pc.slabs.head, &discard)
+			}
+		}
+		k.keep(pc, p, (*slabList).pushFront)
+		n.cpuFree.Add(int64(k.objects - 1))
+	}
+	n.mu.Unlock()
+	pc.mu.Unlock()
+	k.discardSlabs(&discard)
+	return pointer(one[0]), nil
+}
+
+// buildSlab returns a slab without an owner, its objects constructed.
+//
+// Preconditions: no lock is held: the constructor is the user's.
+func (k *core) buildSlab() (pages.Page, error) {
+	if err := k.a.reserve(int64(slabBytes(k.order))); err != nil {
+		return 0, err
+	}
+	p, err := pages.Alloc(k.order)
+	if err == nil {
+		if err = k.initSlab(p); err != nil {
+			pages.Free(p, k.order)
+		}
+	}
+	if err != nil {
+		k.a.unreserve(int64(slabBytes(k.order)))
+		return 0, fmt.Errorf("allocate a slab of %q: %w", k.name, err)
+	}
+	if k.ctor != nil {
+		constructed := false
+		defer func() {
+			if !constructed { // it panicked
+				k.freeSlab(p)
+			}
+		}()
+		for i := range k.objects {
+			k.ctor(unsafe.Add(pages.At(p), uintptr(i)*uintptr(k.size)))
+		}
+		constructed = true
+	}
+	return p, nil
+}
+
+// free pushes an object on the CPU's sheaf, or makes room in it.
+func (c *Cache) free(obj unsafe.Pointer) {
+	k := c.core
+	k.takeBack(c, obj)
+	pc := k.lockCPU()
+	if k.dying {
+		pc.mu.Unlock()
+		c.panicDead("Free")
+	}
+	if pc.area.Push(obj) {
+		pc.mu.Unlock()
+		return
+	}
+	var discard slabList
+	bad, own := k.makeRoom(pc, obj, &discard)
+	pc.mu.Unlock()
+	k.discardSlabs(&discard)
+	switch {
+	case bad > 0 && own:
+		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which is free already or no object", k.name, obj))
+	case bad > 0:
+		k.a.damaged(k, bad)
+	}
+}
+
+// makeRoom keeps an object for which the sheaf has no room: half of the sheaf
+// goes to the barn, or to the slabs if the barn is full. Where the sheaf is
+// closed the object itself goes to its slab. It returns how many objects could
+// not be put, and whether the object of this call is meant.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (bad int, own bool) {
+	k.openArea(pc)
+	if pc.area.Push(obj) {
+		return 0, false
+	}
+	var buf [maxBatch]uintptr
+	m := pc.area.PopBulk(buf[:k.batch()])
+	if own = m == 0; own {
+		buf[0], m = uintptr(obj), 1
+	}
+	bad = k.giveObjects(pc, buf[:m], discard)
+	if !own {
+		pc.area.Push(obj)
+	}
+	return bad, own
+}
+
+// giveObjects hands free objects to the barn, if they are a whole half sheaf and
+// it has room, or else to their slabs. It returns how many could not be put.
+//
+// Preconditions: pc.mu is held.
+func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad int) {
+	n := &k.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(objs) == k.batch() && pc.open && k.putBarn(objs) {
+		return 0
+	}
+	return k.putObjects(objs, pc, discard)
+}
+
+// handOut is the last thing that happens to an object before the user has it.
+func (k *core) handOut(obj unsafe.Pointer) unsafe.Pointer {
+	if invariants.Enabled {
+		if p, i, exact := k.find(obj); !exact || !k.setLive(p, i, true) {
+			panic(fmt.Sprintf("slabfs: cache %q: object %p is handed out twice", k.name, obj))
+		}
+	}
+	return obj
+}
+
+// takeBack is the first thing that happens to an object that the user frees: it
+// panics unless the object's page belongs to the cache.
+//
+// Preconditions: no lock is held.
+func (k *core) takeBack(c *Cache, obj unsafe.Pointer) {
+	p, ok := pages.Of(obj)
+	if !ok {
+		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which no allocator handed out", c.name, obj))
+	}
+	if owner := pages.Owner(p); owner != k.number {
+		c.mustLive("Free")
+		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which %s", c.name, obj, describeOwner(owner)))
+	}
+	c.mustLive("Free")
+	if invariants.Enabled {
+		p, i, exact := k.find(obj)
+		if !exact {
+			panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which points into an object", c.name, obj))
+		}
+		if !k.setLive(p, i, false) {
+			panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which is free already", c.name, obj))
+		}
+	}
+}
+
+func describeOwner(number uint32) string {
+	if number == 0 {
+		return "no cache holds now"
+	}
+	return fmt.Sprintf("belongs to another cache (number %d)", number)
+}

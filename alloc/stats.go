@@ -1,0 +1,102 @@
+package alloc
+
+import (
+	"unsafe"
+
+	"slabfs/internal/pages"
+)
+
+// CacheStats is what a cache's files show. Everything but the constants is read
+// from counters, without a lock and without a walk over slabs: it is exact while
+// nobody uses the cache, and close to it otherwise.
+type CacheStats struct {
+	// Constants.
+	ObjectSize     int // bytes asked for
+	Size           int // bytes from one object to the next
+	Align          int // bytes
+	Order          int // of the pages of a slab
+	ObjectsPerSlab int
+	SheafCapacity  int // objects
+	UserSize       int // bytes of an object that Bytes shows to its users
+	Flags          Flags
+	Ctor           func(unsafe.Pointer)
+	Aliases        int // names beside the first
+
+	// Sums of Nodes and CPUs.
+	Slabs          int
+	TotalObjects   int // that fit into Slabs
+	Objects        int // live: handed out and not freed
+	Partial        int // slabs on partial lists
+	ObjectsPartial int // in use, on slabs of partial lists
+	CPUSlabs       int // slabs that CPUs keep
+	CPUPartial     int // those of them that are not the cpu slab
+	Cached         int // free objects on sheaves and in barns
+
+	Nodes []NodeStats
+	CPUs  []CPUStats // of CPUs that keep slabs
+}
+
+// NodeStats is the part of CacheStats that one memory node has.
+type NodeStats struct {
+	Node                                                                    int
+	Slabs, TotalObjects, Objects, Partial, ObjectsPartial, CPUSlabs, Cached int
+}
+
+// CPUStats is the part of CacheStats that one CPU has.
+type CPUStats struct {
+	CPU        int
+	Slabs      int // the cpu slab and the cpu partial slabs
+	CPUPartial int // the cpu partial slabs
+}
+
+// Stats returns the cache's figures. A destroyed cache has no slabs and no objects.
+func (c *Cache) Stats() CacheStats {
+	k := c.core
+	s := CacheStats{
+		ObjectSize: int(k.objectSize), Size: int(k.size), Align: int(k.align), Order: k.order,
+		ObjectsPerSlab: k.objects, SheafCapacity: k.sheafCap, UserSize: int(c.usersize), Flags: k.flags, Ctor: k.ctor,
+	}
+	n := &k.node
+	free, cpuFree := int(n.free.Load()), int(n.cpuFree.Load())
+	s.Slabs = int(n.slabs.Load())
+	s.Partial = int(n.partials.Load())
+	s.TotalObjects = s.Slabs * k.objects
+	if !k.released.Load() {
+		s.Cached = int(k.cached())
+	}
+	s.Objects = min(max(s.TotalObjects-free-s.Cached, 0), s.TotalObjects)
+	s.ObjectsPartial = max(s.Partial*k.objects-max(free-cpuFree, 0), 0)
+	for i, pc := range k.cpus {
+		if pc == nil {
+			continue
+		}
+		if slabs := int(pc.n.Load()); slabs > 0 {
+			s.CPUs = append(s.CPUs, CPUStats{CPU: i, Slabs: slabs, CPUPartial: slabs - 1})
+			s.CPUSlabs += slabs
+			s.CPUPartial += slabs - 1
+		}
+	}
+	s.Nodes = []NodeStats{{
+		Slabs: s.Slabs, TotalObjects: s.TotalObjects, Objects: s.Objects, Partial: s.Partial,
+		ObjectsPartial: s.ObjectsPartial, CPUSlabs: s.CPUSlabs, Cached: s.Cached,
+	}}
+	return s
+}
+
+// MemoryMapped returns the bytes of memory behind the arenas of the process,
+// free pages that were not given back yet included.
+func (a *Allocator) MemoryMapped() int64 { return pages.Mapped() }
+
+// CachedBytes returns the bytes of free objects that wait on sheaves, in barns
+// and in the slabs that CPUs keep: what a flush of all caches would move.
+func (a *Allocator) CachedBytes() int64 {
+	var sum int64
+	for _, k := range *a.cores.Load() {
+		sum += (k.cached() + k.node.cpuFree.Load()) * int64(k.size)
+	}
+	return sum
+}
+
+// MetadataBytes returns the bytes that descriptors, page tables, bitmaps and
+// sheaves take, at most; all but the sheaves are those of the whole process.
+func (a *Allocator) MetadataBytes() int64 { return pages.Metadata() + a.areas.Load() }
