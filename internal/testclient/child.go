@@ -1,0 +1,333 @@
+package testclient
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"slabfs/internal/lockdep"
+)
+
+// An Op is one operation. Do names it; which other fields count is told in the
+// table ops.
+type Op struct {
+	ID    int    `json:"id"`
+	Do    string `json:"do"`
+	Path  string `json:"path,omitempty"`
+	Path2 string `json:"path2,omitempty"`
+	FD    int    `json:"fd,omitempty"`
+	Map   int    `json:"map,omitempty"`
+	Flags int    `json:"flags,omitempty"`
+	Mode  uint32 `json:"mode,omitempty"`
+	Off   int64  `json:"off,omitempty"`
+	Size  int    `json:"size,omitempty"`
+	UID   int    `json:"uid,omitempty"`
+	GID   int    `json:"gid,omitempty"`
+	Data  []byte `json:"data,omitempty"`
+}
+
+// A Reply is what an operation gave. With Errno != 0 the rest is empty, except
+// that TID is always set.
+type Reply struct {
+	ID      int        `json:"id"`
+	Begun   bool       `json:"begun,omitempty"` // not the end: the thread TID begins now
+	TID     int        `json:"tid,omitempty"`
+	Errno   unix.Errno `json:"errno"`
+	Err     string     `json:"err,omitempty"` // an error without a number
+	N       int64      `json:"n,omitempty"`
+	FD      int        `json:"fd,omitempty"`
+	Map     int        `json:"map,omitempty"`
+	Data    []byte     `json:"data,omitempty"`
+	Stat    *Stat      `json:"stat,omitempty"`
+	Entries []Entry    `json:"entries,omitempty"`
+}
+
+// Stat is what stat(2) and statfs(2) show.
+type Stat struct {
+	Ino, Nlink                   uint64
+	Mode                         uint32
+	UID, GID                     uint32
+	Size, Blocks, Blksize        int64
+	Atime, Mtime, Ctime          time.Time
+	Bsize, Namelen, Type, FSFlag int64
+}
+
+// An Entry is a line of a directory: d_name, d_ino, d_type.
+type Entry struct {
+	Name string
+	Ino  uint64
+	Type byte
+}
+
+const env = "SLABFS_TEST_CLIENT"
+
+// Main serves operations and exits, if this process was started by Start.
+// Otherwise it does nothing.
+func Main() {
+	if os.Getenv(env) == "" {
+		return
+	}
+	out := json.NewEncoder(os.Stdout)
+	var mu lockdep.Mutex
+	send := func(r Reply) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err := out.Encode(r); err != nil {
+			os.Exit(1) // nobody listens any more
+		}
+	}
+	in := json.NewDecoder(os.Stdin)
+	for {
+		var op Op
+		if err := in.Decode(&op); err != nil {
+			os.Exit(0)
+		}
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with the operation
+			tid := unix.Gettid()
+			send(Reply{ID: op.ID, Begun: true, TID: tid})
+			r := run(op)
+			r.ID, r.TID = op.ID, tid
+			send(r)
+		}()
+	}
+}
+
+func run(op Op) Reply {
+	do := ops[op.Do]
+	if do == nil {
+		return Reply{Err: fmt.Sprintf("unknown operation %q", op.Do)}
+	}
+	r, err := do(op)
+	if err == nil {
+		return r
+	}
+	if !errors.As(err, &r.Errno) {
+		r.Err = err.Error()
+	}
+	return Reply{Errno: r.Errno, Err: r.Err}
+}
+
+// mappings are what "mmap" made, by number from 1.
+var mappings struct {
+	mu  lockdep.Mutex
+	all [][]byte
+}
+
+func mapping(i int) ([]byte, error) {
+	mappings.mu.Lock()
+	defer mappings.mu.Unlock()
+	if i < 1 || i > len(mappings.all) {
+		return nil, fmt.Errorf("no mapping %d", i)
+	}
+	return mappings.all[i-1], nil
+}
+
+// ops are the operations; a comment names the fields that count.
+var ops = map[string]func(Op) (Reply, error){
+	"open": func(o Op) (Reply, error) { // Path, Flags, Mode; gives FD
+		fd, err := unix.Open(o.Path, o.Flags|unix.O_CLOEXEC, o.Mode)
+		return Reply{FD: fd}, err
+	},
+	"openat": func(o Op) (Reply, error) { // FD, Path, Flags, Mode; gives FD
+		fd, err := unix.Openat(o.FD, o.Path, o.Flags|unix.O_CLOEXEC, o.Mode)
+		return Reply{FD: fd}, err
+	},
+	"close": func(o Op) (Reply, error) { return Reply{}, unix.Close(o.FD) }, // FD
+	"read": func(o Op) (Reply, error) { // FD, Size; gives N, Data
+		buf := make([]byte, o.Size)
+		n, err := unix.Read(o.FD, buf)
+		return Reply{N: int64(n), Data: buf[:max(n, 0)]}, err
+	},
+	"pread": func(o Op) (Reply, error) { // FD, Size, Off; gives N, Data
+		buf := make([]byte, o.Size)
+		n, err := unix.Pread(o.FD, buf, o.Off)
+		return Reply{N: int64(n), Data: buf[:max(n, 0)]}, err
+	},
+	"write": func(o Op) (Reply, error) { // FD, Data; gives N
+		n, err := unix.Write(o.FD, o.Data)
+		return Reply{N: int64(n)}, err
+	},
+	"pwrite": func(o Op) (Reply, error) { // FD, Data, Off; gives N
+		n, err := unix.Pwrite(o.FD, o.Data, o.Off)
+		return Reply{N: int64(n)}, err
+	},
+	"lseek": func(o Op) (Reply, error) { // FD, Off, Flags: whence; gives N
+		n, err := unix.Seek(o.FD, o.Off, o.Flags)
+		return Reply{N: n}, err
+	},
+	"cat": func(o Op) (Reply, error) { // Path; opens, reads to the end, closes; gives Data
+		fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return Reply{}, err
+		}
+		defer unix.Close(fd)
+		var data []byte
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := unix.Read(fd, buf)
+			if n <= 0 {
+				return Reply{N: int64(len(data)), Data: data}, err
+			}
+			data = append(data, buf[:n]...)
+		}
+	},
+	"echo": func(o Op) (Reply, error) { // Path, Data; what a shell does for `echo >Path`; gives N
+		fd, err := unix.Open(o.Path, unix.O_WRONLY|unix.O_TRUNC|unix.O_CREAT|unix.O_CLOEXEC, 0o666)
+		if err != nil {
+			return Reply{}, err
+		}
+		defer unix.Close(fd)
+		n, err := unix.Write(fd, o.Data)
+		return Reply{N: int64(n)}, err
+	},
+	"stat": func(o Op) (Reply, error) { // Path; gives Stat
+		var st unix.Stat_t
+		err := unix.Stat(o.Path, &st)
+		return Reply{Stat: newStat(&st)}, err
+	},
+	"lstat": func(o Op) (Reply, error) { // Path; gives Stat
+		var st unix.Stat_t
+		err := unix.Lstat(o.Path, &st)
+		return Reply{Stat: newStat(&st)}, err
+	},
+	"fstat": func(o Op) (Reply, error) { // FD; gives Stat
+		var st unix.Stat_t
+		err := unix.Fstat(o.FD, &st)
+		return Reply{Stat: newStat(&st)}, err
+	},
+	"statfs": func(o Op) (Reply, error) { // Path; gives Stat.Bsize, Namelen, Type, FSFlag
+		var st unix.Statfs_t
+		err := unix.Statfs(o.Path, &st)
+		return Reply{Stat: &Stat{Bsize: st.Bsize, Namelen: st.Namelen, Type: st.Type, FSFlag: st.Flags}}, err
+	},
+	"access":    func(o Op) (Reply, error) { return Reply{}, unix.Access(o.Path, o.Mode) },       // Path, Mode
+	"truncate":  func(o Op) (Reply, error) { return Reply{}, unix.Truncate(o.Path, o.Off) },      // Path, Off
+	"ftruncate": func(o Op) (Reply, error) { return Reply{}, unix.Ftruncate(o.FD, o.Off) },       // FD, Off
+	"fsync":     func(o Op) (Reply, error) { return Reply{}, unix.Fsync(o.FD) },                  // FD
+	"chmod":     func(o Op) (Reply, error) { return Reply{}, unix.Chmod(o.Path, o.Mode) },        // Path, Mode
+	"chown":     func(o Op) (Reply, error) { return Reply{}, unix.Lchown(o.Path, o.UID, o.GID) }, // Path, UID, GID
+	"utimes": func(o Op) (Reply, error) { // Path, Off: both times, in seconds
+		tv := unix.Timeval{Sec: o.Off}
+		return Reply{}, unix.Utimes(o.Path, []unix.Timeval{tv, tv})
+	},
+	"mkdir":   func(o Op) (Reply, error) { return Reply{}, unix.Mkdir(o.Path, 0o777) },     // Path
+	"rmdir":   func(o Op) (Reply, error) { return Reply{}, unix.Rmdir(o.Path) },            // Path
+	"unlink":  func(o Op) (Reply, error) { return Reply{}, unix.Unlink(o.Path) },           // Path
+	"rename":  func(o Op) (Reply, error) { return Reply{}, unix.Rename(o.Path, o.Path2) },  // Path, Path2
+	"link":    func(o Op) (Reply, error) { return Reply{}, unix.Link(o.Path, o.Path2) },    // Path, Path2
+	"symlink": func(o Op) (Reply, error) { return Reply{}, unix.Symlink(o.Path2, o.Path) }, // Path, Path2: target
+	"mknod":   func(o Op) (Reply, error) { return Reply{}, unix.Mknod(o.Path, o.Mode, 0) }, // Path, Mode
+	"chdir":   func(o Op) (Reply, error) { return Reply{}, unix.Chdir(o.Path) },            // Path
+	"sync":    func(Op) (Reply, error) { return Reply{}, nil },                             // nothing: is the client there?
+	"setxattr": func(o Op) (Reply, error) { // Path, Path2: name, Data
+		return Reply{}, unix.Setxattr(o.Path, o.Path2, o.Data, 0)
+	},
+	"getxattr": func(o Op) (Reply, error) { // Path, Path2: name; gives N
+		n, err := unix.Getxattr(o.Path, o.Path2, nil)
+		return Reply{N: int64(n)}, err
+	},
+	"readlink": func(o Op) (Reply, error) { // Path; gives Data
+		buf := make([]byte, 4096)
+		n, err := unix.Readlink(o.Path, buf)
+		return Reply{Data: buf[:max(n, 0)]}, err
+	},
+	"readdir": func(o Op) (Reply, error) { // Path; opens, lists, closes; gives Entries
+		fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return Reply{}, err
+		}
+		defer unix.Close(fd)
+		var r Reply
+		for {
+			more, err := getdents(fd, make([]byte, 32<<10))
+			if err != nil || len(more) == 0 {
+				return r, err
+			}
+			r.Entries = append(r.Entries, more...)
+		}
+	},
+	"getdents": func(o Op) (Reply, error) { // FD, Size; one call; gives Entries
+		entries, err := getdents(o.FD, make([]byte, o.Size))
+		return Reply{Entries: entries}, err
+	},
+	"mmap": func(o Op) (Reply, error) { // FD, Size; private, readable and writable; gives Map
+		m, err := unix.Mmap(o.FD, 0, o.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE)
+		if err != nil {
+			return Reply{}, err
+		}
+		mappings.mu.Lock()
+		defer mappings.mu.Unlock()
+		mappings.all = append(mappings.all, m)
+		return Reply{Map: len(mappings.all)}, nil
+	},
+	"mmapshared": func(o Op) (Reply, error) { // FD, Size
+		m, err := unix.Mmap(o.FD, 0, o.Size, unix.PROT_READ, unix.MAP_SHARED)
+		if err == nil {
+			err = unix.Munmap(m)
+		}
+		return Reply{}, err
+	},
+	"writemap": func(o Op) (Reply, error) { // FD, Map, Size; write(2) from a mapping; gives N
+		m, err := mapping(o.Map)
+		if err != nil {
+			return Reply{}, err
+		}
+		n, err := unix.Write(o.FD, m[:o.Size])
+		return Reply{N: int64(n)}, err
+	},
+	"getdentsmap": func(o Op) (Reply, error) { // FD, Map; getdents(2) into a mapping; gives N
+		m, err := mapping(o.Map)
+		if err != nil {
+			return Reply{}, err
+		}
+		n, err := unix.Getdents(o.FD, m)
+		return Reply{N: int64(n)}, err
+	},
+	"peek": func(o Op) (Reply, error) { // Map, Size; reads a mapping; gives Data
+		m, err := mapping(o.Map)
+		if err != nil {
+			return Reply{}, err
+		}
+		return Reply{Data: append([]byte(nil), m[:o.Size]...)}, nil
+	},
+}
+
+func newStat(st *unix.Stat_t) *Stat {
+	return &Stat{
+		Ino: st.Ino, Nlink: uint64(st.Nlink), Mode: st.Mode, UID: st.Uid, GID: st.Gid,
+		Size: st.Size, Blocks: st.Blocks, Blksize: int64(st.Blksize),
+		Atime: time.Unix(st.Atim.Unix()), Mtime: time.Unix(st.Mtim.Unix()), Ctime: time.Unix(st.Ctim.Unix()),
+	}
+}
+
+// getdents is one getdents64(2). It keeps "." and "..", which os.ReadDir hides.
+func getdents(fd int, buf []byte) ([]Entry, error) {
+	n, err := unix.Getdents(fd, buf)
+	if err != nil {
+		return nil, err
+	}
+	var entries []Entry
+	for buf = buf[:n]; len(buf) > 0; {
+		length := int(buf[16]) | int(buf[17])<<8
+		name := buf[19:length]
+		for i, c := range name {
+			if c == 0 {
+				name = name[:i]
+				break
+			}
+		}
+		var ino uint64
+		for i := 7; i >= 0; i-- {
+			ino = ino<<8 | uint64(buf[i])
+		}
+		entries = append(entries, Entry{Name: string(name), Ino: ino, Type: buf[18]})
+		buf = buf[length:]
+	}
+	return entries, nil
+}

@@ -1,0 +1,111 @@
+package sysfs
+
+import (
+	"errors"
+	"math/big"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestParseUint(t *testing.T) {
+	nines := strings.Repeat("9", 40)
+	for _, tc := range []struct {
+		text  string
+		width int
+		want  uint64
+		err   error
+	}{
+		{"", 32, 0, ErrSyntax},
+		{"\n", 32, 0, ErrSyntax},
+		{" ", 32, 0, ErrSyntax},
+		{"\x00", 32, 0, ErrSyntax},
+		{"abc", 32, 0, ErrSyntax},
+		{"+", 32, 0, ErrSyntax},
+		{"++1", 32, 0, ErrSyntax},
+		{"-1", 32, 0, ErrSyntax},
+		{"-0", 32, 0, ErrSyntax},
+		{"0x10", 32, 0, ErrSyntax},
+		{" 5", 32, 0, ErrSyntax},
+		{"5 6", 32, 0, ErrSyntax},
+		{"5 ", 32, 0, ErrSyntax},
+		{"5\r\n", 32, 0, ErrSyntax},
+		{"5\n\n", 32, 0, ErrSyntax},
+		{"5x", 32, 0, ErrSyntax},
+		{"1e2", 32, 0, ErrSyntax},
+		{"1_20", 32, 0, ErrSyntax},
+		{"1 1", 32, 0, ErrSyntax},
+		{"\n1", 32, 0, ErrSyntax},
+		{"true", 32, 0, ErrSyntax},
+		{"1" + strings.Repeat("x", 4095), 32, 0, ErrSyntax},
+
+		{"99999999999", 32, 0, ErrRange},
+		{"99999999999", 64, 99999999999, nil},
+		{"4294967295", 32, 4294967295, nil},
+		{"4294967296", 32, 0, ErrRange},
+		{"18446744073709551615", 64, 18446744073709551615, nil},
+		{"18446744073709551616", 32, 0, ErrRange},
+		{"18446744073709551616", 64, 0, ErrRange},
+		{nines, 32, 0, ErrRange},
+		{nines, 64, 0, ErrRange},
+
+		// 64 bits come before junk, junk before a narrower type.
+		{"18446744073709551616abc", 32, 0, ErrRange},
+		{nines + " x", 64, 0, ErrRange},
+		{"99999999999abc", 32, 0, ErrSyntax},
+		{"99999999999 ", 32, 0, ErrSyntax},
+
+		{"0", 32, 0, nil},
+		{"101", 32, 101, nil},
+		{"+101\n", 32, 101, nil},
+		{"120", 32, 120, nil},
+		{"120\n", 32, 120, nil},
+		{"+120", 32, 120, nil},
+		{"0120", 32, 120, nil},
+		{"+000120\n", 32, 120, nil},
+		{"120\x00", 32, 120, nil},
+		{"120\n\x00junk", 32, 120, nil},
+		{"120\x00\n99999999999999999999999", 32, 120, nil},
+		{"12\x000", 32, 12, nil},
+		{strings.Repeat("0", 4093) + "120", 32, 120, nil},
+		{"255", 8, 255, nil},
+		{"256", 8, 0, ErrRange},
+	} {
+		got, err := ParseUint([]byte(tc.text), tc.width)
+		if got != tc.want || !errors.Is(err, tc.err) {
+			t.Errorf("ParseUint(%.40q, %d) = %d, %v; want %d, %v", tc.text, tc.width, got, err, tc.want, tc.err)
+		}
+	}
+}
+
+var (
+	number = regexp.MustCompile(`^\+?[0-9]+\n?$`)
+	prefix = regexp.MustCompile(`^\+?([0-9]+)`)
+)
+
+// FuzzParseUint compares with a grammar and numbers without a limit.
+func FuzzParseUint(f *testing.F) {
+	for _, s := range []string{"120\n", "+0", "18446744073709551616x", "5\n\n", "7\x00x", "-1", ""} {
+		f.Add([]byte(s), uint8(32))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, w uint8) {
+		width := 1 + int(w)%64
+		text, _, _ := strings.Cut(string(data), "\x00")
+		value := new(big.Int)
+		if m := prefix.FindStringSubmatch(text); m != nil {
+			value.SetString(m[1], 10)
+		}
+		want, wantErr := value.Uint64(), error(nil)
+		switch {
+		case value.BitLen() > 64:
+			want, wantErr = 0, ErrRange
+		case !number.MatchString(text):
+			want, wantErr = 0, ErrSyntax
+		case value.BitLen() > width:
+			want, wantErr = 0, ErrRange
+		}
+		if got, err := ParseUint(data, width); got != want || !errors.Is(err, wantErr) {
+			t.Errorf("ParseUint(%q, %d) = %d, %v; want %d, %v", data, width, got, err, want, wantErr)
+		}
+	})
+}
