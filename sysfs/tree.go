@@ -101,7 +101,7 @@ func (t *Tree) tell(r Removal) {
 
 // enter notes that this goroutine runs a function of f, until leave is called.
 func (t *Tree) enter(f *File) (leave func()) {
-	g := goroutine()
+	g := lockdep.Goroutine()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c := &call{f, t.calls[g]}
@@ -118,7 +118,7 @@ func (t *Tree) enter(f *File) (leave func()) {
 // refuseSelfWait panics if this goroutine is in a Show or a Store of the
 // subtree, for which a drain would wait.
 func (t *Tree) refuseSelfWait(k *Kobject) {
-	g := goroutine()
+	g := lockdep.Goroutine()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := t.calls[g]; c != nil; c = c.outer {
