@@ -1,6 +1,7 @@
 package fusefs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -105,7 +106,10 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 		s.notifier.stop()
 		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}
-	s.serve()
+	if err := s.serve(); err != nil {
+		_ = s.Unmount(context.Background())
+		return nil, fmt.Errorf("mount %q: %w", dir, err)
+	}
 	return s, nil
 }
 
@@ -115,6 +119,10 @@ func (s *Server) connect(o Options) error {
 	options := append([]string{"default_permissions", "nosuid", "nodev", "noexec"}, o.MountOptions...)
 	allowOther := o.AllowOther || root || slices.Contains(options, "allow_other")
 	options = slices.DeleteFunc(options, func(s string) bool { return s == "allow_other" })
+	level := slog.LevelWarn // what go-fuse has to say otherwise
+	if o.Debug {
+		level = slog.LevelDebug
+	}
 	mo := &fuse.MountOptions{
 		Name:              fsName,
 		FsName:            fsName,
@@ -127,7 +135,7 @@ func (s *Server) connect(o Options) error {
 		MaxWrite:          64 << 10,
 		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
 		Debug:             o.Debug,
-		Logger:            slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+		Logger:            slog.NewLogLogger(o.Logger.Handler(), level),
 		PanicHandler: func(p any) fuse.Status {
 			o.Logger.Error("panic in a show or store", "panic", p, "stack", string(debug.Stack()))
 			if o.AbortOnPanic {
@@ -152,14 +160,6 @@ func (s *Server) connect(o Options) error {
 	if err != nil {
 		return explain(err, root, allowOther)
 	}
-	m, err := topMount(s.dir)
-	if err != nil {
-		return err
-	}
-	if m == nil || m.FSType != fsType {
-		return ErrNotMounted
-	}
-	s.minor = m.Minor
 	return nil
 }
 
@@ -277,7 +277,10 @@ func unmount(path string, lazy bool) error {
 		if m, merr := topMount(path); merr == nil && m == nil {
 			return unix.EINVAL // as umount(2) says of what is no mount point
 		}
-		return fmt.Errorf("fusermount3 %s: %w: %.200s", how, errors.Join(unix.EBUSY, err), out)
+		if bytes.Contains(out, []byte("busy")) {
+			return unix.EBUSY
+		}
+		return fmt.Errorf("fusermount3 %s: %w: %s", how, err, bytes.TrimSpace(out))
 	}
 	return nil
 }

@@ -57,17 +57,21 @@ func newServer(dir string, t *sysfs.Tree, o Options) *Server {
 	return s
 }
 
-// serve starts to answer requests. Preconditions: s.fuse is connected.
-func (s *Server) serve() {
+// serve starts to answer requests.
+//
+// Preconditions: s.fuse is connected.
+func (s *Server) serve() error {
+	m, err := topMount(s.dir)
+	if err == nil && m != nil {
+		s.minor = m.Minor
+	}
 	s.forget = s.tree.OnRemove(s.removed)
 	go s.fuse.Serve()
 	go func() {
 		s.fuse.Wait() // the read loops end when the connection does
 		s.end(s.verdict())
 	}()
-	if err := s.fuse.WaitMount(); err != nil {
-		s.log.Warn("poll of the mount failed", "dir", s.dir, "err", err)
-	}
+	return errors.Join(err, s.fuse.WaitMount())
 }
 
 // removed tells the kernel that a name is gone.

@@ -1,0 +1,440 @@
+package fusefs
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"slabfs/internal/testclient"
+)
+
+// TestFiles reads and writes as shells and tools do.
+func TestFiles(t *testing.T) {
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	value := s.at("cache", "value")
+
+	cat := func(path, want string) {
+		t.Helper()
+		if r := c.OK(Op{Do: "cat", Path: path}); string(r.Data) != want {
+			t.Errorf("cat %s = %.40q; want %.40q", path, r.Data, want)
+		}
+	}
+	cat(value, "120\n")
+	cat(s.at("alias-cache", "value"), "120\n")
+	cat(s.at("cache", "empty"), "")
+	cat(s.at("cache", "long"), strings.Repeat("x", 4095))
+	cat(s.at("cache", "seq"), strings.Repeat("0123456789\n", 20000))
+
+	if r := c.OK(Op{Do: "echo", Path: value, Data: []byte("13\n")}); r.N != 3 {
+		t.Errorf("echo 13 = %d; want 3", r.N)
+	}
+	cat(value, "13\n")
+
+	// The offset has no meaning: append, pwrite anywhere.
+	fd := c.OK(Op{Do: "open", Path: value, Flags: unix.O_WRONLY | unix.O_APPEND}).FD
+	c.OK(Op{Do: "write", FD: fd, Data: []byte("14\n")})
+	cat(value, "14\n")
+	fd = c.OK(Op{Do: "open", Path: value, Flags: unix.O_RDWR}).FD
+	for i, off := range []int64{0, 100, 4096, 1 << 40} {
+		c.OK(Op{Do: "pwrite", FD: fd, Data: []byte{'2', byte('0' + i)}, Off: off})
+		cat(value, "2"+string(rune('0'+i))+"\n")
+	}
+
+	// One write is one store, and two are two.
+	if r := c.OK(Op{Do: "write", FD: fd, Data: []byte(strings.Repeat("0", 4093) + "121")}); r.N != 4096 {
+		t.Errorf("write of a page = %d; want 4096", r.N)
+	}
+	cat(value, "121\n")
+	long := append(bytes.Repeat([]byte("0"), 4093), []byte("122345678")...)
+	if r := c.OK(Op{Do: "write", FD: fd, Data: long}); r.N != 4096 {
+		t.Errorf("write of more than a page = %d; want 4096", r.N)
+	}
+	cat(value, "122\n")
+	if r := c.OK(Op{Do: "write", FD: fd, Data: bytes.Repeat([]byte("0"), 300_000)}); r.N != 4096 {
+		t.Errorf("write of 300000 bytes = %d; want 4096", r.N)
+	}
+	cat(value, "0\n")
+	if r := c.OK(Op{Do: "write", FD: fd, Data: []byte("120\n\x00junk")}); r.N != 9 {
+		t.Errorf("write with NUL = %d; want 9", r.N)
+	}
+	if r := c.OK(Op{Do: "write", FD: fd}); r.N != 0 {
+		t.Errorf("empty write = %d; want 0", r.N)
+	}
+	cat(value, "120\n")
+
+	// A failing store has its own errno and changes nothing.
+	c.Want(unix.EINVAL, Op{Do: "echo", Path: value, Data: []byte("junk")})
+	c.Want(unix.EINVAL, Op{Do: "pwrite", FD: fd, Data: []byte("junk"), Off: 1 << 40})
+	c.Want(unix.ERANGE, Op{Do: "echo", Path: value, Data: []byte("99999999999")})
+	c.Want(unix.EBUSY, Op{Do: "echo", Path: s.at("cache", "errno"), Data: []byte("16")})
+	c.Want(unix.EIO, Op{Do: "echo", Path: s.at("cache", "errno"), Data: []byte("512")})
+	c.Want(unix.ENOSYS, Op{Do: "echo", Path: s.at("cache", "errno"), Data: []byte("38")})
+	c.Want(unix.EIO, Op{Do: "cat", Path: s.at("cache", "errno")})
+	c.OK(Op{Do: "echo", Path: value, Data: []byte("7")}) // ENOSYS above did not switch anything off
+	cat(value, "7\n")
+
+	// Sizes never change.
+	for _, size := range []int64{0, 100, 1 << 20} {
+		c.OK(Op{Do: "truncate", Path: value, Off: size})
+		c.OK(Op{Do: "ftruncate", FD: fd, Off: size})
+	}
+	if st := c.OK(Op{Do: "fstat", FD: fd}).Stat; st.Size != 4096 {
+		t.Errorf("size after truncate = %d; want 4096", st.Size)
+	}
+	for _, whence := range []struct {
+		how  int
+		want int64
+	}{{unix.SEEK_END, 4096}, {unix.SEEK_DATA, 0}, {unix.SEEK_HOLE, 4096}} {
+		if r := c.OK(Op{Do: "lseek", FD: fd, Flags: whence.how}); r.N != whence.want {
+			t.Errorf("lseek(0, %d) = %d; want %d", whence.how, r.N, whence.want)
+		}
+	}
+	c.OK(Op{Do: "fsync", FD: fd})
+}
+
+// TestRefusals is the table of what sysfs refuses root.
+func TestRefusals(t *testing.T) {
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	value, ro, wo := s.at("cache", "value"), s.at("cache", "ro"), s.at("cache", "wo")
+	for _, tc := range []struct {
+		op   Op
+		want unix.Errno
+	}{
+		{Op{Do: "open", Path: ro, Flags: unix.O_RDONLY}, 0},
+		{Op{Do: "open", Path: ro, Flags: unix.O_RDONLY | unix.O_CREAT}, 0},
+		{Op{Do: "open", Path: ro, Flags: unix.O_WRONLY}, unix.EACCES},
+		{Op{Do: "open", Path: ro, Flags: unix.O_RDWR}, unix.EACCES},
+		{Op{Do: "open", Path: ro, Flags: unix.O_WRONLY | unix.O_TRUNC}, unix.EACCES},
+		{Op{Do: "open", Path: wo, Flags: unix.O_RDONLY}, unix.EACCES},
+		{Op{Do: "open", Path: wo, Flags: unix.O_RDWR}, unix.EACCES},
+		{Op{Do: "open", Path: wo, Flags: unix.O_WRONLY}, 0},
+		{Op{Do: "access", Path: ro, Mode: unix.W_OK}, 0},
+		{Op{Do: "open", Path: value, Flags: unix.O_RDWR | unix.O_DIRECT}, unix.EINVAL},
+		{Op{Do: "open", Path: value, Flags: unix.O_CREAT | unix.O_EXCL}, unix.EEXIST},
+		{Op{Do: "open", Path: value, Flags: unix.O_DIRECTORY}, unix.ENOTDIR},
+		{Op{Do: "open", Path: value + "/x"}, unix.ENOTDIR},
+		{Op{Do: "open", Path: s.at("cache"), Flags: unix.O_WRONLY}, unix.EISDIR},
+		{Op{Do: "open", Path: s.at("alias-cache"), Flags: unix.O_NOFOLLOW}, unix.ELOOP},
+		{Op{Do: "open", Path: s.at("new"), Flags: unix.O_CREAT | unix.O_WRONLY, Mode: 0o600}, unix.EACCES},
+		{Op{Do: "open", Path: s.at("cache", "new"), Flags: unix.O_CREAT | unix.O_WRONLY, Mode: 0o600}, unix.EACCES},
+		{Op{Do: "open", Path: s.at("cache"), Flags: unix.O_TMPFILE | unix.O_RDWR, Mode: 0o600}, unix.EOPNOTSUPP},
+		{Op{Do: "open", Path: s.at("cache", "new")}, unix.ENOENT},
+		{Op{Do: "unlink", Path: value}, unix.EPERM},
+		{Op{Do: "unlink", Path: s.at("alias-cache")}, unix.EPERM},
+		{Op{Do: "unlink", Path: s.at("cache")}, unix.EISDIR},
+		{Op{Do: "rmdir", Path: s.at("cache")}, unix.EPERM},
+		{Op{Do: "rmdir", Path: value}, unix.ENOTDIR},
+		{Op{Do: "mkdir", Path: s.at("new")}, unix.EPERM},
+		{Op{Do: "mkdir", Path: s.at("cache")}, unix.EEXIST},
+		{Op{Do: "rename", Path: value, Path2: s.at("cache", "new")}, unix.EPERM},
+		{Op{Do: "rename", Path: value, Path2: ro}, unix.EPERM},
+		{Op{Do: "rename", Path: s.at("cache"), Path2: s.at("new")}, unix.EPERM},
+		{Op{Do: "rename", Path: value, Path2: value}, 0},
+		{Op{Do: "rename", Path: value, Path2: filepath.Dir(s.Dir()) + "/x"}, unix.EXDEV},
+		{Op{Do: "link", Path: value, Path2: s.at("cache", "new")}, unix.EPERM},
+		{Op{Do: "symlink", Path: s.at("new"), Path2: "cache"}, unix.EPERM},
+		{Op{Do: "symlink", Path: s.at("cache"), Path2: "x"}, unix.EEXIST},
+		{Op{Do: "mknod", Path: s.at("new"), Mode: unix.S_IFREG | 0o600}, unix.EACCES},
+		{Op{Do: "mknod", Path: s.at("new"), Mode: unix.S_IFIFO | 0o600}, unix.EPERM},
+		{Op{Do: "truncate", Path: s.at("cache")}, unix.EISDIR},
+		{Op{Do: "setxattr", Path: value, Path2: "user.a", Data: []byte("b")}, unix.EOPNOTSUPP},
+		{Op{Do: "setxattr", Path: value, Path2: "trusted.a", Data: []byte("b")}, unix.EOPNOTSUPP},
+		{Op{Do: "getxattr", Path: value, Path2: "trusted.a"}, unix.EOPNOTSUPP},
+		{Op{Do: "readlink", Path: value}, unix.EINVAL},
+	} {
+		if r := c.Do(tc.op); r.Errno != tc.want {
+			t.Errorf("%s %s %s flags %#x: errno %d (%v); want %d (%v)", tc.op.Do, tc.op.Path, tc.op.Path2, tc.op.Flags, int(r.Errno), r.Errno, int(tc.want), tc.want)
+		}
+	}
+	fd := c.OK(Op{Do: "open", Path: value, Flags: unix.O_RDONLY}).FD
+	c.Want(unix.ENODEV, Op{Do: "mmapshared", FD: fd, Size: 4096})
+	c.Want(unix.EINVAL, Op{Do: "ftruncate", FD: fd, Off: 0})
+	// Nothing of this had an effect.
+	if got := len(c.OK(Op{Do: "readdir", Path: s.Dir()}).Entries); got != 4 {
+		t.Errorf("the root lists %d names; want 4", got)
+	}
+	c.OK(Op{Do: "stat", Path: value})
+}
+
+func TestStat(t *testing.T) {
+	before := time.Now().Add(-time.Minute)
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	inodes := map[uint64]string{}
+	for _, tc := range []struct {
+		path  string
+		mode  uint32
+		size  int64
+		nlink uint64
+	}{
+		{s.Dir(), unix.S_IFDIR | 0o755, 0, 3},
+		{s.at("cache"), unix.S_IFDIR | 0o755, 0, 2},
+		{s.at("cache", "value"), unix.S_IFREG | 0o600, 4096, 1},
+		{s.at("cache", "ro"), unix.S_IFREG | 0o400, 4096, 1},
+		{s.at("cache", "seq"), unix.S_IFREG | 0o400, 0, 1},
+		{s.at("alias-cache"), unix.S_IFLNK | 0o777, 0, 1},
+	} {
+		st := c.OK(Op{Do: "lstat", Path: tc.path}).Stat
+		if st.Mode != tc.mode || st.Size != tc.size || st.Nlink != tc.nlink || st.Blocks != 0 || st.Blksize != 4096 ||
+			st.UID != uint32(os.Geteuid()) || st.GID != uint32(os.Getegid()) || st.Mtime.Before(before) {
+			t.Errorf("lstat %s = %+v; want mode %#o, size %d, nlink %d, 0 blocks of 4096, this process's owner, a time", tc.path, *st, tc.mode, tc.size, tc.nlink)
+		}
+		if other := inodes[st.Ino]; other != "" {
+			t.Errorf("%s and %s have inode number %d", tc.path, other, st.Ino)
+		}
+		inodes[st.Ino] = tc.path
+	}
+	if r := c.OK(Op{Do: "readlink", Path: s.at("alias-cache")}); string(r.Data) != "cache" {
+		t.Errorf("readlink = %q; want %q", r.Data, "cache")
+	}
+	if st := c.OK(Op{Do: "statfs", Path: s.Dir()}).Stat; st.Bsize != 4096 || st.Namelen != 255 {
+		t.Errorf("statfs = %+v; want bsize 4096, namelen 255", *st)
+	}
+	m, err := topMount(s.Dir())
+	if err != nil || m.FSType != "fuse.slabfs" || !strings.Contains(m.Options, "nosuid,nodev,noexec") {
+		t.Errorf("mountinfo = %+v, %v; want type fuse.slabfs, nosuid,nodev,noexec", m, err)
+	}
+}
+
+// TestChangeMeta: chmod, chown and utimes are kept, and an open goes by the mode.
+func TestChangeMeta(t *testing.T) {
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	ro, wo := s.at("cache", "ro"), s.at("cache", "wo")
+	c.OK(Op{Do: "chmod", Path: ro, Mode: 0o4622})
+	c.OK(Op{Do: "chown", Path: ro, UID: 1, GID: 2})
+	c.OK(Op{Do: "utimes", Path: ro, Off: 1_000_000_000})
+	st := c.OK(Op{Do: "stat", Path: ro}).Stat
+	if st.UID != 1 || st.GID != 2 || st.Mtime.Unix() != 1_000_000_000 || st.Atime.Unix() != 1_000_000_000 || st.Mode&0o777 != 0o622 {
+		t.Errorf("stat after chmod, chown, utimes = %+v", *st)
+	}
+	fd := c.OK(Op{Do: "open", Path: ro, Flags: unix.O_WRONLY}).FD
+	c.Want(unix.EIO, Op{Do: "write", FD: fd, Data: []byte("1")})
+	c.OK(Op{Do: "chmod", Path: wo, Mode: 0o600})
+	fd = c.OK(Op{Do: "open", Path: wo, Flags: unix.O_RDONLY}).FD
+	c.Want(unix.EIO, Op{Do: "read", FD: fd, Size: 10})
+	c.OK(Op{Do: "chmod", Path: ro, Mode: 0})
+	c.Want(unix.EACCES, Op{Do: "open", Path: ro, Flags: unix.O_RDONLY})
+	if st := c.OK(Op{Do: "stat", Path: ro}).Stat; st.Mode != unix.S_IFREG {
+		t.Errorf("mode after chmod 0 = %#o; want %#o", st.Mode, unix.S_IFREG)
+	}
+	c.OK(Op{Do: "chmod", Path: s.at("cache"), Mode: 0o700})
+	if st := c.OK(Op{Do: "stat", Path: s.at("cache")}).Stat; st.Mode != unix.S_IFDIR|0o700 {
+		t.Errorf("mode of the directory = %#o; want 0700", st.Mode)
+	}
+}
+
+func TestOtherUser(t *testing.T) {
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{UID: testclient.Nobody})
+	value := s.at("cache", "value")
+	for _, op := range []Op{
+		{Do: "stat", Path: value},
+		{Do: "readdir", Path: s.at("cache")},
+		{Do: "readlink", Path: s.at("alias-cache")},
+		{Do: "cat", Path: s.at("cache", "count")}, // 0444
+	} {
+		c.OK(op)
+	}
+	c.Want(unix.EACCES, Op{Do: "cat", Path: value})
+	c.Want(unix.EACCES, Op{Do: "echo", Path: value, Data: []byte("5")})
+	c.Want(unix.EPERM, Op{Do: "chmod", Path: value, Mode: 0o666})
+	for _, op := range []Op{
+		{Do: "unlink", Path: value},
+		{Do: "mkdir", Path: s.at("new")},
+		{Do: "truncate", Path: value},
+		{Do: "rename", Path: value, Path2: value + "2"},
+		{Do: "utimes", Path: value},
+	} {
+		if r := c.Do(op); r.Errno != unix.EACCES && r.Errno != unix.EPERM {
+			t.Errorf("%s as nobody: %v; want EACCES or EPERM", op.Do, r.Errno)
+		}
+	}
+	if x.value.Load() != 120 {
+		t.Errorf("value = %d; want 120", x.value.Load())
+	}
+}
+
+func TestReaddir(t *testing.T) {
+	x := newFixture()
+	for i := range 300 {
+		x.add(strings.Repeat("n", 1+i%200) + string(rune('a'+i/200)))
+	}
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	dir := c.OK(Op{Do: "readdir", Path: s.Dir()}).Entries
+	if dir[0].Name != "." || dir[1].Name != ".." || len(dir) != 2+2*301 {
+		t.Fatalf("%d entries, %v first; want 604, . and ..", len(dir), dir[:2])
+	}
+	for i, n := range x.tree.Root().Children() {
+		want := testclient.Entry{Name: n.Name(), Ino: n.Ino(), Type: unix.DT_DIR}
+		if strings.HasPrefix(n.Name(), "alias-") {
+			want.Type = unix.DT_LNK
+		}
+		if dir[2+i] != want {
+			t.Errorf("entry %d = %+v; want %+v", 2+i, dir[2+i], want)
+		}
+	}
+	for _, e := range c.OK(Op{Do: "readdir", Path: s.at("cache")}).Entries[2:] {
+		if e.Type != unix.DT_REG {
+			t.Errorf("type of cache/%s = %d; want DT_REG", e.Name, e.Type)
+		}
+	}
+
+	// In small pieces, while the directory changes: what stays is seen once.
+	fd := c.OK(Op{Do: "open", Path: s.Dir(), Flags: unix.O_RDONLY}).FD
+	seen := map[string]int{}
+	for i := 0; ; i++ {
+		entries := c.OK(Op{Do: "getdents", FD: fd, Size: 1024}).Entries
+		if len(entries) == 0 {
+			break
+		}
+		for _, e := range entries {
+			seen[e.Name]++
+		}
+		x.add("new" + strings.Repeat("x", i))
+	}
+	for _, e := range dir {
+		if seen[e.Name] != 1 {
+			t.Errorf("%s was listed %d times; want once", e.Name, seen[e.Name])
+		}
+	}
+	// Rewinding lists anew.
+	c.OK(Op{Do: "lseek", FD: fd})
+	var again []testclient.Entry
+	for {
+		entries := c.OK(Op{Do: "getdents", FD: fd, Size: 32 << 10}).Entries
+		if len(entries) == 0 {
+			break
+		}
+		again = append(again, entries...)
+	}
+	if !slices.ContainsFunc(again, func(e testclient.Entry) bool { return e.Name == "new" }) {
+		t.Error("a rewound descriptor does not list what is new")
+	}
+}
+
+func TestSnapshot(t *testing.T) {
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	fd := c.OK(Op{Do: "open", Path: s.at("cache", "count")}).FD
+	read := func(op Op, want string) {
+		t.Helper()
+		op.FD = fd
+		if r := c.OK(op); string(r.Data) != want {
+			t.Errorf("%+v = %q; want %q", op, r.Data, want)
+		}
+	}
+	read(Op{Do: "read", Size: 3}, "gen") // dd bs=3
+	read(Op{Do: "read", Size: 100}, "eration 1\n")
+	read(Op{Do: "read", Size: 100}, "")
+	read(Op{Do: "pread", Size: 100, Off: 11}, "1\n")
+	read(Op{Do: "pread", Size: 100, Off: 1 << 40}, "")
+	read(Op{Do: "pread", Size: 100}, "generation 2\n") // offset 0 makes a new one
+	c.OK(Op{Do: "lseek", FD: fd})
+	read(Op{Do: "read", Size: 0}, "")
+	read(Op{Do: "read", Size: 100}, "generation 3\n")
+
+	// Another descriptor has its own, also when it does not begin at 0.
+	fd = c.OK(Op{Do: "open", Path: s.at("cache", "count")}).FD
+	read(Op{Do: "pread", Size: 100, Off: 11}, "4\n")
+	if got := x.shows.Load(); got != 4 {
+		t.Errorf("%d shows; want 4", got)
+	}
+	// A write moves the position; what is read there is the end.
+	fd = c.OK(Op{Do: "open", Path: s.at("cache", "value"), Flags: unix.O_RDWR}).FD
+	c.OK(Op{Do: "write", FD: fd, Data: []byte("120\n")})
+	read(Op{Do: "read", Size: 100}, "")
+	c.OK(Op{Do: "lseek", FD: fd})
+	read(Op{Do: "read", Size: 100}, "120\n")
+}
+
+// TestRemovedDescriptors: what a descriptor can do after its file is gone.
+func TestRemovedDescriptors(t *testing.T) {
+	for _, timeout := range []time.Duration{0, NoCache} {
+		x := newFixture()
+		s := serve(t, x.tree, Options{EntryTimeout: timeout, AttrTimeout: timeout})
+		c := testclient.Start(t, testclient.Options{})
+		open := func(flags int, name ...string) int {
+			return c.OK(Op{Do: "open", Path: s.at(append([]string{"cache"}, name...)...), Flags: flags}).FD
+		}
+		fresh, partly, whole := open(unix.O_RDWR, "value"), open(0, "count"), open(0, "count")
+		dir, listed, pathOnly := open(0), open(0), open(unix.O_PATH, "value")
+		c.OK(Op{Do: "read", FD: partly, Size: 4})
+		c.OK(Op{Do: "read", FD: whole, Size: 100})
+		c.OK(Op{Do: "getdents", FD: listed, Size: 4096})
+		c.OK(Op{Do: "chdir", Path: s.at("cache")})
+
+		x.cache.Remove()
+
+		c.Want(unix.ENODEV, Op{Do: "read", FD: fresh, Size: 100})
+		c.Want(unix.ENODEV, Op{Do: "pread", FD: fresh, Size: 100, Off: 1})
+		c.Want(unix.ENODEV, Op{Do: "write", FD: fresh, Data: []byte("1")})
+		c.Want(unix.ENODEV, Op{Do: "pwrite", FD: fresh, Data: []byte("1"), Off: 5})
+		if r := c.OK(Op{Do: "read", FD: fresh}); r.N != 0 {
+			t.Errorf("read of 0 bytes = %d; want 0", r.N)
+		}
+		if r := c.OK(Op{Do: "read", FD: partly, Size: 100}); string(r.Data) != "ration 1\n" {
+			t.Errorf("rest of a snapshot = %q; want %q", r.Data, "ration 1\n")
+		}
+		c.Want(unix.ENODEV, Op{Do: "read", FD: partly, Size: 100})
+		c.Want(unix.ENODEV, Op{Do: "read", FD: whole, Size: 100})
+		c.Want(unix.ENODEV, Op{Do: "pread", FD: whole, Size: 100})
+		if st := c.OK(Op{Do: "fstat", FD: fresh}).Stat; st.Nlink != 1 || st.Size != 4096 {
+			t.Errorf("fstat = %+v; want nlink 1, size 4096", *st)
+		}
+		c.OK(Op{Do: "ftruncate", FD: fresh, Off: 0})
+		c.OK(Op{Do: "fsync", FD: fresh})
+		if got := c.OK(Op{Do: "getdents", FD: dir, Size: 4096}).Entries; len(got) != 2 {
+			t.Errorf("a removed directory lists %v; want . and ..", got)
+		}
+		if got := c.OK(Op{Do: "readdir", Path: "."}).Entries; len(got) != 2 {
+			t.Errorf("ls in a removed directory lists %v; want . and ..", got)
+		}
+		c.OK(Op{Do: "lseek", FD: listed})
+		if got := c.OK(Op{Do: "getdents", FD: listed, Size: 4096}).Entries; len(got) != 2 {
+			t.Errorf("a rewound removed directory lists %v; want . and ..", got)
+		}
+		c.Want(unix.ENOENT, Op{Do: "openat", FD: dir, Path: "value"})
+		c.Want(unix.ESTALE, Op{Do: "open", Path: "/proc/self/fd/" + strconv.Itoa(pathOnly)})
+		c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache")})
+		c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache", "value")})
+		c.Want(unix.ENOENT, Op{Do: "cat", Path: s.at("alias-cache", "value")})
+		c.OK(Op{Do: "chdir", Path: "/"})
+		for _, fd := range []int{fresh, partly, whole, dir, listed, pathOnly} {
+			c.OK(Op{Do: "close", FD: fd})
+		}
+		eventually(t, "the server forgot what was closed", func() bool {
+			s.fs.mu.Lock()
+			defer s.fs.mu.Unlock()
+			return len(s.fs.files) == 0 && len(s.fs.dirs) == 0
+		})
+	}
+}
+
+// TestOneProcessor runs the basic test with one processor, where a server that
+// needs a second one to answer itself locks up.
+func TestOneProcessor(t *testing.T) {
+	cmd := exec.Command("/proc/self/exe", "-test.run=^(TestFiles|TestRemovedDescriptors|TestReaddir)$", "-test.v")
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestFiles")) && os.Geteuid() == 0 {
+		t.Errorf("with one processor: %v\n%s", err, out)
+	}
+}
