@@ -1,0 +1,172 @@
+package slabattr
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"reflect"
+	"runtime"
+
+	"slabfs/alloc"
+	"slabfs/sysfs"
+)
+
+// Modes of the files of a cache: only their owner reads them, as in the kernel.
+const (
+	readOnly  = 0o400
+	readWrite = 0o600
+)
+
+// cacheAttrs are the files of a cache, in the order of Linux 6.18. What each
+// means is in docs/abi/slab.md.
+var cacheAttrs = []*sysfs.Attribute{
+	constant("slab_size", func(s *alloc.CacheStats) int { return s.Size }),
+	constant("object_size", func(s *alloc.CacheStats) int { return s.ObjectSize }),
+	constant("objs_per_slab", func(s *alloc.CacheStats) int { return s.ObjectsPerSlab }),
+	constant("order", func(s *alloc.CacheStats) int { return s.Order }),
+	constant("sheaf_capacity", func(s *alloc.CacheStats) int { return s.SheafCapacity }),
+	{
+		Name: "min_partial", Mode: readWrite,
+		Show:  show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, c.MinPartial()) }),
+		Store: storeUint(64, func(_ context.Context, c *alloc.Cache, n uint64) error { c.SetMinPartial(n); return nil }),
+	},
+	{
+		Name: "cpu_partial", Mode: readWrite,
+		Show: show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, c.CPUPartial()) }),
+		Store: storeUint(32, func(ctx context.Context, c *alloc.Cache, n uint64) error {
+			return c.SetCPUPartialContext(ctx, uint(n))
+		}),
+	},
+	perNode("objects_partial", func(n *alloc.NodeStats) int { return n.ObjectsPartial }),
+	perNode("partial", func(n *alloc.NodeStats) int { return n.Partial }),
+	perNode("cpu_slabs", func(n *alloc.NodeStats) int { return n.CPUSlabs }),
+	{Name: "ctor", Mode: readOnly, Show: show(showCtor)},
+	constant("aliases", func(s *alloc.CacheStats) int { return s.Aliases }),
+	constant("align", func(s *alloc.CacheStats) int { return s.Align }),
+	flag("hwcache_align", alloc.HWCacheAlign),
+	flag("reclaim_account", alloc.ReclaimAccount),
+	flag("destroy_by_rcu", alloc.TypesafeByRCU),
+	{
+		Name: "shrink", Mode: readWrite,
+		Show: show(func(*alloc.Cache, *bytes.Buffer) {}),
+		Store: store(func(ctx context.Context, c *alloc.Cache, data []byte) error {
+			if data[0] != '1' {
+				return fmt.Errorf("store %q in shrink, which takes a 1: %w", data, sysfs.ErrInvalid)
+			}
+			return c.ShrinkContext(ctx)
+		}),
+	},
+	{Name: "slabs_cpu_partial", Mode: readOnly, Show: show(showCPUPartial)},
+	perNode("total_objects", func(n *alloc.NodeStats) int { return n.TotalObjects }),
+	perNode("objects", func(n *alloc.NodeStats) int { return n.Objects }),
+	perNode("slabs", func(n *alloc.NodeStats) int { return n.Slabs }),
+	{
+		Name: "remote_node_defrag_ratio", Mode: readWrite,
+		Show: show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, c.RemoteNodeDefragRatio()) }),
+		Store: storeUint(32, func(_ context.Context, c *alloc.Cache, n uint64) error {
+			if n > 100 {
+				return fmt.Errorf("a ratio of %d percent: %w", n, sysfs.ErrRange)
+			}
+			return c.SetRemoteNodeDefragRatio(uint(n))
+		}),
+	},
+	constant("usersize", func(s *alloc.CacheStats) int { return s.UserSize }),
+}
+
+// show makes a Show of what writes a cache's content. That it never meets a
+// released cache is what removal must see to; it is counted if it does.
+func show(write func(c *alloc.Cache, w *bytes.Buffer)) func(context.Context, any, *bytes.Buffer) error {
+	return func(_ context.Context, obj any, w *bytes.Buffer) error {
+		c := obj.(*alloc.Cache)
+		defer c.CheckReleased()
+		write(c, w)
+		return nil
+	}
+}
+
+// store makes a Store in the same way.
+func store(take func(ctx context.Context, c *alloc.Cache, data []byte) error) func(context.Context, any, []byte) error {
+	return func(ctx context.Context, obj any, data []byte) error {
+		c := obj.(*alloc.Cache)
+		defer c.CheckReleased()
+		return take(ctx, c, data)
+	}
+}
+
+// storeUint makes a Store that takes a decimal number of at most width bits.
+func storeUint(width int, set func(ctx context.Context, c *alloc.Cache, n uint64) error) func(context.Context, any, []byte) error {
+	return store(func(ctx context.Context, c *alloc.Cache, data []byte) error {
+		n, err := sysfs.ParseUint(data, width)
+		if err != nil {
+			return err
+		}
+		return set(ctx, c, n)
+	})
+}
+
+// constant is a file with one number.
+func constant(name string, get func(*alloc.CacheStats) int) *sysfs.Attribute {
+	return &sysfs.Attribute{Name: name, Mode: readOnly, Show: show(func(c *alloc.Cache, w *bytes.Buffer) {
+		s := c.Stats()
+		fmt.Fprintln(w, get(&s))
+	})}
+}
+
+// flag is a file with 0 or 1.
+func flag(name string, f alloc.Flags) *sysfs.Attribute {
+	return constant(name, func(s *alloc.CacheStats) int {
+		if s.Flags&f != 0 {
+			return 1
+		}
+		return 0
+	})
+}
+
+// perNode is a file with a total, and what each node that has some contributes:
+// "2223 N0=2223", or "0".
+func perNode(name string, get func(*alloc.NodeStats) int) *sysfs.Attribute {
+	return &sysfs.Attribute{Name: name, Mode: readOnly, Show: show(func(c *alloc.Cache, w *bytes.Buffer) {
+		nodes := c.Stats().Nodes
+		total := 0
+		for i := range nodes {
+			total += get(&nodes[i])
+		}
+		fmt.Fprint(w, total)
+		for i := range nodes {
+			if n := get(&nodes[i]); n != 0 {
+				fmt.Fprintf(w, " N%d=%d", nodes[i].Node, n)
+			}
+		}
+		fmt.Fprintln(w)
+	})}
+}
+
+// showCPUPartial writes free objects, guessed as half of the slabs' capacity as
+// the kernel does since 5.16, and slabs: "96(3) C0=32(1) C1=64(2)".
+func showCPUPartial(c *alloc.Cache, w *bytes.Buffer) {
+	s := c.Stats()
+	guess := func(slabs int) int { return slabs * s.ObjectsPerSlab / 2 }
+	fmt.Fprintf(w, "%d(%d)", guess(s.CPUPartial), s.CPUPartial)
+	for _, cpu := range s.CPUs {
+		if cpu.CPUPartial > 0 {
+			fmt.Fprintf(w, " C%d=%d(%d)", cpu.CPU, guess(cpu.CPUPartial), cpu.CPUPartial)
+		}
+	}
+	fmt.Fprintln(w)
+}
+
+// showCtor writes the constructor as the kernel prints a symbol,
+// "main.initRequest+0x0/0x40", or nothing.
+func showCtor(c *alloc.Cache, w *bytes.Buffer) {
+	ctor := c.Stats().Ctor
+	if ctor == nil {
+		return
+	}
+	entry := reflect.ValueOf(ctor).Pointer()
+	size := uintptr(1)
+	for f := runtime.FuncForPC(entry); runtime.FuncForPC(entry+size) == f; {
+		size++
+	}
+	fmt.Fprintf(w, "%s+0x0/%#x\n", runtime.FuncForPC(entry).Name(), size)
+}
+

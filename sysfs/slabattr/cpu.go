@@ -1,0 +1,33 @@
+package slabattr
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"slabfs/alloc"
+	"slabfs/internal/cpu"
+	"slabfs/sysfs"
+)
+
+// cpuAttrs are the files of sys/devices/system/cpu: the CPUs that the allocator
+// counts with, as cpulists.
+var cpuAttrs = []*sysfs.Attribute{
+	cpuList("possible", func(h *cpu.Hotplug) cpu.Mask { return h.Possible() }),
+	cpuList("present", func(*cpu.Hotplug) cpu.Mask { return cpu.Present() }),
+	cpuList("online", func(h *cpu.Hotplug) cpu.Mask { return h.Online() }),
+	cpuList("offline", func(h *cpu.Hotplug) cpu.Mask {
+		offline := h.Possible().Clone()
+		for n := range h.Online().All() {
+			offline.Clear(n)
+		}
+		return offline
+	}),
+}
+
+func cpuList(name string, get func(*cpu.Hotplug) cpu.Mask) *sysfs.Attribute {
+	return &sysfs.Attribute{Name: name, Mode: 0o444, Show: func(_ context.Context, obj any, w *bytes.Buffer) error {
+		_, err := fmt.Fprintln(w, get(obj.(*alloc.Allocator).Hotplug()))
+		return err
+	}}
+}

@@ -1,0 +1,121 @@
+package slabattr
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"slabfs/alloc"
+	"slabfs/sysfs"
+)
+
+// moduleAttrs are the files of sys/module/slabfs.
+var moduleAttrs = []*sysfs.Attribute{
+	parameter("version", func(*alloc.Allocator) any { return Version }),
+	{Name: "new_cache", Mode: 0o200, Store: func(_ context.Context, obj any, data []byte) error {
+		name, size, o, err := parseCache(text(data))
+		if err == nil {
+			_, err = obj.(*alloc.Allocator).NewCache(name, size, o)
+		}
+		return errno(err)
+	}},
+	{Name: "delete_cache", Mode: 0o200, Store: func(_ context.Context, obj any, data []byte) error {
+		return errno(obj.(*alloc.Allocator).DestroyName(text(data)))
+	}},
+}
+
+// parameterAttrs are the files of sys/module/slabfs/parameters. Sizes are in bytes.
+var parameterAttrs = []*sysfs.Attribute{
+	parameter("percpu_engine", func(a *alloc.Allocator) any { return a.Engine() }),
+	parameter("memory_used", func(a *alloc.Allocator) any { return a.MemoryUsed() }),
+	parameter("memory_mapped", func(a *alloc.Allocator) any { return a.MemoryMapped() }),
+	parameter("cached_bytes", func(a *alloc.Allocator) any { return a.CachedBytes() }),
+	parameter("metadata_bytes", func(a *alloc.Allocator) any { return a.MetadataBytes() }),
+	memoryLimit(),
+}
+
+func parameter(name string, get func(*alloc.Allocator) any) *sysfs.Attribute {
+	return &sysfs.Attribute{Name: name, Mode: 0o444, Show: func(_ context.Context, obj any, w *bytes.Buffer) error {
+		_, err := fmt.Fprintln(w, get(obj.(*alloc.Allocator)))
+		return err
+	}}
+}
+
+// memoryLimit is a parameter that can be written: 0 is no limit.
+func memoryLimit() *sysfs.Attribute {
+	p := parameter("memory_limit", func(a *alloc.Allocator) any { return a.MemoryLimit() })
+	p.Mode = 0o644
+	p.Store = func(_ context.Context, obj any, data []byte) error {
+		n, err := sysfs.ParseUint(data, 64)
+		if err != nil {
+			return err
+		}
+		if n > math.MaxInt64 {
+			return fmt.Errorf("a limit of %d bytes: %w", n, sysfs.ErrRange)
+		}
+		obj.(*alloc.Allocator).SetMemoryLimit(int64(n))
+		return nil
+	}
+	return p
+}
+
+// text returns what a shell wrote, without the newline that echo adds. As in the
+// kernel, it ends at the first NUL.
+func text(data []byte) string {
+	data, _, _ = bytes.Cut(data, []byte{0})
+	return string(bytes.TrimSuffix(data, []byte("\n")))
+}
+
+var flagNames = map[string]alloc.Flags{
+	"hwcache_align":   alloc.HWCacheAlign,
+	"reclaim_account": alloc.ReclaimAccount,
+	"typesafe_by_rcu": alloc.TypesafeByRCU,
+	"no_merge":        alloc.NoMerge,
+}
+
+// parseCache reads what new_cache takes: NAME SIZE [align=N] [flags=a,b].
+func parseCache(s string) (name string, size int, o alloc.CacheOptions, err error) {
+	bad := func(what string) (string, int, alloc.CacheOptions, error) {
+		return "", 0, alloc.CacheOptions{}, fmt.Errorf("new cache %q: %s, want NAME SIZE [align=N] [flags=a,b]: %w", s, what, alloc.ErrInvalid)
+	}
+	fields := strings.Fields(s)
+	if len(fields) < 2 {
+		return bad("too few words")
+	}
+	if strings.ContainsAny(s, "\n\r\v\f") {
+		return bad("more than one line")
+	}
+	size, err = strconv.Atoi(fields[1])
+	if err != nil {
+		return bad("the size is no number")
+	}
+	o.ShellDelete = true
+	seen := make(map[string]bool)
+	for _, option := range fields[2:] {
+		key, value, _ := strings.Cut(option, "=")
+		if seen[key] {
+			return bad("an option is there twice")
+		}
+		seen[key] = true
+		switch key {
+		case "align":
+			if o.Align, err = strconv.Atoi(value); err != nil || o.Align < 1 {
+				return bad("the alignment is no number")
+			}
+		case "flags":
+			for name := range strings.SplitSeq(value, ",") {
+				f, ok := flagNames[name]
+				if !ok {
+					return bad("unknown flag " + strconv.Quote(name))
+				}
+				o.Flags |= f
+			}
+		default:
+			return bad("unknown option " + strconv.Quote(option))
+		}
+	}
+	return fields[0], size, o, nil
+}

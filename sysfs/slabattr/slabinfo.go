@@ -1,0 +1,26 @@
+package slabattr
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"slabfs/alloc"
+	"slabfs/sysfs"
+)
+
+// slabinfoAttr is proc/slabinfo, version 2.1: one line for each cache, newest first.
+var slabinfoAttr = &sysfs.Attribute{Name: "slabinfo", Mode: readOnly, Seq: true,
+	Show: func(_ context.Context, obj any, w *bytes.Buffer) error {
+		w.WriteString("slabinfo - version: 2.1\n" +
+			"# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>" +
+			" : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n")
+		for _, c := range slices.Backward(obj.(*alloc.Allocator).Caches()) {
+			s := c.Stats()
+			fmt.Fprintf(w, "%-17s %6d %6d %6d %4d %4d : tunables %4d %4d %4d : slabdata %6d %6d %6d\n",
+				c.Name(), s.Objects, s.TotalObjects, s.Size, s.ObjectsPerSlab, 1<<s.Order, 0, 0, 0, s.Slabs, s.Slabs, 0)
+		}
+		return nil
+	},
+}
