@@ -123,14 +123,14 @@ func BenchmarkMutex(b *testing.B) {
 				if contended == "alone" {
 					for b.Loop() {
 						l.Lock()
-						l.Unlock() //nolint:staticcheck // SA2001: the empty section is what is measured
+						l.Unlock()
 					}
 					return
 				}
 				b.RunParallel(func(pb *testing.PB) {
 					for pb.Next() {
 						l.Lock()
-						l.Unlock() //nolint:staticcheck // SA2001: the empty section is what is measured
+						l.Unlock()
 					}
 				})
 			})
