@@ -169,4 +169,3 @@ func showCtor(c *alloc.Cache, w *bytes.Buffer) {
 	}
 	fmt.Fprintf(w, "%s+0x0/%#x\n", runtime.FuncForPC(entry).Name(), size)
 }
-

@@ -1,0 +1,483 @@
+package slabattr
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"slabfs/alloc"
+	"slabfs/sysfs"
+)
+
+// newTree returns an allocator with its files; both end with the test.
+func newTree(t *testing.T) (*alloc.Allocator, *Tree) {
+	t.Helper()
+	a, err := alloc.New(alloc.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := New(a)
+	t.Cleanup(func() {
+		tree.Detach()
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := a.Misuse(); n != 0 {
+			t.Errorf("%d uses of released caches", n)
+		}
+	})
+	return a, tree
+}
+
+// file finds a file by its path, or fails the test.
+func (t *Tree) file(tb testing.TB, p string) *sysfs.File {
+	tb.Helper()
+	dir := t.tree.Root()
+	for _, name := range strings.Split(path.Dir(p), "/") {
+		next, ok := dir.Child(name).(*sysfs.Kobject)
+		if !ok {
+			tb.Fatalf("%s: no directory %q in %q", p, name, dir.Path())
+		}
+		dir = next
+	}
+	f, ok := dir.Child(path.Base(p)).(*sysfs.File)
+	if !ok {
+		tb.Fatalf("%s: no such file", p)
+	}
+	return f
+}
+
+func (t *Tree) cat(tb testing.TB, p string) string {
+	tb.Helper()
+	var w bytes.Buffer
+	if err := t.file(tb, p).Show(context.Background(), &w); err != nil {
+		tb.Errorf("cat %s: %v", p, err)
+	}
+	return w.String()
+}
+
+func (t *Tree) echo(tb testing.TB, text, p string) error {
+	tb.Helper()
+	_, err := t.file(tb, p).Store(context.Background(), []byte(text))
+	return err
+}
+
+const slabDir = "sys/kernel/slab/"
+
+// Formats of the files of a cache: what a parser may rely on.
+var formats = func() map[string]*regexp.Regexp {
+	const num, perNode = `\d+\n`, `(0|[1-9]\d* N0=[1-9]\d*)\n`
+	m := make(map[string]*regexp.Regexp)
+	for expr, names := range map[string]string{
+		num: "slab_size object_size objs_per_slab order sheaf_capacity min_partial cpu_partial aliases align " +
+			"remote_node_defrag_ratio usersize",
+		perNode:                           "objects_partial partial cpu_slabs total_objects objects slabs",
+		`[01]\n`:                          "hwcache_align reclaim_account destroy_by_rcu",
+		`\d+\(\d+\)( C\d+=\d+\(\d+\))*\n`: "slabs_cpu_partial",
+		`(\S+\+0x0/0x[0-9a-f]+\n)?`:       "ctor",
+		``:                                "shrink",
+	} {
+		for name := range strings.FieldsSeq(names) {
+			m[name] = regexp.MustCompile(`\A` + expr + `\z`)
+		}
+	}
+	return m
+}()
+
+func TestFormats(t *testing.T) {
+	a, tree := newTree(t)
+	c, err := a.NewCache("made", 100, alloc.CacheOptions{Ctor: func(p unsafe.Pointer) { *(*byte)(p) = 1 }, Flags: alloc.HWCacheAlign})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var live []unsafe.Pointer
+	for range 1000 {
+		live = append(live, c.Alloc())
+	}
+	for _, name := range []string{"made", "kmalloc-8", "kmalloc-8k"} {
+		for _, attr := range cacheAttrs {
+			got := tree.cat(t, slabDir+name+"/"+attr.Name)
+			if f := formats[attr.Name]; f == nil || !f.MatchString(got) {
+				t.Errorf("%s/%s reads %q, which is not of the form %v", name, attr.Name, got, f)
+			}
+			mode := map[bool]uint32{false: 0o400, true: 0o600}[attr.Store != nil]
+			if uint32(attr.Mode) != mode {
+				t.Errorf("%s has mode %o; want %o", attr.Name, attr.Mode, mode)
+			}
+		}
+	}
+	for file, want := range map[string]string{
+		"made/objects": "1000 N0=1000\n", "made/object_size": "100\n", "made/slab_size": "128\n", "made/align": "64\n",
+		"made/hwcache_align": "1\n", "made/destroy_by_rcu": "0\n", "made/usersize": "0\n", "kmalloc-8k/usersize": "8192\n",
+		"kmalloc-64/cpu_partial": "120\n", "kmalloc-64/min_partial": "5\n", "kmalloc-64/sheaf_capacity": "60\n",
+		"kmalloc-64/objects": "0\n", "kmalloc-64/aliases": "0\n", "kmalloc-64/remote_node_defrag_ratio": "100\n",
+	} {
+		if got := tree.cat(t, slabDir+file); got != want {
+			t.Errorf("cat %s = %q; want %q", file, got, want)
+		}
+	}
+	if got := tree.cat(t, slabDir+"made/ctor"); !strings.HasPrefix(got, "slabfs/sysfs/slabattr.TestFormats.func1+0x0/0x") {
+		t.Errorf("ctor = %q; want this test's function", got)
+	}
+	c.FreeBulk(live)
+}
+
+// What the kernel answers to these bytes, and what is read afterwards.
+func TestStores(t *testing.T) {
+	_, tree := newTree(t)
+	const einval, erange = syscall.EINVAL, syscall.ERANGE
+	for _, tc := range []struct {
+		file, text string
+		err        error
+		want       string
+	}{
+		{"cpu_partial", "30", nil, "30\n"},
+		{"cpu_partial", "+000120\n", nil, "120\n"},
+		{"cpu_partial", "120\x00junk", nil, "120\n"},
+		{"cpu_partial", "0", nil, "0\n"},
+		{"cpu_partial", "4294967295", nil, "4294967295\n"},
+		{"cpu_partial", "4294967296", erange, "4294967295\n"},
+		{"cpu_partial", "99999999999", erange, "4294967295\n"},
+		{"cpu_partial", "18446744073709551616abc", erange, "4294967295\n"},
+		{"cpu_partial", "99999999999abc", einval, "4294967295\n"},
+		{"cpu_partial", "abc", einval, "4294967295\n"},
+		{"cpu_partial", "-1", einval, "4294967295\n"},
+		{"cpu_partial", " 5", einval, "4294967295\n"},
+		{"cpu_partial", "5\n\n", einval, "4294967295\n"},
+		{"cpu_partial", "\n", einval, "4294967295\n"},
+		{"cpu_partial", "120", nil, "120\n"},
+		{"min_partial", "99999999999", nil, "99999999999\n"},
+		{"min_partial", "18446744073709551615", nil, "18446744073709551615\n"},
+		{"min_partial", "18446744073709551616", erange, "18446744073709551615\n"},
+		{"min_partial", "5", nil, "5\n"},
+		{"min_partial", "0x10", einval, "5\n"},
+		{"remote_node_defrag_ratio", "100", nil, "100\n"},
+		{"remote_node_defrag_ratio", "101", erange, "100\n"},
+		{"remote_node_defrag_ratio", "+0", nil, "0\n"},
+		{"shrink", "1", nil, ""},
+		{"shrink", "1abc", nil, ""},
+		{"shrink", "0", einval, ""},
+		{"shrink", "01", einval, ""},
+		{"shrink", "+1", einval, ""},
+		{"shrink", "\x00", einval, ""},
+	} {
+		err := tree.echo(t, tc.text, slabDir+"kmalloc-64/"+tc.file)
+		if !hasErrno(err, tc.err) {
+			t.Errorf("echo %q > %s: %v; want %v", tc.text, tc.file, err, tc.err)
+		}
+		if got := tree.cat(t, slabDir+"kmalloc-64/"+tc.file); got != tc.want {
+			t.Errorf("after %q, %s reads %q; want %q", tc.text, tc.file, got, tc.want)
+		}
+	}
+}
+
+// hasErrno tells whether err comes out of a mount as that number.
+func hasErrno(err, want error) bool {
+	switch want {
+	case nil:
+		return err == nil
+	case syscall.EINVAL:
+		return errors.Is(err, sysfs.ErrSyntax) || errors.Is(err, sysfs.ErrInvalid) || errors.Is(err, syscall.EINVAL)
+	case syscall.ERANGE:
+		return errors.Is(err, sysfs.ErrRange)
+	default:
+		return errors.Is(err, want)
+	}
+}
+
+func TestControlFiles(t *testing.T) {
+	a, tree := newTree(t)
+	const create, destroy = "sys/module/slabfs/new_cache", "sys/module/slabfs/delete_cache"
+	for _, tc := range []struct {
+		file, text string
+		err        error
+	}{
+		{create, "foo 100 flags=no_merge\n", nil},
+		{create, "foo 100 flags=no_merge\n", syscall.EEXIST},
+		{create, "bar 4194304 align=4096 flags=hwcache_align,reclaim_account", nil},
+		{create, "kmalloc-64 64", syscall.EEXIST},
+		{create, "baz", syscall.EINVAL},
+		{create, "", syscall.EINVAL},
+		{create, "baz 0", syscall.EINVAL},
+		{create, "baz -1", syscall.EINVAL},
+		{create, "baz 4194305", syscall.EINVAL},
+		{create, "baz 99999999999999999999", syscall.EINVAL},
+		{create, "baz 1x", syscall.EINVAL},
+		{create, ".baz 10", syscall.EINVAL},
+		{create, "b/z 10", syscall.EINVAL},
+		{create, strings.Repeat("x", 61) + " 10", syscall.EINVAL},
+		{create, strings.Repeat("x", 60) + " 10", nil},
+		{create, "baz 10 align=3", syscall.EINVAL},
+		{create, "baz 10 align=0", syscall.EINVAL},
+		{create, "baz 10 align=8192", syscall.EINVAL},
+		{create, "baz 10 flags=", syscall.EINVAL},
+		{create, "baz 10 flags=what", syscall.EINVAL},
+		{create, "baz 10 flags=typesafe_by_rcu", syscall.EINVAL},
+		{create, "baz 10 align=8 align=8", syscall.EINVAL},
+		{create, "baz 10 colour=red", syscall.EINVAL},
+		{create, "baz 10\nqux 10\n", syscall.EINVAL},
+		{destroy, "nobody\n", syscall.ENOENT},
+		{destroy, "\n", syscall.ENOENT},
+		{destroy, "kmalloc-64\n", syscall.EPERM},
+		{destroy, "foo\n", nil},
+		{destroy, "foo\n", syscall.ENOENT},
+		{create, "foo 64", nil},
+	} {
+		if err := tree.echo(t, tc.text, tc.file); !hasErrno(err, tc.err) {
+			t.Errorf("echo %q > %s: %v; want %v", tc.text, path.Base(tc.file), err, tc.err)
+		}
+	}
+	if got := tree.cat(t, slabDir+"bar/align"); got != "4096\n" {
+		t.Errorf("bar/align = %q; want 4096", got)
+	}
+	if _, err := a.NewCache("own", 10, alloc.CacheOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := tree.echo(t, "own", destroy); !hasErrno(err, syscall.EPERM) {
+		t.Errorf("delete_cache of a cache without ShellDelete: %v; want EPERM", err)
+	}
+}
+
+func FuzzParseCache(f *testing.F) {
+	f.Add("foo 100 align=64 flags=no_merge,hwcache_align")
+	f.Add("foo\t1\n")
+	f.Fuzz(func(t *testing.T, s string) {
+		name, size, o, err := parseCache(s)
+		if err != nil {
+			if name != "" || !errors.Is(err, alloc.ErrInvalid) {
+				t.Errorf("parseCache(%q) = %q, %v; want no name and ErrInvalid", s, name, err)
+			}
+			return
+		}
+		if strings.ContainsAny(name, " \t\n") || name == "" || !strings.Contains(s, strconv.Itoa(size)) && !strings.ContainsAny(s, "+0") || !o.ShellDelete {
+			t.Errorf("parseCache(%q) = %q, %d, %+v", s, name, size, o)
+		}
+	})
+}
+
+func TestBusy(t *testing.T) {
+	a, tree := newTree(t)
+	if err := tree.echo(t, "foo 100", "sys/module/slabfs/new_cache"); err != nil {
+		t.Fatal(err)
+	}
+	var c *alloc.Cache
+	for _, d := range a.Caches() {
+		if d.Name() == "foo" {
+			c = d
+		}
+	}
+	obj := c.Alloc()
+	if err := tree.echo(t, "foo", "sys/module/slabfs/delete_cache"); !errors.Is(err, syscall.EBUSY) || !strings.Contains(err.Error(), "1 objects") {
+		t.Errorf("delete_cache with a live object: %v; want EBUSY and the number", err)
+	}
+	if got := tree.cat(t, slabDir+"foo/objects"); got != "1 N0=1\n" {
+		t.Errorf("objects = %q after EBUSY; want 1", got)
+	}
+	f := tree.file(t, slabDir+"foo/objects")
+	c.Free(obj)
+	if err := tree.echo(t, "foo", "sys/module/slabfs/delete_cache"); err != nil {
+		t.Errorf("delete_cache of an empty cache: %v", err)
+	}
+	var w bytes.Buffer
+	if err := f.Show(context.Background(), &w); !errors.Is(err, sysfs.ErrGone) {
+		t.Errorf("a file of the destroyed cache reads %q, %v; want ErrGone", w.String(), err)
+	}
+}
+
+// At rest after a write to cpu_partial the kernel's equation holds exactly.
+func TestEquation(t *testing.T) {
+	a, tree := newTree(t)
+	var live [][]byte
+	for i := range 5000 {
+		b := a.Bytes(64)
+		if i%3 == 0 {
+			live = append(live, b)
+		} else {
+			a.FreeBytes(b)
+		}
+	}
+	for i := 0; i < len(live); i += 2 {
+		a.FreeBytes(live[i])
+		live[i] = nil
+	}
+	first := func(name string) int {
+		n, err := strconv.Atoi(regexp.MustCompile(`^\d+`).FindString(tree.cat(t, slabDir+"kmalloc-64/"+name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	cached := a.CachedBytes()
+	if err := tree.echo(t, "30", slabDir+"kmalloc-64/cpu_partial"); err != nil {
+		t.Fatal(err)
+	}
+	objects, total, partial, per, inPartial := first("objects"), first("total_objects"), first("partial"), first("objs_per_slab"), first("objects_partial")
+	if objects != total-partial*per+inPartial || objects != len(live)/2 {
+		t.Errorf("objects %d, total %d, partial %d of %d, in use there %d; want %d live and objects == total - partial*per + in use",
+			objects, total, partial, per, inPartial, len(live)/2)
+	}
+	if got := tree.cat(t, slabDir+"kmalloc-64/slabs_cpu_partial"); got != "0(0)\n" {
+		t.Errorf("slabs_cpu_partial = %q after the write; want 0(0)", got)
+	}
+	if now := a.CachedBytes(); now >= cached {
+		t.Errorf("cached_bytes %d before the write, %d after", cached, now)
+	}
+	for _, b := range live {
+		a.FreeBytes(b)
+	}
+}
+
+var slabinfoLine = regexp.MustCompile(`^[A-Za-z0-9_.-]+ +\d+ +\d+ +\d+ +\d+ +\d+ : tunables +0 +0 +0 : slabdata +\d+ +\d+ +0$`)
+
+func checkSlabinfo(t *testing.T, text string) (names []string) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if lines[0] != "slabinfo - version: 2.1" || !strings.HasPrefix(lines[1], "# name ") {
+		t.Errorf("slabinfo begins with %q", lines[:2])
+	}
+	seen := make(map[string]bool)
+	for _, line := range lines[2:] {
+		if !slabinfoLine.MatchString(line) || len(strings.Fields(line)) != 16 {
+			t.Errorf("slabinfo has the line %q", line)
+			continue
+		}
+		name := strings.Fields(line)[0]
+		if seen[name] {
+			t.Errorf("slabinfo has %q twice", name)
+		}
+		seen[name] = true
+		names = append(names, name)
+	}
+	return names
+}
+
+func TestSlabinfo(t *testing.T) {
+	a, tree := newTree(t)
+	if _, err := a.NewCache("youngest", 10, alloc.CacheOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	names := checkSlabinfo(t, tree.cat(t, "proc/slabinfo"))
+	if len(names) != 14 || names[0] != "youngest" || names[13] != "kmalloc-8" {
+		t.Errorf("slabinfo lists %v; want 14, newest first", names)
+	}
+}
+
+// Caches that come and go during a read tear no line.
+func TestChurn(t *testing.T) {
+	_, tree := newTree(t)
+	const create, destroy = "sys/module/slabfs/new_cache", "sys/module/slabfs/delete_cache"
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, name := range []string{"a", "b", "c"} {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := tree.echo(t, name+" 100", create); err != nil {
+					t.Errorf("create %s: %v", name, err)
+				}
+				if err := tree.echo(t, name, destroy); err != nil {
+					t.Errorf("destroy %s: %v", name, err)
+				}
+			}
+		})
+	}
+	for range 200 {
+		checkSlabinfo(t, tree.cat(t, "proc/slabinfo"))
+		runtime.Gosched()
+	}
+	close(stop)
+	wg.Wait()
+}
+
+func TestParameters(t *testing.T) {
+	a, tree := newTree(t)
+	const dir = "sys/module/slabfs/"
+	for file, want := range map[string]string{
+		"version": Version + "\n", "parameters/percpu_engine": "lock\n", "parameters/memory_limit": "0\n",
+	} {
+		if got := tree.cat(t, dir+file); got != want {
+			t.Errorf("cat %s = %q; want %q", file, got, want)
+		}
+	}
+	used := a.MemoryUsed()
+	b := a.Bytes(1 << 20)
+	if got, want := tree.cat(t, dir+"parameters/memory_used"), strconv.FormatInt(used+1<<20, 10)+"\n"; got != want {
+		t.Errorf("memory_used = %q with a mebibyte more; want %q", got, want)
+	}
+	a.FreeBytes(b)
+	for _, tc := range []struct {
+		text string
+		err  error
+		want string
+	}{
+		{"1048576\n", nil, "1048576\n"},
+		{"9223372036854775808", syscall.ERANGE, "1048576\n"},
+		{"1M", syscall.EINVAL, "1048576\n"},
+		{"0", nil, "0\n"},
+	} {
+		if err := tree.echo(t, tc.text, dir+"parameters/memory_limit"); !hasErrno(err, tc.err) {
+			t.Errorf("echo %q > memory_limit: %v; want %v", tc.text, err, tc.err)
+		}
+		if got := tree.cat(t, dir+"parameters/memory_limit"); got != tc.want {
+			t.Errorf("memory_limit = %q after %q; want %q", got, tc.text, tc.want)
+		}
+	}
+	for _, list := range []string{"possible", "present", "online", "offline"} {
+		got := tree.cat(t, "sys/devices/system/cpu/"+list)
+		if want, err := os.ReadFile("/sys/devices/system/cpu/" + list); err == nil && got != string(want) {
+			t.Errorf("%s = %q; the machine's is %q", list, got, want)
+		}
+	}
+}
+
+// Each file has an entry in docs/abi, and each entry there a file.
+func TestDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/abi/slab.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, tree := newTree(t)
+	entries := make(map[string]bool)
+	for _, m := range regexp.MustCompile("(?m)^### `([^`]+)`").FindAllStringSubmatch(string(text), -1) {
+		entries[m[1]] = true
+	}
+	files := make(map[string]bool)
+	var walk func(k *sysfs.Kobject)
+	walk = func(k *sysfs.Kobject) {
+		for _, n := range k.Children() {
+			switch n := n.(type) {
+			case *sysfs.Kobject:
+				if k.Path() != "/sys/kernel/slab" || n.Name() == "kmalloc-8" {
+					walk(n)
+				}
+			case *sysfs.File:
+				files[strings.Replace(n.Path()[1:], "/slab/kmalloc-8/", "/slab/CACHE/", 1)] = true
+			}
+		}
+	}
+	walk(tree.tree.Root())
+	for f := range files {
+		if !entries[f] {
+			t.Errorf("docs/abi/slab.md has no entry for %s", f)
+		}
+	}
+	for e := range entries {
+		if !files[e] && !strings.HasPrefix(e, "sys/module/slabfs/load/") { // of the command
+			t.Errorf("docs/abi/slab.md has an entry for %s, which is no file", e)
+		}
+	}
+}
