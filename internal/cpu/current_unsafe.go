@@ -1,7 +1,7 @@
 package cpu
 
 import (
-	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -10,16 +10,29 @@ import (
 // for choosing a lock. Where the CPU cannot be read cheaply it is a number that
 // stays with the goroutine for most of its calls.
 func Current(limit int) int {
-	if canRead() {
+	if canRead.Load() == yes {
 		if n := int(readCPU()); n < limit {
 			return n
 		}
+	}
+	return currentSlow(limit)
+}
+
+// canRead tells whether readCPU tells the truth: there is an instruction for
+// it, and it agrees with the kernel on two CPUs.
+var canRead atomic.Int32
+
+const yes, no = 1, 2
+
+func currentSlow(limit int) int {
+	if canRead.Load() == 0 {
+		answer := int32(no)
+		if probeRead() {
+			answer = yes
+		}
+		canRead.CompareAndSwap(0, answer)
 	}
 	var here byte
 	h := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9e3779b97f4a7c15
 	return int(h >> 32 * uint64(limit) >> 32)
 }
-
-// canRead tells whether readCPU tells the truth: there is an instruction for
-// it, and it agrees with the kernel on two CPUs.
-var canRead = sync.OnceValue(probeRead)
