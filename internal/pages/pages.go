@@ -10,6 +10,7 @@ import (
 	"slabfs/internal/lockdep"
 )
 
+// What a page is, and a block at most.
 const (
 	Shift    = 12         // log2 of a page's size in bytes
 	Size     = 1 << Shift // bytes of a page
@@ -135,7 +136,7 @@ func AllocRun(n int) (Page, error) {
 	defer heap.mu.Unlock()
 	var p Page
 	var err error
-	have := n
+	var have int
 	if n <= blockPages {
 		order := bits.Len(uint(n - 1))
 		have = 1 << order

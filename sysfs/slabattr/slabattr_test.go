@@ -138,14 +138,14 @@ func TestStores(t *testing.T) {
 	const einval, erange = syscall.EINVAL, syscall.ERANGE
 	for _, tc := range []struct {
 		file, text string
-		err        error
+		err        syscall.Errno
 		want       string
 	}{
-		{"cpu_partial", "30", nil, "30\n"},
-		{"cpu_partial", "+000120\n", nil, "120\n"},
-		{"cpu_partial", "120\x00junk", nil, "120\n"},
-		{"cpu_partial", "0", nil, "0\n"},
-		{"cpu_partial", "4294967295", nil, "4294967295\n"},
+		{"cpu_partial", "30", 0, "30\n"},
+		{"cpu_partial", "+000120\n", 0, "120\n"},
+		{"cpu_partial", "120\x00junk", 0, "120\n"},
+		{"cpu_partial", "0", 0, "0\n"},
+		{"cpu_partial", "4294967295", 0, "4294967295\n"},
 		{"cpu_partial", "4294967296", erange, "4294967295\n"},
 		{"cpu_partial", "99999999999", erange, "4294967295\n"},
 		{"cpu_partial", "18446744073709551616abc", erange, "4294967295\n"},
@@ -155,17 +155,17 @@ func TestStores(t *testing.T) {
 		{"cpu_partial", " 5", einval, "4294967295\n"},
 		{"cpu_partial", "5\n\n", einval, "4294967295\n"},
 		{"cpu_partial", "\n", einval, "4294967295\n"},
-		{"cpu_partial", "120", nil, "120\n"},
-		{"min_partial", "99999999999", nil, "99999999999\n"},
-		{"min_partial", "18446744073709551615", nil, "18446744073709551615\n"},
+		{"cpu_partial", "120", 0, "120\n"},
+		{"min_partial", "99999999999", 0, "99999999999\n"},
+		{"min_partial", "18446744073709551615", 0, "18446744073709551615\n"},
 		{"min_partial", "18446744073709551616", erange, "18446744073709551615\n"},
-		{"min_partial", "5", nil, "5\n"},
+		{"min_partial", "5", 0, "5\n"},
 		{"min_partial", "0x10", einval, "5\n"},
-		{"remote_node_defrag_ratio", "100", nil, "100\n"},
+		{"remote_node_defrag_ratio", "100", 0, "100\n"},
 		{"remote_node_defrag_ratio", "101", erange, "100\n"},
-		{"remote_node_defrag_ratio", "+0", nil, "0\n"},
-		{"shrink", "1", nil, ""},
-		{"shrink", "1abc", nil, ""},
+		{"remote_node_defrag_ratio", "+0", 0, "0\n"},
+		{"shrink", "1", 0, ""},
+		{"shrink", "1abc", 0, ""},
 		{"shrink", "0", einval, ""},
 		{"shrink", "01", einval, ""},
 		{"shrink", "+1", einval, ""},
@@ -181,13 +181,13 @@ func TestStores(t *testing.T) {
 	}
 }
 
-// hasErrno tells whether err comes out of a mount as that number.
-func hasErrno(err, want error) bool {
+// hasErrno tells whether err comes out of a mount as that number, 0 for no error.
+func hasErrno(err error, want syscall.Errno) bool {
 	switch want {
-	case nil:
+	case 0:
 		return err == nil
 	case syscall.EINVAL:
-		return errors.Is(err, sysfs.ErrSyntax) || errors.Is(err, sysfs.ErrInvalid) || errors.Is(err, syscall.EINVAL)
+		return errors.Is(err, sysfs.ErrSyntax) || errors.Is(err, sysfs.ErrInvalid) || errors.Is(err, want)
 	case syscall.ERANGE:
 		return errors.Is(err, sysfs.ErrRange)
 	default:
@@ -200,11 +200,11 @@ func TestControlFiles(t *testing.T) {
 	const create, destroy = "sys/module/slabfs/new_cache", "sys/module/slabfs/delete_cache"
 	for _, tc := range []struct {
 		file, text string
-		err        error
+		err        syscall.Errno
 	}{
-		{create, "foo 100 flags=no_merge\n", nil},
+		{create, "foo 100 flags=no_merge\n", 0},
 		{create, "foo 100 flags=no_merge\n", syscall.EEXIST},
-		{create, "bar 4194304 align=4096 flags=hwcache_align,reclaim_account", nil},
+		{create, "bar 4194304 align=4096 flags=hwcache_align,reclaim_account", 0},
 		{create, "kmalloc-64 64", syscall.EEXIST},
 		{create, "baz", syscall.EINVAL},
 		{create, "", syscall.EINVAL},
@@ -216,7 +216,7 @@ func TestControlFiles(t *testing.T) {
 		{create, ".baz 10", syscall.EINVAL},
 		{create, "b/z 10", syscall.EINVAL},
 		{create, strings.Repeat("x", 61) + " 10", syscall.EINVAL},
-		{create, strings.Repeat("x", 60) + " 10", nil},
+		{create, strings.Repeat("x", 60) + " 10", 0},
 		{create, "baz 10 align=3", syscall.EINVAL},
 		{create, "baz 10 align=0", syscall.EINVAL},
 		{create, "baz 10 align=8192", syscall.EINVAL},
@@ -229,9 +229,9 @@ func TestControlFiles(t *testing.T) {
 		{destroy, "nobody\n", syscall.ENOENT},
 		{destroy, "\n", syscall.ENOENT},
 		{destroy, "kmalloc-64\n", syscall.EPERM},
-		{destroy, "foo\n", nil},
+		{destroy, "foo\n", 0},
 		{destroy, "foo\n", syscall.ENOENT},
-		{create, "foo 64", nil},
+		{create, "foo 64", 0},
 	} {
 		if err := tree.echo(t, tc.text, tc.file); !hasErrno(err, tc.err) {
 			t.Errorf("echo %q > %s: %v; want %v", tc.text, path.Base(tc.file), err, tc.err)
@@ -421,13 +421,13 @@ func TestParameters(t *testing.T) {
 	a.FreeBytes(b)
 	for _, tc := range []struct {
 		text string
-		err  error
+		err  syscall.Errno
 		want string
 	}{
-		{"1048576\n", nil, "1048576\n"},
+		{"1048576\n", 0, "1048576\n"},
 		{"9223372036854775808", syscall.ERANGE, "1048576\n"},
 		{"1M", syscall.EINVAL, "1048576\n"},
-		{"0", nil, "0\n"},
+		{"0", 0, "0\n"},
 	} {
 		if err := tree.echo(t, tc.text, dir+"parameters/memory_limit"); !hasErrno(err, tc.err) {
 			t.Errorf("echo %q > memory_limit: %v; want %v", tc.text, err, tc.err)
