@@ -1,26 +1,145 @@
 package alloc
 
 import (
-	"sync"
+	"context"
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
+
+	"slabfs/internal/lockdep"
+	"slabfs/internal/pages"
 )
 
+var (
+	opsFlag      = flag.Int("slabfs.ops", 1_000_000, "operations of a stress test")
+	seedFlag     = flag.Uint64("slabfs.seed", 0, "seed of random tests; 0: a new one each time")
+	deadlineFlag = flag.Duration("slabfs.deadline", 3*time.Minute, "how long something may take before it counts as a deadlock")
+)
+
+// childEnv names the test that a child process is started for.
+const childEnv = "SLABFS_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if strings.HasPrefix(os.Getenv(childEnv), "cond:") {
+		lockdep.UseCond()
+	}
+	os.Exit(m.Run())
+}
+
+// inChild runs the test again in a process of its own, and reports true in that
+// process. With cond, testing/synctest sees there who waits for a Mutex.
+func inChild(t *testing.T, cond bool) bool {
+	t.Helper()
+	mark := "plain:" + t.Name()
+	if cond {
+		mark = "cond:" + t.Name()
+	}
+	if os.Getenv(childEnv) == mark {
+		return true
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v", fmt.Sprint("-slabfs.seed=", *seedFlag))
+	cmd.Env = append(os.Environ(), childEnv+"="+mark)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("in a child process: %v\n%s", err, out)
+	}
+	return false
+}
+
+// random returns a source whose seed is printed.
+func random(tb testing.TB) *rand.Rand {
+	tb.Helper()
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	tb.Logf("-slabfs.seed=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// scaled returns n, divided where the test binary is slow or is asked to be short.
+func scaled(n int) int {
+	if pages.GoMemory || testing.Short() {
+		n /= 8
+	}
+	return max(n, 1)
+}
+
+// within ends the program with all stacks if f does not return.
+func within(what string, f func()) {
+	t := time.AfterFunc(*deadlineFlag, func() {
+		debug.SetTraceback("all")
+		panic("deadlock: " + what)
+	})
+	defer t.Stop()
+	f()
+}
+
+// mustPanic runs f, which has to panic with a text that holds each of want.
+func mustPanic(tb testing.TB, f func(), want ...string) {
+	tb.Helper()
+	defer func() {
+		tb.Helper()
+		got := fmt.Sprint(recover())
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				tb.Errorf("panic: %s; want one that holds %q", got, w)
+			}
+		}
+	}()
+	f()
+}
+
+// openAllocators counts those that newAllocator made and that are not closed.
+var openAllocators atomic.Int32
+
+// newAllocator returns an allocator that is closed when the test ends, which has
+// to give back all of its memory.
 func newAllocator(tb testing.TB, o Options) *Allocator {
 	tb.Helper()
 	a, err := New(o)
 	if err != nil {
 		tb.Fatal(err)
 	}
+	openAllocators.Add(1)
 	tb.Cleanup(func() {
-		if err := a.Close(); err != nil {
-			tb.Errorf("Close: %v", err)
-		}
-		if n := a.MemoryUsed(); n != 0 {
-			tb.Errorf("%d bytes in use after Close", n)
-		}
+		within("Close", func() {
+			if err := a.Close(); err != nil && !strings.Contains(err.Error(), ErrClosed.Error()) {
+				tb.Errorf("Close: %v", err)
+			}
+		})
+		checkNothingLeft(tb, a)
 	})
 	return a
+}
+
+// checkNothingLeft fails unless a closed allocator has given everything back.
+func checkNothingLeft(tb testing.TB, a *Allocator) {
+	tb.Helper()
+	if n := a.MemoryUsed(); n != 0 {
+		tb.Errorf("%d bytes in use after Close", n)
+	}
+	if n := a.areas.Load(); n != 0 {
+		tb.Errorf("%d bytes of sheaves open after Close", n)
+	}
+	if n := a.Misuse(); n != 0 {
+		tb.Errorf("released caches were used %d times", n)
+	}
+	if n := openAllocators.Add(-1); n == 0 && pages.Warm() != pages.Mapped() {
+		tb.Errorf("%d bytes of pages have memory, %d of them are free: some were lost", pages.Mapped(), pages.Warm())
+	}
 }
 
 func newCache(tb testing.TB, a *Allocator, name string, size int, o CacheOptions) *Cache {
@@ -32,51 +151,259 @@ func newCache(tb testing.TB, a *Allocator, name string, size int, o CacheOptions
 	return c
 }
 
-func BenchmarkPair(b *testing.B) {
-	a := newAllocator(b, Options{})
-	c := newCache(b, a, "pair", 64, CacheOptions{})
-	pool := sync.Pool{New: func() any { return new([64]byte) }}
-	b.Run("slabfs", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			c.Free(c.Alloc())
+func destroy(tb testing.TB, c *Cache) {
+	tb.Helper()
+	if err := c.Destroy(); err != nil {
+		tb.Error(err)
+	}
+}
+
+// allocN returns n objects.
+func allocN(tb testing.TB, c *Cache, n int) []unsafe.Pointer {
+	tb.Helper()
+	objs := make([]unsafe.Pointer, n)
+	for i := range objs {
+		if objs[i] = c.Alloc(); objs[i] == nil {
+			tb.Fatalf("Alloc of object %d of %d from %q = nil", i, n, c.Name())
 		}
-	})
-	b.Run("sync.Pool", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			pool.Put(pool.Get())
-		}
+	}
+	return objs
+}
+
+func freeAll(c *Cache, objs []unsafe.Pointer) {
+	for _, obj := range objs {
+		c.Free(obj)
+	}
+}
+
+// flush puts all free objects of a cache back to their slabs.
+func flush(tb testing.TB, c *Cache) {
+	tb.Helper()
+	if err := c.SetCPUPartial(c.CPUPartial()); err != nil {
+		tb.Error(err)
+	}
+}
+
+// bytesAt returns the memory of an object.
+func bytesAt(obj unsafe.Pointer, size int) []byte { return unsafe.Slice((*byte)(obj), size) }
+
+// stamp writes a value over an object's first and last bytes.
+func stamp(b []byte, v uint64) {
+	var w [8]byte
+	binary.LittleEndian.PutUint64(w[:], v)
+	n := min(len(b), 8)
+	copy(b[len(b)-n:], w[:])
+	copy(b, w[:n])
+}
+
+// stamped reports whether stamp wrote v.
+func stamped(b []byte, v uint64) bool {
+	var w [8]byte
+	binary.LittleEndian.PutUint64(w[:], v)
+	n := min(len(b), 8)
+	return string(b[:n]) == string(w[:n]) && (len(b) < 16 || string(b[len(b)-8:]) == string(w[:]))
+}
+
+// checkUnlocked takes every lock of the allocator in their order, and ends the
+// program if one of them stays taken. It also uses what they guard.
+func checkUnlocked(a *Allocator) {
+	within("a lock stays taken", func() {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			a.reclaimer.mu.Lock()
+			a.hotplug.Lock()
+			a.mu.Lock()
+			a.flushLock.Lock()
+			for _, k := range *a.cores.Load() {
+				k.lockCPUs()
+				k.node.mu.Lock()
+				k.node.mu.Unlock()
+				k.unlockCPUs()
+			}
+			a.flushLock.Unlock()
+			a.mu.Unlock()
+			a.hotplug.Unlock()
+			a.reclaimer.mu.Unlock()
+			if p, err := pages.AllocRun(1); err == nil {
+				pages.FreeRun(p, 1)
+			}
+		}()
+		<-done
 	})
 }
 
-func BenchmarkDeep(b *testing.B) {
-	const n = 10_000
-	a := newAllocator(b, Options{})
-	c := newCache(b, a, "deep", 64, CacheOptions{})
-	pool := sync.Pool{New: func() any { return new([64]byte) }}
-	objs := make([]unsafe.Pointer, n)
-	held := make([]any, n)
-	b.Run("slabfs", func(b *testing.B) {
-		for b.Loop() {
-			for i := range objs {
-				objs[i] = c.Alloc()
-			}
-			for _, obj := range objs {
-				c.Free(obj)
-			}
-		}
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/pair")
-	})
-	b.Run("sync.Pool", func(b *testing.B) {
-		for b.Loop() {
-			for i := range held {
-				held[i] = pool.Get()
-			}
-			for _, obj := range held {
-				pool.Put(obj)
-			}
-		}
-		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/pair")
-	})
+// A recorder is a logger that remembers. It uses the allocator as it likes,
+// since nobody may log with a lock held.
+type recorder struct {
+	mu    lockdep.Mutex
+	lines []string
+	a     *Allocator
 }
+
+func (r *recorder) Enabled(context.Context, slog.Level) bool { return true }
+func (r *recorder) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r *recorder) WithGroup(string) slog.Handler            { return r }
+
+func (r *recorder) Handle(_ context.Context, rec slog.Record) error {
+	line := rec.Message
+	rec.Attrs(func(a slog.Attr) bool {
+		line += " " + a.String()
+		return true
+	})
+	if r.a != nil {
+		checkUnlocked(r.a)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, line)
+	return nil
+}
+
+// take returns the lines since the last call.
+func (r *recorder) take() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	lines := r.lines
+	r.lines = nil
+	return lines
+}
+
+// recordingAllocator is newAllocator with a logger that remembers.
+func recordingAllocator(tb testing.TB, o Options) (*Allocator, *recorder) {
+	tb.Helper()
+	r := new(recorder)
+	o.Logger = slog.New(r)
+	r.a = newAllocator(tb, o)
+	return r.a, r
+}
+
+// checkRest walks over all slabs of a cache that nobody uses now, and fails
+// unless every object is in exactly one place: live, on a sheaf, in the barn or
+// free in its slab; and unless every counter says what the walk found.
+func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
+	tb.Helper()
+	k, n := c.core, &c.core.node
+	type content struct{ free, cached, live int }
+	slabs := make(map[pages.Page]*content)
+	free, cpuFree, partialFree, kept, cached := 0, 0, 0, 0, 0
+	for p := pages.Page(0); ; p += 1 << k.order {
+		if _, ok := pages.Of(pages.At(p)); !ok {
+			break
+		}
+		if pages.Owner(p) != k.number {
+			continue
+		}
+		s := new(content)
+		for i, w := range k.freeWords(slabAt(p)) {
+			s.free += bits.OnesCount64(w)
+			if rest := k.objects - i*64; rest < 64 && w>>rest != 0 {
+				tb.Errorf("slab %d: word %d of its bitmap is %#x, with %d objects left", p, i, w, rest)
+			}
+		}
+		slabs[p] = s
+		free += s.free
+		if in := int(slabAt(p).inUse); in+s.free != k.objects {
+			tb.Errorf("slab %d: %d in use, %d free; want %d together", p, in, s.free, k.objects)
+		}
+		if where := slabAt(p).where; where == onNone && s.free > 0 || where == underWay {
+			tb.Errorf("slab %d: %d objects free, but it is on no list (%d)", p, s.free, where)
+		}
+	}
+	seen := make(map[unsafe.Pointer]string)
+	find := func(kind string, obj unsafe.Pointer) *content {
+		p, i, exact := k.find(obj)
+		s := slabs[p]
+		switch {
+		case s == nil || !exact:
+			tb.Errorf("%s object %p is no object of %q", kind, obj, c.Name())
+			return new(content)
+		case k.freeWords(slabAt(p))[i/64]>>(i%64)&1 != 0:
+			tb.Errorf("%s object %p is also free in its slab", kind, obj)
+		case seen[obj] != "":
+			tb.Errorf("%s object %p is also a %s one", kind, obj, seen[obj])
+		}
+		seen[obj] = kind
+		return s
+	}
+	for _, obj := range live {
+		find("live", obj).live++
+	}
+	onList := func(l *slabList, where uint8) (free int) {
+		count, prev := 0, pages.Page(0)
+		for p := l.head; p != 0; p = slabAt(p).next {
+			s := slabAt(p)
+			if slabs[p] == nil || s.where != where || s.prev != prev {
+				tb.Errorf("slab %d on list %d: where %d, prev %d; want prev %d, owner %d", p, where, s.where, s.prev, prev, k.number)
+				break
+			}
+			free += slabs[p].free
+			prev = p
+			count++
+		}
+		if count != l.n || l.tail != prev {
+			tb.Errorf("list %d: %d slabs found, %d counted; tail %d, last %d", where, count, l.n, l.tail, prev)
+		}
+		return free
+	}
+	k.lockCPUs()
+	n.mu.Lock()
+	for i, pc := range k.cpus {
+		if pc == nil {
+			continue
+		}
+		if pc.open {
+			pc.area.Close()
+			objs := pc.area.Drain(nil)
+			pc.area.Undo(objs)
+			pc.area.Open(k.sheafCap)
+			for _, obj := range objs {
+				find("sheaf", pointer(obj)).cached++
+			}
+			cached += len(objs)
+		} else if pc.area.Level() != 0 {
+			tb.Errorf("CPU %d: an area that is not open holds %d objects", i, pc.area.Level())
+		}
+		cpuFree += onList(&pc.slabs, onCPU)
+		kept += pc.slabs.n
+		if got := int(pc.n.Load()); got != pc.slabs.n {
+			tb.Errorf("CPU %d: %d slabs counted, %d kept", i, got, pc.slabs.n)
+		}
+	}
+	for _, obj := range n.barn {
+		find("barn", pointer(obj)).cached++
+	}
+	cached += len(n.barn)
+	partialFree = onList(&n.partial, onNode)
+	partial := n.partial.n
+	if got := int(n.inBarn.Load()); got != len(n.barn) {
+		tb.Errorf("%d objects in the barn counted, %d found", got, len(n.barn))
+	}
+	n.mu.Unlock()
+	k.unlockCPUs()
+	for p, s := range slabs {
+		if s.live+s.cached+s.free != k.objects {
+			tb.Errorf("slab %d: %d live + %d cached + %d free objects; want %d", p, s.live, s.cached, s.free, k.objects)
+		}
+	}
+	if free != cpuFree+partialFree {
+		tb.Errorf("%d objects are free in slabs, but %d on CPUs' lists and %d on the partial list", free, cpuFree, partialFree)
+	}
+	type figures struct {
+		slabs, total, objects, partial, objectsPartial, cpuSlabs, cached int
+	}
+	s := c.Stats()
+	got := figures{s.Slabs, s.TotalObjects, s.Objects, s.Partial, s.ObjectsPartial, s.CPUSlabs, s.Cached}
+	want := figures{len(slabs), len(slabs) * k.objects, len(live), partial, partial*k.objects - partialFree, kept, cached}
+	if got != want {
+		tb.Errorf("Stats of %q = %+v; the walk found %+v", c.Name(), got, want)
+	}
+	if n := s.Nodes[0]; (figures{n.Slabs, n.TotalObjects, n.Objects, n.Partial, n.ObjectsPartial, n.CPUSlabs, n.Cached}) != want {
+		tb.Errorf("Stats of the node = %+v; the walk found %+v", n, want)
+	}
+	if f, cf := int(n.free.Load()), int(n.cpuFree.Load()); f != free || cf != cpuFree {
+		tb.Errorf("%d free objects counted, %d of them on CPUs' slabs; found %d, %d", f, cf, free, cpuFree)
+	}
+}
+
+func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }

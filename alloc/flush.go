@@ -177,6 +177,7 @@ func (k *core) shrinkNode() {
 	for _, p := range sorted {
 		n.partial.pushFront(p)
 	}
+	n.partials.Store(int64(n.partial.n))
 	n.mu.Unlock()
 	k.discardSlabs(&discard)
 }
