@@ -164,6 +164,16 @@ func (x *fixture) add(name string) *sysfs.Kobject {
 	return k
 }
 
+// attr returns the definition of /cache/name.
+func (x *fixture) attr(tb testing.TB, name string) *sysfs.Attribute {
+	tb.Helper()
+	f, ok := x.cache.Child(name).(*sysfs.File)
+	if !ok {
+		tb.Fatalf("no file %s", name)
+	}
+	return f.Attr()
+}
+
 // mountDir returns a new directory that every user can reach.
 func mountDir(tb testing.TB) string {
 	tb.Helper()

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -183,16 +184,25 @@ func closeFuseOnExec() error {
 
 // explain adds to a failed mount what to do about it.
 func explain(err error, root, allowOther bool) error {
+	device := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK)
 	switch {
-	case root && errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%w: is /dev/fuse there? load the module with `modprobe fuse`, or give the container --device /dev/fuse", err)
+	case device == unix.ENOENT:
+		return fmt.Errorf("%w: there is no /dev/fuse; `modprobe fuse`, or give the container --device /dev/fuse", err)
 	case root && errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("%w: mounting needs CAP_SYS_ADMIN and access to /dev/fuse; give the container --cap-add SYS_ADMIN --device /dev/fuse", err)
+		return fmt.Errorf("%w: mounting needs CAP_SYS_ADMIN and /dev/fuse; give the container --cap-add SYS_ADMIN --device /dev/fuse", err)
 	case root && errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("%w: does the kernel know the mount options?", err)
-	case !root && errors.Is(err, exec.ErrNotFound):
+	case root:
+		return err
+	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("%w: install fuse3, whose fusermount3 mounts for users", err)
-	case !root && allowOther:
+	}
+	// fusermount3 has told its reason on standard error; we get a status.
+	err = errors.New(strings.TrimSpace(err.Error()))
+	if device != nil {
+		return fmt.Errorf("%w: users may not open /dev/fuse, and fusermount3 opens it as the user; `chmod 0666 /dev/fuse`", err)
+	}
+	if allowOther {
 		return fmt.Errorf("%w: allow_other needs the line user_allow_other in /etc/fuse.conf", err)
 	}
 	return err
@@ -243,12 +253,13 @@ func clearStale(path string, log *slog.Logger) error {
 }
 
 // stale reports whether the server of the mount on path is dead. One that does
-// not answer is not dead.
+// not answer is not dead. It asks by statfs, because the kernel answers a stat
+// for a dead server as long as it has the attributes in its cache.
 func stale(path string) bool {
 	answer := make(chan bool, 1)
 	go func() {
-		_, err := os.Stat(path)
-		answer <- errors.Is(err, unix.ENOTCONN)
+		var st unix.Statfs_t
+		answer <- errors.Is(unix.Statfs(path, &st), unix.ENOTCONN)
 	}()
 	select {
 	case dead := <-answer:
