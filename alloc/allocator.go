@@ -79,6 +79,7 @@ type Allocator struct {
 	areas     atomic.Int64  // A: bytes of the per-CPU areas that were opened
 	damage    atomic.Uint64 // A: objects that could not go back to their slab
 	misuse    atomic.Uint64 // A: uses of a released core
+	refused   atomic.Uint64 // A: creates that met a dying cache of their name
 	reclaims  atomic.Uint64 // A: reclaims that ended
 	reclaimer reclaimer
 }
@@ -179,6 +180,10 @@ func (a *Allocator) Damage() uint64 { return a.damage.Load() }
 // Misuse returns how often a released cache was looked at: always 0, unless
 // the order of destroy is broken.
 func (a *Allocator) Misuse() uint64 { return a.misuse.Load() }
+
+// RefusedDying returns how many creates failed with ErrExist because a cache of
+// the name was being destroyed.
+func (a *Allocator) RefusedDying() uint64 { return a.refused.Load() }
 
 // damaged reports what a flush found: some user's mistake, but not the caller's.
 func (a *Allocator) damaged(k *core, n int) {

@@ -79,7 +79,11 @@ func (a *Allocator) enter(c *Cache, l layout, o CacheOptions) ([]*tree, error) {
 	if a.closing {
 		return nil, ErrClosed
 	}
-	if a.names[c.name] != nil {
+	if old := a.names[c.name]; old != nil {
+		if old.dead.Load() {
+			a.refused.Add(1)
+			return nil, fmt.Errorf("%w: its old cache is being destroyed; try again", ErrExist)
+		}
 		return nil, ErrExist
 	}
 	k, err := a.newCore(c.name, l, o)
