@@ -157,6 +157,14 @@ var ops = map[string]func(Op) (Reply, error){
 		n, err := unix.Pwrite(o.FD, o.Data, o.Off)
 		return Reply{N: int64(n)}, err
 	},
+	"writev": func(o Op) (Reply, error) { // FD, Data: one part for each byte, each on a page of its own; gives N
+		var parts [][]byte
+		for _, b := range o.Data {
+			parts = append(parts, append(make([]byte, 0, 2*4096), b))
+		}
+		n, err := unix.Writev(o.FD, parts)
+		return Reply{N: int64(n)}, err
+	},
 	"lseek": func(o Op) (Reply, error) { // FD, Off, Flags: whence; gives N
 		n, err := unix.Seek(o.FD, o.Off, o.Flags)
 		return Reply{N: n}, err
@@ -176,6 +184,22 @@ var ops = map[string]func(Op) (Reply, error){
 			}
 			data = append(data, buf[:n]...)
 		}
+	},
+	"loop": func(o Op) (Reply, error) { // Path; open, read, close, Size times; gives N: nanoseconds
+		buf := make([]byte, 4096)
+		start := time.Now()
+		for range o.Size {
+			fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return Reply{}, err
+			}
+			_, err = unix.Read(fd, buf)
+			unix.Close(fd)
+			if err != nil {
+				return Reply{}, err
+			}
+		}
+		return Reply{N: int64(time.Since(start))}, nil
 	},
 	"echo": func(o Op) (Reply, error) { // Path, Data; what a shell does for `echo >Path`; gives N
 		fd, err := unix.Open(o.Path, unix.O_WRONLY|unix.O_TRUNC|unix.O_CREAT|unix.O_CLOEXEC, 0o666)

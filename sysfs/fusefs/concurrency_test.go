@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slabfs/internal/testclient"
+	"slabfs/sysfs"
 )
 
 // Two descriptors of one file store at once; two writes on one descriptor do not.
@@ -279,6 +280,34 @@ func TestRemovalDespiteFaultingWriter(t *testing.T) {
 	if r := write.Wait(); r.Errno != unix.ENODEV {
 		t.Errorf("the writer's store = %v; want ENODEV", r.Errno)
 	}
+}
+
+// Why a removal is not told by NotifyDelete: it waits for such a writer. deleteAll
+// is built in on purpose, to show it.
+func TestDeleteAllWaitsForFaultingWriter(t *testing.T) {
+	x, slow := newFixture(), newFixture()
+	s, far := serve(t, x.tree, Options{}), serve(t, slow.tree, Options{})
+	hung := testclient.Start(t, testclient.Options{})
+	memory := stall(t, hung, far)
+	fd := hung.OK(Op{Do: "open", Path: s.at("cache", "value"), Flags: unix.O_WRONLY}).FD
+	write := hung.Go(Op{Do: "writemap", FD: fd, Map: memory, Size: 1})
+	eventually(t, "the writer hangs in a page fault", func() bool { return slow.reads.Load() == 1 })
+	s.notifier.busy.Store(1) // keeps Remove from notifying
+	x.cache.Remove()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.deleteAll(sysfs.Removal{Parent: x.tree.Root(), Node: x.cache})
+	}()
+	select {
+	case <-done:
+		t.Error("NotifyDelete did not wait for the writer; a removal could use it after all")
+	case <-time.After(2 * notifyWait):
+	}
+	close(slow.release)
+	<-done
+	write.Wait()
+	s.notifier.busy.Store(0)
 }
 
 // A client that faults inside getdents holds the lock that a notification

@@ -18,8 +18,13 @@ import (
 
 // TestFiles reads and writes as shells and tools do.
 func TestFiles(t *testing.T) {
+	t.Run("cached", func(t *testing.T) { testFiles(t, Options{}) })
+	t.Run("uncached", func(t *testing.T) { testFiles(t, Options{EntryTimeout: NoCache, AttrTimeout: NoCache}) })
+}
+
+func testFiles(t *testing.T, o Options) {
 	x := newFixture()
-	s := serve(t, x.tree, Options{})
+	s := serve(t, x.tree, o)
 	c := testclient.Start(t, testclient.Options{})
 	value := s.at("cache", "value")
 
@@ -71,6 +76,12 @@ func TestFiles(t *testing.T) {
 		t.Errorf("empty write = %d; want 0", r.N)
 	}
 	cat(value, "120\n")
+
+	// The parts of a writev are one store.
+	if r := c.OK(Op{Do: "writev", FD: fd, Data: []byte("456")}); r.N != 3 {
+		t.Errorf("writev = %d; want 3", r.N)
+	}
+	cat(value, "456\n")
 
 	// A failing store has its own errno and changes nothing.
 	c.Want(unix.EINVAL, Op{Do: "echo", Path: value, Data: []byte("junk")})

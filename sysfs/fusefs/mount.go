@@ -51,7 +51,8 @@ type Options struct {
 	// do. Mounts of root always do. Others need user_allow_other in /etc/fuse.conf.
 	AllowOther bool
 
-	// MountOptions are passed on, as mount -o would: "ro", "context=...".
+	// MountOptions are passed on, as mount -o would: "ro", "context=...". The mount
+	// is nosuid, nodev and noexec in any case, as sysfs is.
 	MountOptions []string
 
 	// How long the kernel may keep names and attributes. 0, and anything longer,
@@ -117,7 +118,8 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 // connect mounts and reads the kernel's first message.
 func (s *Server) connect(o Options) error {
 	root := os.Geteuid() == 0
-	options := append([]string{"default_permissions", "nosuid", "nodev", "noexec"}, o.MountOptions...)
+	// Ours come last and win: mount(8) adds dev and suid by itself.
+	options := append(slices.Clone(o.MountOptions), "default_permissions", "nosuid", "nodev", "noexec")
 	allowOther := o.AllowOther || root || slices.Contains(options, "allow_other")
 	options = slices.DeleteFunc(options, func(s string) bool { return s == "allow_other" })
 	level := slog.LevelWarn // what go-fuse has to say otherwise
@@ -283,7 +285,11 @@ func unmount(path string, lazy bool) error {
 	if lazy {
 		how = "-uz"
 	}
-	out, err := exec.Command("fusermount3", how, "--", path).CombinedOutput()
+	program, err := exec.LookPath("fusermount3")
+	if err != nil {
+		program = "/bin/fusermount3" // where go-fuse looks, too, if PATH is empty
+	}
+	out, err := exec.Command(program, how, "--", path).CombinedOutput()
 	if err != nil {
 		if m, merr := topMount(path); merr == nil && m == nil {
 			return unix.EINVAL // as umount(2) says of what is no mount point

@@ -131,13 +131,13 @@ func (s *Server) end(err error) {
 // ends, at most 5 s if ctx has no deadline; then it detaches the mount, which
 // users that have it open keep, but no longer reach any Show or Store: they get
 // ENODEV. The error is ErrDetached then, and also if a copy of the mount lives
-// on in another mount namespace. Shows and stores that run at this moment are
+// on, as a bind mount or in another mount namespace. Shows and stores that run at this moment are
 // not waited for; removing their kobjects waits.
 //
-// It must not be called by a Show, a Store or a function of OnEnd.
+// A Show or a Store gets ErrBusy. A function of OnEnd must not call it.
 func (s *Server) Unmount(ctx context.Context) error {
 	if lockdep.InCallback() {
-		panic(fmt.Sprintf("fusefs: Unmount of %q inside a show or store", s.dir))
+		return fmt.Errorf("unmount %q: called by a show or a store, which is a use of the mount: %w", s.dir, ErrBusy)
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -154,7 +154,7 @@ func (s *Server) Unmount(ctx context.Context) error {
 	case <-s.done:
 		return nil
 	case <-ctx.Done():
-		err := fmt.Errorf("unmount %q: a copy of the mount is left in another mount namespace: %w", s.dir, ErrDetached)
+		err := fmt.Errorf("unmount %q: a copy of the mount is left, as a bind mount or in another mount namespace: %w", s.dir, ErrDetached)
 		s.end(err)
 		return err
 	}
