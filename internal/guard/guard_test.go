@@ -26,7 +26,7 @@ const (
 // files may import; tests may import more. A package that is not listed may
 // import none. Imports point down the list only.
 var allowed = map[string][]string{
-	"cmd/slabfs":       {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "workqueue", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep"},
+	"cmd/slabfs":       {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "workqueue", "internal/cpu", "internal/fault", "internal/invariants", "internal/load", "internal/lockdep", "internal/stress"},
 	"integration":      {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/fault", "internal/lockdep", "internal/testclient"},
 	"sysfs/slabattr":   {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep"},
 	"sysfs/fusefs":     {"sysfs", "internal/fault", "internal/invariants", "internal/lockdep"},
@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"internal/cpu":     {"internal/invariants", "internal/lockdep"},
 	"internal/lockdep": {"internal/invariants"},
 
+	"internal/load":       {"alloc", "sysfs", "internal/lockdep"},
 	"internal/testclient": {"internal/lockdep"},
 }
 

@@ -1,0 +1,22 @@
+// Slabfs serves the caches of a slab allocator as files.
+//
+//	slabfs mount [flags] DIR      serve until SIGINT, SIGTERM or SIGHUP
+//	slabfs umount [--lazy] DIR    end a server in the background
+//	slabfs version
+//
+// Exit status:
+//
+//	0  all is well
+//	1  the command line is wrong
+//	2  mounting failed, also because a live slabfs is mounted there; unmounting failed
+//	3  a stale mount, whose server was killed, could not be cleaned
+//	4  the connection was lost: somebody aborted it
+//	5  a check found a violation, or could not conclude
+//
+// An umount by somebody else is an orderly end, with status 0: it is how a
+// server in the background is ended. So is a mount that was busy at the end and
+// had to be detached; a line says so.
+//
+// Messages are one line on standard error; what a command was asked for goes to
+// standard output.
+package main

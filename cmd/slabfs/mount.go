@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"slabfs/alloc"
+)
+
+// mountOptions are the flags of mount.
+type mountOptions struct {
+	caches      []string
+	load        bool
+	memoryLimit byteSize
+	daemon      bool
+	options     []string
+	logFile     string
+	debug       bool
+}
+
+func newMountCommand() *cobra.Command {
+	var o mountOptions
+	c := &cobra.Command{
+		Use:   "mount [flags] DIR",
+		Short: "serve the files of an allocator on DIR",
+		Long: `mount makes an allocator and serves its files on DIR until SIGINT, SIGTERM or
+SIGHUP. It makes DIR if it is missing, and then removes it at the end.
+
+At the end a mount that is in use is waited for, 5 seconds at most, and then
+detached. A second signal ends at once. What a killed server left on DIR is
+cleaned first.
+
+Exit status: 0 fine, also after an umount by somebody else; 1 usage; 2 mounting
+failed, or a live slabfs is there; 3 a stale mount could not be cleaned; 4 the
+connection was aborted.`,
+		Example: `  slabfs mount --load ./mnt
+  slabfs mount --cache req:200 --cache conn:1000:hwcache_align,no_merge ./mnt
+  slabfs mount --daemon --log-file /var/log/slabfs.log -o allow_other /run/slabfs`,
+		Args: oneDir,
+		RunE: func(_ *cobra.Command, args []string) error {
+			if o.daemon && !inBackground() {
+				return startBackground()
+			}
+			return serve(args[0], &o)
+		},
+	}
+	f := c.Flags()
+	f.StringArrayVar(&o.caches, "cache", nil, "make a cache, `NAME:SIZE[:FLAG,...]`; FLAG is hwcache_align, reclaim_account or no_merge (repeatable)")
+	f.BoolVar(&o.load, "load", false, "run a small allocation load, so that figures move")
+	f.Var(&o.memoryLimit, "memory-limit", "bytes that slabs may take, such as 64M; 0 is no limit")
+	f.BoolVar(&o.daemon, "daemon", false, "return when it is mounted; a process in the background serves")
+	f.StringSliceVarP(&o.options, "options", "o", nil, "mount options, such as ro or allow_other; comma-separated")
+	f.StringVar(&o.logFile, "log-file", "", "append the log to `FILE` instead of standard error; a daemon without it has no log once it is mounted")
+	f.BoolVar(&o.debug, "debug", false, "log every request")
+	return c
+}
+
+// A byteSize is a flag: a number of bytes with a unit.
+type byteSize int64
+
+func (b *byteSize) String() string { return strconv.FormatInt(int64(*b), 10) }
+func (b *byteSize) Type() string   { return "SIZE" }
+
+func (b *byteSize) Set(s string) error {
+	number := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I")
+	shift := 0
+	if n := len(number); n > 0 {
+		if i := strings.IndexByte("KMGT", number[n-1]); i >= 0 {
+			number, shift = number[:n-1], 10*(i+1)
+		}
+	}
+	v, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || v < 0 || v<<shift>>shift != v {
+		return fmt.Errorf("want a number of bytes, such as 67108864 or 64M")
+	}
+	*b = byteSize(v << shift)
+	return nil
+}
+
+var cacheFlags = map[string]alloc.Flags{
+	"hwcache_align":   alloc.HWCacheAlign,
+	"reclaim_account": alloc.ReclaimAccount,
+	"typesafe_by_rcu": alloc.TypesafeByRCU,
+	"no_merge":        alloc.NoMerge,
+}
+
+// newCache makes the cache that NAME:SIZE[:FLAG,...] asks for, as new_cache would.
+func newCache(a *alloc.Allocator, spec string) error {
+	name, rest, _ := strings.Cut(spec, ":")
+	size, flags, hasFlags := strings.Cut(rest, ":")
+	n, err := strconv.Atoi(size)
+	if err != nil {
+		return fmt.Errorf("--cache %q: want NAME:SIZE[:FLAG,...], SIZE in bytes", spec)
+	}
+	o := alloc.CacheOptions{ShellDelete: true}
+	if hasFlags {
+		for flag := range strings.SplitSeq(flags, ",") {
+			f, ok := cacheFlags[flag]
+			if !ok {
+				return fmt.Errorf("--cache %q: unknown flag %q; want one of %q", spec, flag, slices.Sorted(maps.Keys(cacheFlags)))
+			}
+			o.Flags |= f
+		}
+	}
+	if _, err := a.NewCache(name, n, o); err != nil {
+		return fmt.Errorf("--cache %q: %w", spec, err)
+	}
+	return nil
+}
