@@ -1,0 +1,54 @@
+package stress
+
+import (
+	"maps"
+	"slices"
+
+	"slabfs/alloc"
+	"slabfs/internal/lockdep"
+)
+
+// A census is a tree that shows nothing. It holds the allocator to what a
+// Publisher is promised: no cache is published twice or under the name of
+// another, Unlink comes after Publish and before the release, and both run with no
+// lock held.
+type census struct {
+	w     *world
+	mu    lockdep.Mutex
+	shown map[string]*alloc.Cache // mu
+}
+
+func newCensus(w *world) *census {
+	s := &census{w: w, shown: make(map[string]*alloc.Cache)}
+	s.mu.Init(lockdep.Leaf)
+	return s
+}
+
+// Publish also looks at the other caches, as a tree with a sum over all would:
+// it takes slab_mutex for that.
+func (s *census) Publish(c *alloc.Cache, name string) error {
+	s.w.a.Caches()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shown[name] != nil {
+		s.w.violate("cache %q is published, but its name still has another cache", name)
+	}
+	s.shown[name] = c
+	return nil
+}
+
+func (s *census) Unlink(c *alloc.Cache, name string) {
+	c.CheckReleased()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shown[name] != c {
+		s.w.violate("cache %q is unlinked, but was not published", name)
+	}
+	delete(s.shown, name)
+}
+
+func (s *census) names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.shown))
+}
