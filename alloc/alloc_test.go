@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	opsFlag      = flag.Int("slabfs.ops", 1_000_000, "operations of a stress test")
+	opsFlag      = flag.Int("slabfs.ops", 5_000_000, "operations of a stress test")
 	seedFlag     = flag.Uint64("slabfs.seed", 0, "seed of random tests; 0: a new one each time")
 	deadlineFlag = flag.Duration("slabfs.deadline", 3*time.Minute, "how long something may take before it counts as a deadlock")
 )

@@ -9,8 +9,8 @@ import (
 
 // A Publisher makes caches visible somewhere, for instance as files. Its methods
 // run with no lock held, on the goroutine that creates, destroys or attaches;
-// they must not destroy the cache that they are called for. Publish and Unlink of
-// one cache never overtake each other.
+// they must not destroy the cache that they are called for, nor panic. Publish
+// and Unlink of one cache never overtake each other.
 type Publisher interface {
 	// Publish makes a cache visible under its name. If it fails, so does NewCache.
 	Publish(c *Cache, name string) error

@@ -146,9 +146,8 @@ func (c *Cache) FreeBulk(src []unsafe.Pointer) {
 		pc.mu.Unlock()
 	}
 	k.discardSlabs(&discard)
-	if bad > 0 {
-		k.a.damaged(k, bad)
-	}
+	k.damaged(bad)
+	k.reportDamage()
 }
 
 // Shrink gives all free objects back to their slabs and all empty slabs back to

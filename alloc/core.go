@@ -32,6 +32,8 @@ type core struct {
 	minPartial  atomic.Uint64 // A: slabs
 	defragRatio atomic.Uint32 // A: percent
 
+	unreported atomic.Int64 // A: damage that was not logged yet
+
 	dying    bool        // D: no call may be served any more
 	released atomic.Bool // A: its areas and slabs are given back: nothing may look at it
 

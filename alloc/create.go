@@ -165,6 +165,7 @@ func (a *Allocator) endPublish(c *Cache, t *tree, ok bool) {
 // Preconditions: no lock is held.
 func (a *Allocator) withdraw(c *Cache) {
 	k := c.core
+	defer k.reportDamage()
 	a.hotplug.RLock()
 	a.mu.Lock()
 	live := k.shutDown(c)

@@ -86,6 +86,7 @@ func (a *Allocator) destroy(find func() (*Cache, error)) error {
 // and no publish of it is booked.
 func (a *Allocator) destroyLocked(c *Cache) error {
 	k := c.core
+	defer k.reportDamage()
 	if live := k.shutDown(c); live > 0 {
 		a.mu.Unlock()
 		a.hotplug.RUnlock()
@@ -94,10 +95,9 @@ func (a *Allocator) destroyLocked(c *Cache) error {
 	a.remove(c)
 	trees := a.bookUnlinks(c)
 	a.under.add(1)
+	unlink := func() { a.unlink(c, trees) }
 	if fault.UnlinkUnderLocks || fault.NotifyUnderLocks {
-		for _, t := range trees {
-			t.unlink(c)
-		}
+		unlink = a.unlinkLocked(c, trees)
 	}
 	a.mu.Unlock()
 	a.hotplug.RUnlock()
@@ -106,11 +106,7 @@ func (a *Allocator) destroyLocked(c *Cache) error {
 	if fault.FreeBeforeDrain {
 		k.release()
 	}
-	if fault.UnlinkUnderLocks || fault.NotifyUnderLocks {
-		a.endUnlink(c, trees)
-	} else {
-		a.unlink(c, trees)
-	}
+	unlink()
 	if !fault.FreeBeforeDrain {
 		k.release()
 	}
@@ -118,6 +114,30 @@ func (a *Allocator) destroyLocked(c *Cache) error {
 	defer a.mu.Unlock()
 	a.under.done(1)
 	return nil
+}
+
+// unlinkLocked unlinks as it should not be done, or takes the first half of that
+// step. The function that it returns does the rest, without the locks.
+func (a *Allocator) unlinkLocked(c *Cache, trees []*tree) (rest func()) {
+	drains := make([]func(), len(trees))
+	for i, t := range trees {
+		f, ok := t.publisher.(interface{ Forget(c *Cache, name string) (drain func()) })
+		switch {
+		case fault.UnlinkUnderLocks:
+			t.unlink(c)
+			drains[i] = func() {}
+		case ok:
+			drains[i] = f.Forget(c, c.name)
+		default:
+			drains[i] = func() { t.unlink(c) }
+		}
+	}
+	return func() {
+		for _, drain := range drains {
+			drain()
+		}
+		a.endUnlink(c, trees)
+	}
 }
 
 // remove takes the cache off the list; its name stays reserved.

@@ -19,6 +19,7 @@ func (k *core) flushAll(ctx context.Context, set func()) error {
 	if err := a.hotplug.RLockContext(ctx); err != nil {
 		return err
 	}
+	defer k.reportDamage()
 	defer a.hotplug.RUnlock()
 	return k.flushAllLocked(ctx, set)
 }
@@ -118,7 +119,8 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 	return objs, kept
 }
 
-// giveBack puts what collect took where the node keeps it.
+// giveBack puts what collect took where the node keeps it. Whoever calls it
+// calls reportDamage once its locks are released.
 func (k *core) giveBack(objs []uintptr, kept *slabList) {
 	var discard slabList
 	n := &k.node
@@ -133,9 +135,7 @@ func (k *core) giveBack(objs []uintptr, kept *slabList) {
 	}
 	n.mu.Unlock()
 	k.discardSlabs(&discard)
-	if bad > 0 {
-		k.a.damaged(k, bad)
-	}
+	k.damaged(bad)
 }
 
 // shrink flushes the cache, gives back every slab that is empty, min_partial or

@@ -46,6 +46,7 @@ const retryUseless = time.Millisecond
 // Preconditions: no lock is held.
 func (a *Allocator) reclaim(seen uint64) bool {
 	r := &a.reclaimer
+	defer a.reportDamage()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a.reclaims.Load() != seen {
@@ -69,6 +70,12 @@ func (a *Allocator) reclaimAll() {
 	for _, k := range *a.cores.Load() {
 		_ = k.flushAllLocked(context.Background(), nil) // its context never ends
 		k.shrinkNode()
+	}
+}
+
+func (a *Allocator) reportDamage() {
+	for _, k := range *a.cores.Load() {
+		k.reportDamage()
 	}
 }
 

@@ -193,7 +193,8 @@ func (c *Cache) free(obj unsafe.Pointer) {
 	case bad > 0 && own:
 		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which is free already or no object", k.name, obj))
 	case bad > 0:
-		k.a.damaged(k, bad)
+		k.damaged(bad)
+		k.reportDamage()
 	}
 }
 
