@@ -56,6 +56,10 @@ func (a *Allocator) Attach(p Publisher) (detach func()) {
 	}
 	a.mu.Unlock()
 	for _, c := range list {
+		if c.dead.Load() { // its create failed in another tree
+			a.endPublish(c, t, false)
+			continue
+		}
 		err := t.publish(c)
 		if err != nil {
 			a.log.Error("slabfs: a cache is absent from a tree", "cache", c.name, "error", err)

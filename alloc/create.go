@@ -153,7 +153,7 @@ func (a *Allocator) endPublish(c *Cache, t *tree, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ok {
-		c.published = append(c.published, t)
+		c.published = append(slices.DeleteFunc(c.published, func(u *tree) bool { return u.detached }), t)
 	}
 	c.publishes.done(1)
 	t.busy.done(1)
@@ -174,7 +174,9 @@ func (a *Allocator) withdraw(c *Cache) {
 	c.publishes.done(1)
 	a.mu.Unlock()
 	a.hotplug.RUnlock()
-	k.discardAll()
+	if live == 0 {
+		k.discardAll()
+	}
 
 	a.mu.Lock()
 	for idle := c.publishes.wait(); idle != nil; idle = c.publishes.wait() { // of trees that attached meanwhile
