@@ -116,30 +116,6 @@ func (a *Allocator) destroyLocked(c *Cache) error {
 	return nil
 }
 
-// unlinkLocked unlinks as it should not be done, or takes the first half of that
-// step. The function that it returns does the rest, without the locks.
-func (a *Allocator) unlinkLocked(c *Cache, trees []*tree) (rest func()) {
-	drains := make([]func(), len(trees))
-	for i, t := range trees {
-		f, ok := t.publisher.(interface{ Forget(c *Cache, name string) (drain func()) })
-		switch {
-		case fault.UnlinkUnderLocks:
-			t.unlink(c)
-			drains[i] = func() {}
-		case ok:
-			drains[i] = f.Forget(c, c.name)
-		default:
-			drains[i] = func() { t.unlink(c) }
-		}
-	}
-	return func() {
-		for _, drain := range drains {
-			drain()
-		}
-		a.endUnlink(c, trees)
-	}
-}
-
 // remove takes the cache off the list; its name stays reserved.
 //
 // Preconditions: a.mu is held.

@@ -190,10 +190,25 @@ func (k *Kobject) removeAndDrain() bool {
 		}
 		return false
 	}
+	k.drain(k.takeOut())
+	return true
+}
+
+// takeOut ends lookups of k and calls of its files, and returns what is to be drained.
+//
+// Preconditions: k.tree.mu is held; k is not gone.
+func (k *Kobject) takeOut() []Node {
 	delete(k.parent.children, k.name)
 	k.parent.leaving++
-	nodes := k.deactivate(nil)
-	t.drains.Add(1)
+	k.tree.drains.Add(1)
+	return k.deactivate(nil)
+}
+
+// drain waits until none of the nodes that takeOut returned is in use.
+//
+// Preconditions: k.tree.mu is held.
+func (k *Kobject) drain(nodes []Node) {
+	t := k.tree
 	if !fault.NoDrain && slices.ContainsFunc(nodes, busy) {
 		t.waited.Add(1)
 		for slices.ContainsFunc(nodes, busy) {
@@ -205,7 +220,6 @@ func (k *Kobject) removeAndDrain() bool {
 	}
 	k.parent.leaving--
 	t.drained.Broadcast()
-	return true
 }
 
 // deactivate marks the subtree as gone, so that no call of it can begin, and
