@@ -35,7 +35,6 @@ type Attribute struct {
 type File struct {
 	node
 	attr   *Attribute   // I
-	obj    any          // I
 	active atomic.Int64 // A: calls under way, plus deactivated
 	stores atomic.Int64 // A: Stores under way
 }

@@ -3,6 +3,7 @@ package sysfs
 import (
 	"cmp"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -15,7 +16,6 @@ import (
 // A Kobject is a directory.
 type Kobject struct {
 	node
-	obj      any             // I
 	children map[string]Node // T
 	leaving  int             // T: children that have left and are not drained yet
 }
@@ -26,15 +26,12 @@ type Link struct {
 	target string // I
 }
 
-func newNode(t *Tree, parent *Kobject, name string) node {
-	return node{tree: t, parent: parent, name: name, born: time.Now()}
+func newNode(t *Tree, parent *Kobject, name string, obj any, mode fs.FileMode) node {
+	return node{tree: t, parent: parent, name: name, ino: t.inodes.Add(1), mode: mode, born: time.Now(), obj: obj}
 }
 
 func newKobject(t *Tree, parent *Kobject, name string, obj any) *Kobject {
-	k := &Kobject{node: newNode(t, parent, name), obj: obj, children: make(map[string]Node)}
-	k.mode = 0o755
-	k.ino = t.inodes.Add(1)
-	return k
+	return &Kobject{node: newNode(t, parent, name, obj, 0o755), children: make(map[string]Node)}
 }
 
 func newFile(dir *Kobject, obj any, a *Attribute) (*File, error) {
@@ -44,10 +41,7 @@ func newFile(dir *Kobject, obj any, a *Attribute) (*File, error) {
 	if a.Mode&^0o777 != 0 || a.Mode&0o444 != 0 && a.Show == nil || a.Mode&0o222 != 0 && a.Store == nil {
 		return nil, fmt.Errorf("attribute %q: mode %#o asks for a function that is not there: %w", a.Name, uint32(a.Mode), ErrInvalid)
 	}
-	f := &File{node: newNode(dir.tree, dir, a.Name), attr: a, obj: obj}
-	f.mode = a.Mode
-	f.ino = dir.tree.inodes.Add(1)
-	return f, nil
+	return &File{node: newNode(dir.tree, dir, a.Name, obj, a.Mode), attr: a}, nil
 }
 
 func checkName(name string) error {
@@ -105,9 +99,7 @@ func (k *Kobject) Link(name string, target *Kobject) (*Link, error) {
 	if target.Removed() {
 		return nil, fmt.Errorf("link %q in %q: target %q: %w", name, k.Path(), target.Path(), ErrGone)
 	}
-	l := &Link{node: newNode(k.tree, k, name), target: rel}
-	l.mode = 0o777
-	l.ino = k.tree.inodes.Add(1)
+	l := &Link{node: newNode(k.tree, k, name, nil, 0o777), target: rel}
 	if err := k.publish(l); err != nil {
 		return nil, err
 	}
@@ -128,8 +120,12 @@ func (k *Kobject) publish(n Node) error {
 	return nil
 }
 
-// Object returns what Add got.
-func (k *Kobject) Object() any { return k.obj }
+// Object returns what Add got, nil after the removal.
+func (k *Kobject) Object() any {
+	k.tree.mu.Lock()
+	defer k.tree.mu.Unlock()
+	return k.obj
+}
 
 // Child returns the node of that name, nil if there is none.
 func (k *Kobject) Child(name string) Node {
@@ -216,7 +212,11 @@ func (k *Kobject) drain(nodes []Node) {
 		}
 	}
 	for _, n := range nodes {
-		n.base().quiet = true
+		b := n.base()
+		b.quiet = true
+		if !fault.NoDrain {
+			b.obj = nil
+		}
 	}
 	k.parent.leaving--
 	t.drained.Broadcast()

@@ -201,7 +201,7 @@ func TestMissingMethod(t *testing.T) {
 func TestRemoveHides(t *testing.T) {
 	tr := NewTree()
 	top := add(t, tr.Root(), "top", nil)
-	mid := add(t, top, "mid", nil, text("f", "x"))
+	mid := add(t, top, "mid", "object", text("f", "x"))
 	f := file(t, mid, "f")
 	var told []string
 	cancel := tr.OnRemove(func(r Removal) {
@@ -226,6 +226,9 @@ func TestRemoveHides(t *testing.T) {
 	}
 	if _, err := f.Store(context.Background(), nil); !errors.Is(err, ErrGone) {
 		t.Errorf("store of a removed file: %v; want %v", err, ErrGone)
+	}
+	if mid.Object() != nil || f.obj != nil {
+		t.Error("a removed node keeps the program's object alive")
 	}
 	if n := len(top.Children()); n != 0 {
 		t.Errorf("a removed directory has %d children; want 0", n)

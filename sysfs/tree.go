@@ -160,6 +160,7 @@ type node struct {
 	ino    uint64      // I
 	mode   fs.FileMode // I: until meta says otherwise
 	born   time.Time   // I
+	obj    any         // what the program gave; nil once drained, since a client may keep the node for long
 	meta   *Meta       // T: nil until changed
 	gone   bool        // T: out of the tree
 	quiet  bool        // T: drained as well

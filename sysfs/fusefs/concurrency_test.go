@@ -209,11 +209,14 @@ func TestRemovalIsNotified(t *testing.T) {
 	c.Want(unix.ENOENT, Op{Do: "lstat", Path: s.at("link")})
 	c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache", "value")})
 
-	// The name can be used again, and is another directory.
-	x.add("fresh").Remove() // nobody looked: no notification
+	x.add("unseen").Remove()
 	if got := s.Stats().Notified; got != 2 {
 		t.Errorf("%d notifications after removing what the kernel did not know; want 2", got)
 	}
+	seen := x.add("seen")
+	c.OK(Op{Do: "cat", Path: s.at("seen", "value")})
+	seen.Remove()
+	eventually(t, "the kernel forgot what was removed", func() bool { return !s.fs.knows(seen) && len(s.fs.below(seen)) == 0 })
 }
 
 // Even when the kernel hears nothing, opening a path finds what is there now.

@@ -10,7 +10,7 @@
 // One `cat` of a file whose path is cached:
 //
 //  1. OPEN checks the mode (even root may not write a file without w, as in
-//     sysfs) and answers: direct I/O, parallel writes, no flush.
+//     sysfs) and answers: direct I/O, parallel writes.
 //  2. READ at offset 0 runs Show and keeps the result; later offsets are served
 //     from it, so that a reader of small pieces sees one moment.
 //  3. READ at the end answers 0 bytes.

@@ -22,7 +22,8 @@ const (
 // in the tree: unique and never used again, so generations are not needed.
 //
 // What it does not define is answered with ENOSYS, which the kernel takes for
-// "as usual": fsync succeeds, flush is not asked again, ioctl is ENOTTY.
+// "as usual" and does not ask again: fsync succeeds, there are no extended
+// attributes, ioctl is ENOTTY.
 type fileSystem struct {
 	fuse.RawFileSystem
 	root                      *sysfs.Kobject  // I
@@ -232,7 +233,7 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	f.handles++
 	f.files[f.handles] = newOpenFile(file)
 	out.Fh = f.handles
-	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES | fuse.FOPEN_NOFLUSH
+	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 	return fuse.OK
 }
 
@@ -279,7 +280,7 @@ func (f *fileSystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	delete(f.files, in.Fh)
 }
 
-// Flush is answered with ENOSYS: kernels that do not know FOPEN_NOFLUSH ask once.
+// Flush is answered with ENOSYS: the kernel asks once, and no close waits for us.
 func (f *fileSystem) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
 // OpenDir also opens a removed directory, which is then empty, so that `ls` in

@@ -436,6 +436,34 @@ func TestRemovedDescriptors(t *testing.T) {
 			defer s.fs.mu.Unlock()
 			return len(s.fs.files) == 0 && len(s.fs.dirs) == 0
 		})
+		// The kernel keeps what was open at the removal until it needs the memory,
+		// and forgets the rest.
+		eventually(t, "the kernel forgot what was not open", func() bool { return len(s.fs.below(x.cache)) <= 3 })
+	}
+}
+
+// A lookup that loses against a removal fails, and leaves nothing behind.
+func TestRemember(t *testing.T) {
+	x := newFixture()
+	f := newFileSystem(x.tree, Options{}, nil)
+	if !f.remember(x.cache) || !f.remember(x.cache) || !f.knows(x.cache) {
+		t.Error("a lookup of what is there failed")
+	}
+	f.Forget(x.cache.Ino(), 1)
+	if !f.knows(x.cache) {
+		t.Error("one of two lookups was forgotten, and the inode with it")
+	}
+	f.Forget(x.cache.Ino(), 1)
+	if f.knows(x.cache) {
+		t.Error("the inode is known after its last lookup was forgotten")
+	}
+	x.cache.Remove()
+	if f.remember(x.cache) || f.knows(x.cache) {
+		t.Error("a lookup of what is removed succeeded or left something")
+	}
+	f.Forget(1, 100)
+	if !f.knows(x.tree.Root()) {
+		t.Error("the root was forgotten")
 	}
 }
 

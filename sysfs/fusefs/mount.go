@@ -132,7 +132,6 @@ func (s *Server) connect(o Options) error {
 		AllowOther:        allowOther,
 		Options:           options,
 		DirectMountStrict: root,
-		DisableXAttrs:     true,
 		// More than a page, so that a longer write comes whole and is cut here, not
 		// in two by the kernel. Reads of long files take fewer requests.
 		MaxWrite:          64 << 10,

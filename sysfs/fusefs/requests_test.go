@@ -79,7 +79,7 @@ func TestRequests(t *testing.T) {
 			}
 		}
 	}
-	echo() // the first write asks for an extended attribute, and learns that there are none
+	echo() // the first time the kernel learns that there are no extended attributes and no flush
 	rec.take(t, "RELEASE")
 	tries := 0
 	for _, tc := range []struct {
