@@ -148,14 +148,7 @@ func (s *Server) connect(o Options) error {
 	}
 	var err error
 	if root {
-		// go-fuse opens /dev/fuse without close-on-exec. A child that inherits it
-		// keeps a dead mount alive, so none may be forked in between.
-		syscall.ForkLock.RLock()
-		s.fuse, err = fuse.NewServer(s.fs, s.dir, mo)
-		if err == nil {
-			err = closeFuseOnExec()
-		}
-		syscall.ForkLock.RUnlock()
+		s.fuse, err = connectDirectly(s.fs, s.dir, mo)
 	} else {
 		s.fuse, err = fuse.NewServer(s.fs, s.dir, mo)
 	}
@@ -163,6 +156,22 @@ func (s *Server) connect(o Options) error {
 		return explain(err, root, allowOther)
 	}
 	return nil
+}
+
+// connectDirectly is fuse.NewServer with close-on-exec, which go-fuse does not
+// set on a /dev/fuse that it has opened itself. A child that inherited it would
+// keep a dead mount alive, so none may be forked in between.
+func connectDirectly(fsys fuse.RawFileSystem, dir string, mo *fuse.MountOptions) (*fuse.Server, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	server, err := fuse.NewServer(fsys, dir, mo)
+	if err != nil {
+		return nil, err
+	}
+	if err := closeFuseOnExec(); err != nil {
+		return nil, errors.Join(err, unmount(dir, true))
+	}
+	return server, nil
 }
 
 // closeFuseOnExec marks this process's descriptors of /dev/fuse.
