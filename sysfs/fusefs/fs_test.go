@@ -446,7 +446,8 @@ func TestRemovedDescriptors(t *testing.T) {
 func TestRemember(t *testing.T) {
 	x := newFixture()
 	f := newFileSystem(x.tree, Options{}, nil)
-	if !f.remember(x.cache) || !f.remember(x.cache) || !f.knows(x.cache) {
+	first, second := f.remember(x.cache), f.remember(x.cache)
+	if !first || !second || !f.knows(x.cache) {
 		t.Error("a lookup of what is there failed")
 	}
 	f.Forget(x.cache.Ino(), 1)
