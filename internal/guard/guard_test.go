@@ -40,6 +40,7 @@ var allowed = map[string][]string{
 	"internal/cpu":     {"internal/invariants", "internal/lockdep"},
 	"internal/lockdep": {"internal/invariants"},
 
+	"internal/stress":     {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/lockdep"},
 	"internal/load":       {"alloc", "sysfs", "internal/lockdep"},
 	"internal/testclient": {"internal/lockdep"},
 }

@@ -141,7 +141,7 @@ func storer(ctx context.Context, a *actor) {
 				break
 			}
 		}
-		_, _ = a.client.do(request{Do: "close"})
+		_, _ = a.ask(opClose, what, request{Do: "close"})
 	}
 }
 
@@ -284,7 +284,7 @@ func refused(ctx context.Context, a *actor) {
 		if _, err := a.ask(opStore, file, request{Do: "write", Data: "10\n"}, syscall.ENODEV); err == nil {
 			a.violate("a descriptor of %q still works after the cache's destroy", file)
 		}
-		_, _ = a.client.do(request{Do: "close"})
+		_, _ = a.ask(opClose, file, request{Do: "close"})
 		if _, err := a.ask(opList, name, request{Do: "list", Path: a.path(name)}, syscall.ENOENT); err == nil {
 			a.violate("the directory of %q is there after its destroy", name)
 		}

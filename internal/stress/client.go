@@ -187,13 +187,8 @@ func (c *client) do(q request) (string, error) {
 	return r.Data, nil
 }
 
-// stop ends the process, which is idle, and waits for it.
-func (c *client) stop() {
-	c.in.Close()
-	if !c.gone(5 * time.Second) {
-		c.kill()
-	}
-}
+// stop ends the process, which is idle.
+func (c *client) stop() { c.in.Close() }
 
 // kill ends the process, without waiting: it may hang in the kernel.
 func (c *client) kill() { _ = c.cmd.Process.Kill() }

@@ -100,6 +100,7 @@ type world struct {
 	cancel  func()           // I: ends the run early
 	began   time.Time        // I
 
+	leaving  atomic.Bool   // A: clients are being killed
 	tags     atomic.Uint64 // A: given to objects
 	atLimit  atomic.Uint64 // A: allocations that the memory limit refused
 	exchange chan object   // objects that wait for another actor to free them
@@ -131,7 +132,7 @@ type actor struct {
 //
 // Errors: ErrViolation, ErrInconclusive; others if it could not run.
 func Run(ctx context.Context, c Config) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Duration)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := &world{config: c, cancel: cancel, exchange: make(chan object, 64)}
 	w.mu.Init(lockdep.Leaf)
@@ -141,6 +142,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("stress: %w", err)
 	}
 	w.began = time.Now()
+	defer time.AfterFunc(c.Duration, cancel).Stop()
 	stop, hung, finished := make(chan struct{}), make(chan struct{}), make(chan struct{})
 	var watchdog sync.WaitGroup
 	watchdog.Go(func() { w.watch(stop, hung) })
@@ -221,6 +223,7 @@ func (w *world) act(ctx context.Context) {
 // caught turns a panic into a violation. What the actor locked stays locked.
 func (a *actor) caught() {
 	if p := recover(); p != nil {
+		a.call.Store(nil)
 		a.violate("actor %s %d: panic: %v\n%s", a.name, a.number, p, debug.Stack())
 	}
 }
@@ -234,6 +237,9 @@ func (a *actor) do(k kind, what string, f func() error, allowed ...error) error 
 	a.call.Store(nil)
 	refused := err != nil && slices.ContainsFunc(allowed, func(e error) bool { return errors.Is(err, e) })
 	a.note(k, took, refused)
+	if errors.Is(err, errClient) && a.leaving.Load() {
+		return err
+	}
 	if err != nil && !refused {
 		want := "success"
 		for _, e := range allowed {
@@ -277,6 +283,11 @@ func (w *world) finish() {
 			a.client.stop()
 		}
 	}
+	for _, a := range w.actors {
+		if a.client != nil && !a.client.gone(5*time.Second) {
+			w.violate("client %d does not end", a.client.cmd.Process.Pid)
+		}
+	}
 	_ = a.do(opEnd, "unmount", func() error { return w.srv.Unmount(context.Background()) })
 }
 
@@ -307,6 +318,7 @@ func (w *world) module(name string) string { return w.dir + "/sys/module/slabfs/
 
 // abandon ends what is left, without waiting for anybody who may hang.
 func (w *world) abandon() {
+	w.leaving.Store(true)
 	for _, a := range w.actors {
 		if a.client != nil {
 			a.client.kill()

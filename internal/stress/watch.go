@@ -19,6 +19,7 @@ const (
 	opRefuse
 	opOpen
 	opStore
+	opClose
 	opRead
 	opList
 	opAllocate
@@ -39,6 +40,7 @@ var kindNames = [kinds]string{
 	opRefuse:       "destroy with live objects",
 	opOpen:         "open",
 	opStore:        "store",
+	opClose:        "close",
 	opRead:         "read",
 	opList:         "list",
 	opAllocate:     "allocate and free 64",
