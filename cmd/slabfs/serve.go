@@ -95,7 +95,7 @@ func serve(dir string, o *mountOptions) error {
 	removeMade(srv, made)
 	switch {
 	case errors.Is(err, fusefs.ErrDetached):
-		fmt.Fprintf(os.Stderr, "slabfs: detached %s while it was in use; who has it open gets errors from now on\n", dir)
+		fmt.Fprintf(os.Stderr, "slabfs: %v; who has it open gets errors from now on\n", err)
 		return nil
 	case errors.Is(err, fusefs.ErrUnmounted):
 		log.Info("somebody else unmounted it", "dir", dir)
@@ -170,7 +170,7 @@ func unmount(srv *fusefs.Server, signals <-chan os.Signal) error {
 	if err != nil && !errors.Is(err, fusefs.ErrNotMounted) {
 		return err
 	}
-	return fusefs.ErrDetached
+	return fmt.Errorf("second signal: %q: %w", srv.Dir(), fusefs.ErrDetached)
 }
 
 // removeMade removes the mount point if the command had made it.

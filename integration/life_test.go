@@ -1,0 +1,513 @@
+package integration
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"slabfs/internal/testclient"
+)
+
+// From nothing to nothing: a signal ends the command in order.
+func TestSignals(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for _, sig := range []unix.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP} {
+		for _, made := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v/made=%v", sig, made), func(t *testing.T) {
+				t.Parallel()
+				dir := root.newDir(t, !made)
+				s := root.mount(t, dir)
+				wantLine(t, "ready", s.ready, "mounted on "+dir, "cat "+dir+"/sys/kernel/slab/kmalloc-64/objects")
+				if got := strings.Contains(s.ready, "made"); got != made {
+					t.Errorf("ready line %q; want a word about a directory that was made: %v", s.ready, made)
+				}
+				_, hint, _ := strings.Cut(s.ready, "cat ")
+				if got := cat(root.client(t), strings.TrimSpace(hint)); got != "0\n" {
+					t.Errorf("what the ready line says to try reads %q; want 0", got)
+				}
+				s.signal(sig)
+				s.wantStatus(0)
+				if mounted(t, dir) || exists(t, dir) == made {
+					t.Errorf("after %v: mounted %v, directory is there %v; want false, %v", sig, mounted(t, dir), exists(t, dir), !made)
+				}
+				if out := s.out.String() + s.errs.String(); out != "" {
+					t.Errorf("it said %q at the end; want nothing", out)
+				}
+			})
+		}
+	}
+}
+
+// Who starts it under nohup wants no hangup to end it.
+func TestHangupIgnored(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	s := user{shell: `trap "" HUP`}.mount(t, root.newDir(t, true))
+	s.signal(unix.SIGHUP)
+	c := root.client(t)
+	for range 10 {
+		cat(c, s.module("version"))
+		time.Sleep(10 * time.Millisecond)
+	}
+	s.signal(unix.SIGTERM)
+	s.wantStatus(0)
+}
+
+// A shell script's background jobs ignore SIGINT from birth; this command ends.
+func TestInterruptIgnored(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	s := user{shell: `trap "" INT`}.mount(t, root.newDir(t, true))
+	s.signal(unix.SIGINT)
+	s.wantStatus(0)
+}
+
+func TestKilledAndMountedAgain(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	dir := root.newDir(t, false)
+	s := root.mount(t, dir, "--load")
+	c := root.client(t)
+	fd := c.OK(Op{Do: "open", Path: s.attr("kmalloc-64", "objects")}).FD
+	for range 2 {
+		s.kill()
+		c.Want(unix.ENOTCONN, Op{Do: "statfs", Path: dir})
+		s = root.mount(t, dir, "--load")
+		if !strings.Contains(s.errs.String(), "detached a mount whose server had died") {
+			t.Errorf("log of the second server: %q; want a word about the stale mount", s.errs.String())
+		}
+		cat(c, s.attr("load-small", "objects"))
+		c.Want(unix.ENOTCONN, Op{Do: "pread", FD: fd, Size: 10})
+	}
+}
+
+func TestMountedTwice(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	s := root.mount(t, root.newDir(t, false))
+	for _, flags := range [][]string{nil, {"--daemon"}} {
+		status, out, errs := root.run(t, append([]string{"mount", s.dir}, flags...)...)
+		wantLine(t, "second mount", errs, s.dir, "already mounted", "unmount it first")
+		if status != 2 || out != "" {
+			t.Errorf("second mount %q: status %d, output %q; want 2 and nothing", flags, status, out)
+		}
+	}
+	cat(root.client(t), s.attr("kmalloc-64", "objects"))
+}
+
+func TestUmount(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	c := root.client(t)
+
+	s := root.mount(t, root.newDir(t, false))
+	fd := c.OK(Op{Do: "open", Path: s.module("version")}).FD
+	status, _, errs := root.run(t, "umount", s.dir)
+	wantLine(t, "umount of a busy mount", errs, s.dir, "in use", "lazily")
+	if status != 2 || !mounted(t, s.dir) {
+		t.Errorf("umount of a busy mount: status %d, mounted %v; want 2, true", status, mounted(t, s.dir))
+	}
+	c.OK(Op{Do: "close", FD: fd})
+	if status, _, errs := root.run(t, "umount", s.dir); status != 0 || errs != "" {
+		t.Errorf("umount: status %d, %q; want 0", status, errs)
+	}
+	s.wantStatus(0)
+	if mounted(t, s.dir) || exists(t, s.dir) {
+		t.Errorf("after umount: mounted %v, directory is there %v; want neither", mounted(t, s.dir), exists(t, s.dir))
+	}
+
+	// Lazily: gone from the name space at once; who has it open goes on.
+	s = root.mount(t, root.newDir(t, true))
+	fd = c.OK(Op{Do: "open", Path: s.module("version")}).FD
+	if status, _, errs := root.run(t, "umount", s.dir, "--lazy"); status != 0 || errs != "" || mounted(t, s.dir) {
+		t.Errorf("lazy umount: status %d, %q, mounted %v; want 0, gone", status, errs, mounted(t, s.dir))
+	}
+	c.OK(Op{Do: "pread", FD: fd, Size: 10})
+	if s.over() {
+		t.Error("the server ended while a client had a file open")
+	}
+	c.OK(Op{Do: "close", FD: fd})
+	s.wantStatus(0)
+
+	// What a killed server left.
+	s = root.mount(t, root.newDir(t, true))
+	s.kill()
+	if status, _, errs := root.run(t, "umount", s.dir); status != 0 || errs != "" || mounted(t, s.dir) {
+		t.Errorf("umount of a stale mount: status %d, %q; want 0, gone", status, errs)
+	}
+
+	// What is none of our business.
+	foreign := root.newDir(t, true)
+	if err := unix.Mount("tmpfs", foreign, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := unix.Unmount(foreign, 0); err != nil {
+			t.Errorf("unmount what the command must not touch: %v", err)
+		}
+	}()
+	for _, dir := range []string{foreign, s.dir, "/"} {
+		for _, flags := range [][]string{nil, {"--lazy"}} {
+			status, _, errs := root.run(t, append([]string{"umount", dir}, flags...)...)
+			wantLine(t, "umount "+dir, errs, dir, "not mounted")
+			if status != 2 {
+				t.Errorf("umount %s %q: status %d; want 2", dir, flags, status)
+			}
+		}
+	}
+}
+
+func TestAborted(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	control := t.TempDir()
+	if err := unix.Mount("fusectl", control, "fusectl", 0, ""); err != nil {
+		t.Fatalf("mount fusectl: %v", err)
+	}
+	defer func() {
+		if err := unix.Unmount(control, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := root.mount(t, root.newDir(t, false), "--load")
+	c := root.client(t)
+	fd := c.OK(Op{Do: "open", Path: s.module("version")}).FD
+	var st unix.Stat_t
+	if err := unix.Stat(s.dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	abort := filepath.Join(control, strconv.Itoa(int(unix.Minor(st.Dev))), "abort")
+	if err := os.WriteFile(abort, []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	s.wantStatus(4)
+	wantLine(t, "end of an aborted server", s.errs.String(), s.dir, "connection lost", "mount it again")
+	if mounted(t, s.dir) || exists(t, s.dir) {
+		t.Errorf("after an abort: mounted %v, directory is there %v; want neither", mounted(t, s.dir), exists(t, s.dir))
+	}
+	if r := c.Do(Op{Do: "pread", FD: fd, Size: 1}); r.Errno != unix.ECONNABORTED && r.Errno != unix.ENOTCONN {
+		t.Errorf("read after an abort: %v; want ECONNABORTED or ENOTCONN", r.Errno)
+	}
+}
+
+// A mount that is in use at the end is waited for, and then detached.
+func TestBusyAtTheEnd(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for _, second := range []bool{false, true} {
+		t.Run(fmt.Sprintf("secondSignal=%v", second), func(t *testing.T) {
+			t.Parallel()
+			s := root.mount(t, root.newDir(t, false), "--load")
+			c := root.client(t)
+			fd := c.OK(Op{Do: "open", Path: s.module("version")}).FD
+			c.OK(Op{Do: "chdir", Path: s.path("proc")})
+			s.signal(unix.SIGTERM)
+			time.Sleep(200 * time.Millisecond)
+			if s.over() || !mounted(t, s.dir) {
+				t.Fatalf("ended %v, mounted %v while a client had a file open; want a server that waits", s.over(), mounted(t, s.dir))
+			}
+			c.OK(Op{Do: "pread", FD: fd, Size: 1})
+			about := "detached while in use"
+			if second {
+				s.signal(unix.SIGINT)
+				about = "second signal"
+			}
+			s.wantStatus(0)
+			wantLine(t, "end of a busy server", s.errs.String(), s.dir, about)
+			if mounted(t, s.dir) || exists(t, s.dir) {
+				t.Errorf("mounted %v, directory is there %v; want neither", mounted(t, s.dir), exists(t, s.dir))
+			}
+			if r := c.Do(Op{Do: "pread", FD: fd, Size: 1}); r.Errno != unix.ECONNABORTED && r.Errno != unix.ENOTCONN {
+				t.Errorf("read after the end: %v; want ECONNABORTED or ENOTCONN", r.Errno)
+			}
+		})
+	}
+	t.Run("freed in time", func(t *testing.T) {
+		t.Parallel()
+		s := root.mount(t, root.newDir(t, true))
+		c := root.client(t)
+		c.OK(Op{Do: "open", Path: s.module("version")})
+		s.signal(unix.SIGTERM)
+		time.Sleep(200 * time.Millisecond)
+		c.Kill()
+		s.wantStatus(0)
+		if errs := s.errs.String(); errs != "" {
+			t.Errorf("it said %q; want nothing", errs)
+		}
+	})
+	t.Run("copy in another mount namespace", func(t *testing.T) {
+		t.Parallel()
+		s := root.mount(t, root.newDir(t, true))
+		testclient.Start(t, testclient.Options{Namespace: true})
+		s.signal(unix.SIGTERM)
+		s.wantStatus(0)
+		wantLine(t, "end of a server with a copy", s.errs.String(), s.dir, "another mount namespace")
+	})
+}
+
+// processes returns the processes that have all of these words in their command lines.
+func processes(t *testing.T, words ...string) (pids []int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+next:
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			continue // it has ended
+		}
+		for _, w := range words {
+			if !bytes.Contains(text, []byte(w)) {
+				continue next
+			}
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(f)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+func TestDaemon(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	dir := root.newDir(t, false)
+	log := filepath.Join(t.TempDir(), "log")
+	u := user{env: []string{"SLABFS_TEST_KEPT=yes"}}
+	status, out, errs := u.run(t, "mount", "--daemon", "--load", "--log-file", log, "-o", "ro", dir)
+	wantLine(t, "daemon", out, "mounted on "+dir)
+	if status != 0 || errs != "" {
+		t.Fatalf("mount --daemon: status %d, %q; want 0", status, errs)
+	}
+	c := root.client(t)
+	if got := cat(c, filepath.Join(dir, "sys/kernel/slab/load-small/object_size")); got != "100\n" {
+		t.Errorf("object_size of load-small = %q; want 100", got)
+	}
+	echoWant(c, unix.EROFS, filepath.Join(dir, "sys/kernel/slab/load-small/cpu_partial"), "1")
+
+	pids := processes(t, dir, "--daemon")
+	if len(pids) != 1 {
+		t.Fatalf("processes with %s in their command lines: %v; want one", dir, pids)
+	}
+	proc := fmt.Sprintf("/proc/%d/", pids[0])
+	env, err := os.ReadFile(proc + "environ")
+	if err != nil || !bytes.Contains(env, []byte("SLABFS_TEST_KEPT=yes\x00")) {
+		t.Errorf("environment of the daemon: %q, %v; want all that its parent had", env, err)
+	}
+	if sid, err := unix.Getsid(pids[0]); sid != pids[0] || err != nil {
+		t.Errorf("session of daemon %d: %d, %v; want its own", pids[0], sid, err)
+	}
+	for link, want := range map[string]string{"cwd": "/", "fd/0": os.DevNull, "fd/1": os.DevNull, "fd/2": log} {
+		if got, err := os.Readlink(proc + link); got != want || err != nil {
+			t.Errorf("%s of the daemon: %q, %v; want %q", link, got, err, want)
+		}
+	}
+	if status, _, errs := root.run(t, "umount", dir); status != 0 || errs != "" {
+		t.Errorf("umount: status %d, %q; want 0", status, errs)
+	}
+	eventually(t, "the daemon ends", func() bool { return len(processes(t, dir)) == 0 })
+	if exists(t, dir) {
+		t.Error("the directory that the daemon made is still there")
+	}
+	if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), "unmounted") {
+		t.Errorf("log: %q, %v; want a line about the unmount", text, err)
+	}
+
+	// Once more and at once: the daemon before may be ending.
+	for range 5 {
+		if status, _, errs := root.run(t, "mount", "--daemon", dir); status != 0 || errs != "" {
+			t.Fatalf("mount --daemon: status %d, %q; want 0", status, errs)
+		}
+		if status, _, errs := root.run(t, "umount", dir); status != 0 || errs != "" {
+			t.Fatalf("umount: status %d, %q; want 0", status, errs)
+		}
+	}
+	eventually(t, "the last daemon ends", func() bool { return len(processes(t, dir)) == 0 })
+}
+
+func TestDaemonFails(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	missing := filepath.Join(root.newDir(t, false), "deeper")
+	for _, tc := range []struct {
+		args   []string
+		env    string
+		status int
+		about  string
+	}{
+		{args: []string{missing}, status: 2, about: "make its parent first"},
+		{args: []string{root.newDir(t, true), "-o", "nonsense"}, status: 2, about: "mount options"},
+		{args: []string{root.newDir(t, false), "--cache", "a:0"}, status: 1, about: "size"},
+		{args: []string{root.newDir(t, false)}, env: "SLABFS_PERCPU=nonsense", status: 2, about: "SLABFS_PERCPU"},
+	} {
+		for _, daemon := range []bool{false, true} {
+			u := user{env: []string{tc.env}}
+			args := append([]string{"mount"}, tc.args...)
+			if daemon {
+				args = append(args, "--daemon")
+			}
+			status, out, errs := u.run(t, args...)
+			wantLine(t, strings.Join(args, " "), errs, tc.about)
+			if status != tc.status || out != "" {
+				t.Errorf("%q: status %d, output %q; want %d, nothing", args, status, out, tc.status)
+			}
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		args  string
+		about []string
+	}{
+		{"", []string{"no command", "slabfs --help"}},
+		{"mout dir", []string{`unknown command "mout"`}},
+		{"--nonsense", []string{"unknown flag: --nonsense", "slabfs --help"}},
+		{"mount", []string{"one directory", "slabfs mount --help"}},
+		{"mount a b", []string{"one directory"}},
+		{"mount --nonsense a", []string{"unknown flag", "slabfs mount --help"}},
+		{"mount a --memory-limit 3X", []string{"--memory-limit", "64M"}},
+		{"mount a --memory-limit -1", []string{"--memory-limit"}},
+		{"mount a --memory-limit 99999999999G", []string{"--memory-limit"}},
+		{"mount a --cache foo", []string{`"foo"`, "NAME:SIZE"}},
+		{"mount a --cache foo:x", []string{"NAME:SIZE"}},
+		{"mount a --cache foo:8:nonsense", []string{`"nonsense"`, "no_merge"}},
+		{"mount a --cache .foo:8", []string{".foo"}},
+		{"mount a --cache foo:5000000", []string{"4194304"}},
+		{"mount a --cache foo:8:typesafe_by_rcu", []string{"not in this build"}},
+		{"mount a --cache foo:8 --cache foo:9", []string{"taken"}},
+		{"mount a --cache kmalloc-64:64", []string{"taken"}},
+		{"mount a --cache load-small:8 --load", []string{"load-small"}},
+		{"umount", []string{"one directory"}},
+		{"version x", []string{"version"}},
+	} {
+		status, out, errs := root.run(t, strings.Fields(tc.args)...)
+		wantLine(t, "slabfs "+tc.args, errs, tc.about...)
+		if status != 1 || out != "" {
+			t.Errorf("slabfs %s: status %d, output %q; want 1, nothing", tc.args, status, out)
+		}
+	}
+	if exists(t, "/a") { // where commands run
+		t.Error("a wrong command line made a directory")
+	}
+	for args, want := range map[string]string{
+		"version":       "slabfs 0.",
+		"--help":        "slabfs mount --load ./mnt",
+		"mount --help":  "--memory-limit",
+		"help mount":    "slabfs mount --daemon",
+		"umount --help": "--lazy",
+	} {
+		status, out, errs := root.run(t, strings.Fields(args)...)
+		if status != 0 || errs != "" || !strings.Contains(out, want) {
+			t.Errorf("slabfs %s: status %d, %q, output\n%swant 0 and %q", args, status, errs, out, want)
+		}
+	}
+}
+
+func TestMountFlags(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	dir := root.newDir(t, true)
+	s := root.mount(t, dir, "--cache", "req:200", "--memory-limit", "64M", "--cache=conn:1000:hwcache_align,no_merge,reclaim_account")
+	c := root.client(t)
+	for path, want := range map[string]string{
+		s.attr("req", "object_size"):        "200\n",
+		s.attr("req", "hwcache_align"):      "0\n",
+		s.attr("conn", "slab_size"):         "1024\n",
+		s.attr("conn", "hwcache_align"):     "1\n",
+		s.attr("conn", "reclaim_account"):   "1\n",
+		s.module("parameters/memory_limit"): "67108864\n",
+	} {
+		if got := cat(c, path); got != want {
+			t.Errorf("%s: %q; want %q", path, got, want)
+		}
+	}
+}
+
+// Directories that cannot be mounted on.
+func TestMountPoints(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	dir := root.newDir(t, true)
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, filepath.Join(file, "x"), filepath.Join(dir, "no", "such")} {
+		status, _, errs := root.run(t, "mount", path)
+		wantLine(t, "mount "+path, errs, filepath.Base(path))
+		if status != 2 {
+			t.Errorf("mount %s: status %d; want 2", path, status)
+		}
+	}
+	// A directory with content is hidden, and there again afterwards. So is one
+	// behind a symbolic link.
+	link := dir + "-link"
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	s := root.mount(t, link)
+	if !mounted(t, dir) {
+		t.Errorf("%s is not mounted on what it points to", link)
+	}
+	cat(root.client(t), s.module("version"))
+	s.signal(unix.SIGTERM)
+	s.wantStatus(0)
+	if !exists(t, file) || !exists(t, link) {
+		t.Error("what was below the mount point is gone")
+	}
+}
+
+// A user can clean neither what a server of root left, nor unmount it.
+func TestPlainUserIsRefused(t *testing.T) {
+	t.Parallel()
+	if !asPlainUser(t) {
+		return
+	}
+	nobody := user{uid: testclient.Nobody}
+	s := root.mount(t, nobody.newDir(t, true))
+	status, _, errs := nobody.run(t, "umount", s.dir)
+	wantLine(t, "umount of a mount of root", errs, s.dir)
+	if status != 2 || !mounted(t, s.dir) {
+		t.Errorf("umount of a mount of root: status %d, mounted %v; want 2, true", status, mounted(t, s.dir))
+	}
+	s.kill()
+	for _, flags := range [][]string{nil, {"--daemon"}} {
+		status, _, errs = nobody.run(t, append([]string{"mount", s.dir}, flags...)...)
+		wantLine(t, "mount over a stale mount of root", errs, s.dir, "umount -l")
+		if status != 3 {
+			t.Errorf("mount %q over a stale mount of root: status %d; want 3", flags, status)
+		}
+	}
+	if status, _, errs := root.run(t, "umount", s.dir); status != 0 {
+		t.Errorf("umount of a stale mount: status %d, %q; want 0", status, errs)
+	}
+	if conf, _ := os.ReadFile("/etc/fuse.conf"); !bytes.Contains(append([]byte("\n"), conf...), []byte("\nuser_allow_other")) {
+		status, _, errs := nobody.run(t, "mount", nobody.newDir(t, true), "-o", "allow_other")
+		lines := strings.SplitAfter(strings.TrimSuffix(errs, "\n"), "\n") // fusermount3 has its say first
+		wantLine(t, "allow_other of a user", lines[len(lines)-1]+"\n", "user_allow_other")
+		if status != 2 {
+			t.Errorf("mount -o allow_other of a user: status %d; want 2", status)
+		}
+	}
+	s = nobody.mount(t, nobody.newDir(t, false))
+	s.kill()
+	s = nobody.mount(t, s.dir)
+	if status, _, errs := nobody.run(t, "umount", s.dir); status != 0 {
+		t.Errorf("umount of one's own mount: status %d, %q; want 0", status, errs)
+	}
+	s.wantStatus(0)
+}

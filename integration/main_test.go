@@ -1,0 +1,127 @@
+package integration
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"slabfs/internal/invariants"
+	"slabfs/internal/testclient"
+)
+
+// Set in the environment of what the tests start.
+const (
+	roleEnv   = "SLABFS_TEST_ROLE"   // what the test binary is to be: a key of roles
+	insideEnv = "SLABFS_TEST_INSIDE" // it is in a mount namespace of its own
+	binaryEnv = "SLABFS_TEST_BINARY" // the command, if it is built already
+)
+
+// roles are what the test binary can be besides tests and test clients.
+var roles = map[string]func() error{
+	"program": beProgram,
+	"measure": beMeasuring,
+	"spin":    beSpinning,
+}
+
+var (
+	binary string // the command
+	tmp    string // for mount points; all users can walk there
+)
+
+func TestMain(m *testing.M) {
+	testclient.Main()
+	if role := os.Getenv(roleEnv); role != "" {
+		if err := roles[role](); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (status int) {
+	if os.Getenv(insideEnv) != "" {
+		if err := detachCopies(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	var err error
+	if tmp, err = os.MkdirTemp("", "slabfs-integration-"); err == nil {
+		err = os.Chmod(tmp, 0o755)
+	}
+	if err == nil {
+		defer os.RemoveAll(tmp) // nothing is mounted there: checked before
+		err = build()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	status = m.Run()
+	left, err := mountsBelow(tmp)
+	if err != nil || len(left) > 0 {
+		fmt.Fprintf(os.Stderr, "mounts are left: %q, %v\n", left, err)
+		tmp = ""
+		return 1
+	}
+	return status
+}
+
+// build makes the command, in the way in which the tests were made.
+func build() error {
+	if binary = os.Getenv(binaryEnv); binary != "" {
+		return nil
+	}
+	binary = filepath.Join(tmp, "slabfs")
+	args := []string{"build", "-o", binary}
+	switch {
+	case raceEnabled:
+		args = append(args, "-race")
+	case invariants.Enabled:
+		args = append(args, "-tags", "invariants")
+	}
+	out, err := exec.Command("go", append(args, "slabfs/cmd/slabfs")...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("build the command: %w\n%s", err, out)
+	}
+	return os.Setenv(binaryEnv, binary)
+}
+
+// detachCopies takes mounts of others out of this mount namespace: their servers
+// could not end while a copy of the mount lives.
+func detachCopies() error {
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("fuse.slabfs"))
+	for _, m := range mounts {
+		err = errors.Join(err, unix.Unmount(m.Mountpoint, unix.MNT_DETACH))
+	}
+	return err
+}
+
+// mountsBelow returns the mount points in a directory.
+func mountsBelow(dir string) ([]string, error) {
+	var points []string
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	for _, m := range mounts {
+		points = append(points, m.Mountpoint)
+	}
+	return points, err
+}
+
+// mounted reports whether a slabfs is mounted on dir.
+func mounted(t testing.TB, dir string) bool {
+	t.Helper()
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(mounts) > 0 && strings.HasPrefix(mounts[0].FSType, "fuse.slabfs")
+}
