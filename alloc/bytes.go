@@ -81,6 +81,7 @@ func (a *Allocator) Bytes(n int) []byte {
 
 // pageBytes returns n bytes in pages of their own, or nil.
 func (a *Allocator) pageBytes(n int) []byte {
+	a.kmalloc[0].mustLive("Bytes")
 	count := (n-1)>>pages.Shift + 1
 	size := int64(count) << pages.Shift
 	if size < 0 {

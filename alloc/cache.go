@@ -180,7 +180,7 @@ func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
 		return fmt.Errorf("set cpu_partial of %q to %d: at most %d: %w", c.name, objects, uint32(maxCPUPartial), ErrInvalid)
 	}
 	defer c.CheckReleased()
-	return c.core.flushAll(ctx, func() { c.core.setCPUPartial(uint32(objects)) })
+	return c.core.flushAll(ctx, func() { c.core.setCPUPartial(uint32(objects)) }, nil)
 }
 
 // CPUPartial returns what SetCPUPartial set.

@@ -30,12 +30,9 @@ func (a *Allocator) Close() error {
 	a.mu.Unlock()
 
 	a.waitIdle()
-	busy := a.destroyAll(func(c *Cache) bool { return c.usersize == 0 })
+	busy := a.destroyOthers()
 	if len(busy) == 0 {
-		busy = a.liveBytes()
-	}
-	if len(busy) == 0 {
-		busy = a.destroyAll(func(*Cache) bool { return true })
+		busy = a.destroyKmalloc()
 	}
 	a.waitIdle()
 	if len(busy) > 0 {
@@ -50,34 +47,44 @@ func (a *Allocator) Close() error {
 	return nil
 }
 
-// destroyAll destroys those caches that have no live objects, and lists the others.
-func (a *Allocator) destroyAll(which func(*Cache) bool) (busy []string) {
+// destroyOthers destroys those caches that have no live objects, but for
+// kmalloc-*, and lists the others.
+func (a *Allocator) destroyOthers() (busy []string) {
 	for _, c := range a.Caches() {
-		if !which(c) {
-			continue
-		}
-		err := a.destroy(func() (*Cache, error) {
-			if c.dead.Load() {
-				return nil, errDead
-			}
-			return c, nil
-		})
-		if errors.Is(err, ErrBusy) {
+		if c.usersize == 0 && errors.Is(a.destroy(c.find), ErrBusy) {
 			busy = append(busy, c.describeLive())
 		}
 	}
 	return busy
 }
 
-// liveBytes lists what Bytes handed out and has not got back.
-func (a *Allocator) liveBytes() (busy []string) {
+// destroyKmalloc destroys kmalloc-*, all of them or none: half of Bytes is no
+// use to anybody. It lists what Bytes handed out and has not got back.
+func (a *Allocator) destroyKmalloc() (busy []string) {
+	err := a.destroy(func() (live []*Cache, err error) {
+		if a.runs.Load() > 0 {
+			return nil, ErrBusy
+		}
+		for _, c := range a.kmalloc {
+			if !c.dead.Load() { // the program destroyed this one itself
+				live = append(live, c)
+			}
+		}
+		return live, nil
+	})
+	if err == nil {
+		return nil
+	}
 	for _, c := range a.kmalloc {
-		if !c.dead.Load() && c.Stats().Objects > 0 {
+		if c.Stats().Objects > 0 {
 			busy = append(busy, c.describeLive())
 		}
 	}
 	if n := a.runs.Load(); n > 0 {
 		busy = append(busy, fmt.Sprintf("%d bytes in whole pages", n))
+	}
+	if len(busy) == 0 { // they were freed meanwhile
+		busy = append(busy, err.Error())
 	}
 	return busy
 }

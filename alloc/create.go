@@ -168,13 +168,13 @@ func (a *Allocator) withdraw(c *Cache) {
 	defer k.reportDamage()
 	a.hotplug.RLock()
 	a.mu.Lock()
-	live := k.shutDown(c)
+	busy := a.shutDown([]*Cache{c}) != nil
 	c.dead.Store(true) // whatever a Publisher did with it
 	a.remove(c)
 	c.publishes.done(1)
 	a.mu.Unlock()
 	a.hotplug.RUnlock()
-	if live == 0 {
+	if !busy {
 		k.discardAll()
 	}
 
@@ -187,8 +187,8 @@ func (a *Allocator) withdraw(c *Cache) {
 	trees := a.bookUnlinks(c)
 	a.mu.Unlock()
 	a.unlink(c, trees)
-	if live > 0 {
-		a.log.Error("slabfs: a cache could not be published, but has live objects: its memory is lost", "cache", c.name, "objects", live)
+	if busy {
+		a.log.Error("slabfs: a cache could not be published, but has live objects: its memory is lost", "cache", c.name, "objects", c.Stats().Objects)
 		return
 	}
 	k.release()

@@ -3,6 +3,7 @@ package alloc
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -153,6 +154,7 @@ func TestManyParties(t *testing.T) {
 				}) {
 					n++
 				}
+				runtime.Gosched()
 			}
 		})
 	}
@@ -170,7 +172,7 @@ func TestManyParties(t *testing.T) {
 		}
 	})
 	within("stores, destroys and hotplug", func() {
-		for i := range scaled(2000) {
+		for i := range scaled(1000) {
 			slot := &current[i%3]
 			destroy(t, slot.c)
 			c := newCache(t, a, slot.c.Name(), 64, CacheOptions{})

@@ -17,19 +17,20 @@ import (
 // panics if the cache was destroyed before, also by its name. It must not be called
 // from a store of the cache's own files, or from a Publisher for this cache.
 func (c *Cache) Destroy() error {
-	err := c.a().destroy(func() (*Cache, error) {
-		if c.dead.Load() {
-			return nil, errDead
-		}
-		return c, nil
-	})
+	err := c.core.a.destroy(c.find)
 	if errors.Is(err, errDead) {
 		c.panicDead("Destroy")
 	}
 	return err
 }
 
-func (c *Cache) a() *Allocator { return c.core.a }
+// find is what destroy is called with where the handle is known.
+func (c *Cache) find() ([]*Cache, error) {
+	if c.dead.Load() {
+		return nil, errDead
+	}
+	return []*Cache{c}, nil
+}
 
 var errDead = errors.New("the handle is dead")
 
@@ -38,7 +39,7 @@ var errDead = errors.New("the handle is dead")
 //
 // Errors: ErrNotExist, ErrPermission, ErrBusy.
 func (a *Allocator) DestroyName(name string) error {
-	return a.destroy(func() (*Cache, error) {
+	return a.destroy(func() ([]*Cache, error) {
 		c := a.names[name]
 		switch {
 		case c == nil || c.dead.Load():
@@ -46,12 +47,12 @@ func (a *Allocator) DestroyName(name string) error {
 		case !c.shellDelete:
 			return nil, fmt.Errorf("destroy cache %q: %w", name, ErrPermission)
 		}
-		return c, nil
+		return []*Cache{c}, nil
 	})
 }
 
-// destroy ends the cache that find returns, which runs under slab_mutex and runs
-// again whenever destroy had to wait without it.
+// destroy ends the caches that find returns, all of them or none. find runs under
+// slab_mutex, and again whenever destroy had to wait without it.
 //
 // The order is that of Linux since 2022: what drains active references holds no
 // lock (docs/locking.md). The steps:
@@ -60,60 +61,82 @@ func (a *Allocator) DestroyName(name string) error {
 //	unlink      no lock held: out of each tree, drain active references, notify
 //	free name   a create of the same name finds no trace of the old one
 //	release     area and control data: nobody can be looking at them
-func (a *Allocator) destroy(find func() (*Cache, error)) error {
+func (a *Allocator) destroy(find func() ([]*Cache, error)) error {
 	for {
 		a.hotplug.RLock()
 		a.mu.Lock()
-		c, err := find()
+		cs, err := find()
+		var idle <-chan struct{}
+		for _, c := range cs { // a publish and an unlink never overtake each other
+			if idle == nil {
+				idle = c.publishes.wait()
+			}
+		}
+		if err == nil && idle == nil {
+			return a.destroyLocked(cs)
+		}
+		a.mu.Unlock()
+		a.hotplug.RUnlock()
 		if err != nil {
-			a.mu.Unlock()
-			a.hotplug.RUnlock()
 			return err
 		}
-		if idle := c.publishes.wait(); idle != nil { // a publish and an unlink never overtake each other
-			a.mu.Unlock()
-			a.hotplug.RUnlock()
-			<-idle
-			continue
-		}
-		return a.destroyLocked(c)
+		<-idle
 	}
 }
 
 // destroyLocked releases both locks.
 //
-// Preconditions: the hotplug lock is held for reading, and a.mu; c is not dead,
-// and no publish of it is booked.
-func (a *Allocator) destroyLocked(c *Cache) error {
-	k := c.core
-	defer k.reportDamage()
-	if live := k.shutDown(c); live > 0 {
-		a.mu.Unlock()
-		a.hotplug.RUnlock()
-		return fmt.Errorf("destroy cache %q: %d objects are in use: %w", c.name, live, ErrBusy)
-	}
-	a.remove(c)
-	trees := a.bookUnlinks(c)
-	a.under.add(1)
-	unlink := func() { a.unlink(c, trees) }
-	if fault.UnlinkUnderLocks || fault.NotifyUnderLocks {
-		unlink = a.unlinkLocked(c, trees)
+// Preconditions: the hotplug lock is held for reading, and a.mu; none of the
+// caches is dead, and no publish of one is booked.
+func (a *Allocator) destroyLocked(cs []*Cache) error {
+	err := a.shutDown(cs)
+	var finish []func()
+	if err == nil {
+		a.under.add(1)
+		for _, c := range cs {
+			finish = append(finish, a.leave(c))
+		}
 	}
 	a.mu.Unlock()
 	a.hotplug.RUnlock()
 
-	k.discardAll()
-	if fault.FreeBeforeDrain {
-		k.release()
+	for _, c := range cs {
+		c.core.reportDamage()
 	}
-	unlink()
-	if !fault.FreeBeforeDrain {
-		k.release()
+	if err != nil {
+		return err
+	}
+	for _, f := range finish {
+		f()
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.under.done(1)
 	return nil
+}
+
+// leave takes a dead cache off the list and books its unlinks. The function that
+// it returns does what remains of destroy, with no lock held.
+//
+// Preconditions: a.mu is held.
+func (a *Allocator) leave(c *Cache) (finish func()) {
+	k := c.core
+	a.remove(c)
+	trees := a.bookUnlinks(c)
+	unlink := func() { a.unlink(c, trees) }
+	if fault.UnlinkUnderLocks || fault.NotifyUnderLocks {
+		unlink = a.unlinkLocked(c, trees)
+	}
+	return func() {
+		k.discardAll()
+		if fault.FreeBeforeDrain {
+			k.release()
+		}
+		unlink()
+		if !fault.FreeBeforeDrain {
+			k.release()
+		}
+	}
 }
 
 // remove takes the cache off the list; its name stays reserved.
@@ -123,28 +146,38 @@ func (a *Allocator) remove(c *Cache) {
 	a.setCaches(slices.DeleteFunc(slices.Clone(a.caches), func(d *Cache) bool { return d == c }))
 }
 
-// shutDown makes the core and the handle dead if no object is live, or else
-// changes nothing and returns how many are.
+// shutDown makes the caches dead, handle and core, if no object of any is live,
+// or else changes nothing and returns ErrBusy. It holds the per-CPU locks of all of them, which
+// only a holder of flush_lock may: everybody else holds one.
 //
-// Preconditions: the hotplug lock and slab_mutex are held; no other destroy of the core runs.
-func (k *core) shutDown(c *Cache) (live int) {
-	a := k.a
+// Preconditions: the hotplug lock and slab_mutex are held; none of the caches is dead.
+func (a *Allocator) shutDown(cs []*Cache) (err error) {
 	a.flushLock.Lock()
 	defer a.flushLock.Unlock()
-	a.roomFor(k)
-	k.lockCPUs()
-	defer k.unlockCPUs()
-	k.closeAreas()
-	objs, kept := k.collect(a.flushBuf[:0])
-	k.giveBack(objs, &kept)
-	live = int(k.node.slabs.Load())*k.objects - int(k.node.free.Load())
-	if live > 0 {
-		k.reopenAreas()
-		return live
+	for _, c := range cs {
+		a.roomFor(c.core)
+		c.core.lockCPUs()
+		defer c.core.unlockCPUs()
 	}
-	k.dying = true
-	c.dead.Store(true)
-	return 0
+	for _, c := range cs {
+		k := c.core
+		k.closeAreas()
+		objs, kept := k.collect(a.flushBuf[:0])
+		k.giveBack(objs, &kept)
+		if live := int(k.node.slabs.Load())*k.objects - int(k.node.free.Load()); live > 0 {
+			err = fmt.Errorf("destroy cache %q: %d objects are in use: %w", c.name, live, ErrBusy)
+			break
+		}
+	}
+	for _, c := range cs {
+		if err != nil {
+			c.core.reopenAreas()
+			continue
+		}
+		c.core.dying = true
+		c.dead.Store(true)
+	}
+	return err
 }
 
 // discardAll gives back every slab of a core that is dying: all of them are on the node's list.

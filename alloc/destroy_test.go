@@ -115,6 +115,30 @@ func TestBusy(t *testing.T) {
 	})
 }
 
+// The number that ErrBusy tells is exact while others shrink, which gives slabs back.
+func TestBusyAgainstShrink(t *testing.T) {
+	a := newAllocator(t, Options{})
+	c := newCache(t, a, "busy", 64, CacheOptions{})
+	keep := c.Alloc()
+	stop := make(chan struct{})
+	wait := disturb(stop, func(*rand.Rand) { c.Shrink() }, func(*rand.Rand) { a.reclaimAll() })
+	within("destroy against shrink", func() {
+		for range scaled(500) {
+			c.SetMinPartial(1000)
+			freeAll(c, allocN(t, c, 3000))
+			c.SetMinPartial(0)
+			if err := c.Destroy(); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), " 1 objects ") {
+				t.Errorf("Destroy with one live object: %v", err)
+				break
+			}
+		}
+		close(stop)
+		wait()
+	})
+	checkRest(t, c, []unsafe.Pointer{keep})
+	c.Free(keep)
+}
+
 func TestDestroyName(t *testing.T) {
 	a := newAllocator(t, Options{})
 	newCache(t, a, "kept", 8, CacheOptions{})

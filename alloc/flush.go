@@ -14,21 +14,22 @@ import (
 //
 // Unlike SLUB it does not run work on each CPU: closing the sheaves from
 // outside is one step for all of them, and needs no thread anywhere.
-func (k *core) flushAll(ctx context.Context, set func()) error {
+func (k *core) flushAll(ctx context.Context, set, after func()) error {
 	a := k.a
 	if err := a.hotplug.RLockContext(ctx); err != nil {
 		return err
 	}
 	defer k.reportDamage()
 	defer a.hotplug.RUnlock()
-	return k.flushAllLocked(ctx, set)
+	return k.flushAllLocked(ctx, set, after)
 }
 
 // flushAllLocked is flushAll for callers that keep CPUs from coming and going.
-// set, if not nil, runs under flush_lock, before the flush.
+// set and after, if not nil, run under flush_lock, before and after the flush;
+// after does not run on a cache that is being destroyed.
 //
 // Preconditions: the hotplug lock is held.
-func (k *core) flushAllLocked(ctx context.Context, set func()) error {
+func (k *core) flushAllLocked(ctx context.Context, set, after func()) error {
 	a := k.a
 	if err := a.flushLock.LockContext(ctx); err != nil {
 		return err
@@ -41,6 +42,9 @@ func (k *core) flushAllLocked(ctx context.Context, set func()) error {
 		return nil
 	}
 	k.flush()
+	if after != nil {
+		after()
+	}
 	return nil
 }
 
@@ -141,10 +145,9 @@ func (k *core) giveBack(objs []uintptr, kept *slabList) {
 // shrink flushes the cache, gives back every slab that is empty, min_partial or
 // not, and sorts the others so that the fullest are filled first.
 func (k *core) shrink(ctx context.Context) error {
-	if err := k.flushAll(ctx, nil); err != nil {
+	if err := k.flushAll(ctx, nil, k.shrinkNode); err != nil {
 		return err
 	}
-	k.shrinkNode()
 	k.a.returnNow()
 	return nil
 }
@@ -153,6 +156,9 @@ func (k *core) shrink(ctx context.Context) error {
 // (Linux: SHRINK_PROMOTE_MAX); the emptier ones stay behind.
 const sortLimit = 32
 
+// shrinkNode is what shrink does after the flush.
+//
+// Preconditions: flush_lock is held, so that no destroy counts meanwhile; the core is not dying.
 func (k *core) shrinkNode() {
 	var discard slabList
 	n := &k.node

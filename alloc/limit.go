@@ -68,8 +68,7 @@ func (a *Allocator) reclaimAll() {
 	a.hotplug.RLock()
 	defer a.hotplug.RUnlock()
 	for _, k := range *a.cores.Load() {
-		_ = k.flushAllLocked(context.Background(), nil) // its context never ends
-		k.shrinkNode()
+		_ = k.flushAllLocked(context.Background(), nil, k.shrinkNode) // its context never ends
 	}
 }
 
