@@ -66,7 +66,12 @@ func (u user) command(args ...string) *exec.Cmd {
 // run runs the command to its end.
 func (u user) run(t testing.TB, args ...string) (status int, stdout, stderr string) {
 	t.Helper()
-	c := u.command(args...)
+	return finish(t, u.command(args...))
+}
+
+// finish runs a command to its end.
+func finish(t testing.TB, c *exec.Cmd) (status int, stdout, stderr string) {
+	t.Helper()
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Start(); err != nil {
@@ -75,7 +80,7 @@ func (u user) run(t testing.TB, args ...string) (status int, stdout, stderr stri
 	timer := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
 	err := c.Wait()
 	if !timer.Stop() {
-		t.Fatalf("slabfs %q did not end within %v: %s%s", args, patience, &out, &errs)
+		t.Fatalf("slabfs %q did not end within %v: %s%s", c.Args[1:], patience, &out, &errs)
 	}
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
 		t.Fatal(err)
