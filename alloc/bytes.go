@@ -128,7 +128,7 @@ func (a *Allocator) FreeBytes(b []byte) {
 		panic(fmt.Sprintf("slabfs: FreeBytes of %p, which Bytes did not return: did append move it?", obj))
 	}
 	if owner := pages.Owner(p); owner != c.core.number {
-		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which %s: did append move it?", obj, size, describeOwner(owner)))
+		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which %s: did append move it?", obj, size, a.describeOwner(owner)))
 	}
 	if _, _, exact := c.core.find(obj); !exact {
 		panic(fmt.Sprintf("slabfs: FreeBytes of %p, which does not begin where Bytes made it begin: was it cut in front?", obj))

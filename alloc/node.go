@@ -56,10 +56,11 @@ func (k *core) removePartial(p pages.Page) {
 }
 
 // drop counts an empty slab that is on no list as gone and puts it on the list
-// of slabs to discard.
+// of slabs to discard. From here on its objects belong to no cache.
 //
 // Preconditions: n.mu is held.
 func (k *core) drop(p pages.Page, discard *slabList) {
+	pages.SetOwner(p, 1<<k.order, 0)
 	k.node.slabs.Add(-1)
 	k.node.free.Add(-int64(k.objects))
 	discard.pushBack(p)
@@ -68,7 +69,8 @@ func (k *core) drop(p pages.Page, discard *slabList) {
 // putObjects makes objects free in their slabs. pc, if not nil, is a CPU whose
 // lock is held and which may keep slabs that had none free; empty slabs
 // beyond min_partial go to discard. It returns how many objects could not be
-// put because they are free already or no objects at all: user errors.
+// put because they are free already or no objects at all: user errors. The
+// page of one that is free already may be another user's by now.
 //
 // Preconditions: n.mu is held.
 func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad int) {
@@ -77,7 +79,7 @@ func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad 
 	for _, obj := range objs {
 		p, i, exact := k.find(pointer(obj))
 		s := slabAt(p)
-		if !exact || !k.put(s, i) {
+		if !exact || pages.Owner(p) != k.number || !k.put(s, i) {
 			bad++
 			continue
 		}
@@ -145,8 +147,8 @@ func (k *core) discardSlabs(discard *slabList) {
 	k.a.pagesFreed()
 }
 
+// freeSlab gives back the pages of a slab that has no owner.
 func (k *core) freeSlab(p pages.Page) {
-	pages.SetOwner(p, 1<<k.order, 0)
 	k.exitSlab(p)
 	pages.Free(p, k.order)
 	k.a.unreserve(int64(slabBytes(k.order)))

@@ -256,7 +256,7 @@ func (k *core) takeBack(c *Cache, obj unsafe.Pointer) {
 	}
 	if owner := pages.Owner(p); owner != k.number {
 		c.mustLive("Free")
-		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which %s", c.name, obj, describeOwner(owner)))
+		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which %s", c.name, obj, k.a.describeOwner(owner)))
 	}
 	c.mustLive("Free")
 	if invariants.Enabled {
@@ -270,9 +270,12 @@ func (k *core) takeBack(c *Cache, obj unsafe.Pointer) {
 	}
 }
 
-func describeOwner(number uint32) string {
-	if number == 0 {
+func (a *Allocator) describeOwner(number uint32) string {
+	switch number {
+	case 0:
 		return "no cache holds now"
+	case a.large, a.largeRest:
+		return "lies in whole pages that Bytes returned"
 	}
 	return fmt.Sprintf("belongs to another cache (number %d)", number)
 }
