@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"unsafe"
+
+	"slabfs/internal/invariants"
 )
 
 // Flags of a cache.
@@ -78,18 +80,26 @@ func (c *Cache) Free(obj unsafe.Pointer) { c.free(obj) }
 // AllocBulk fills dst with objects, or returns false at the memory limit, with
 // dst all nil and nothing allocated.
 func (c *Cache) AllocBulk(dst []unsafe.Pointer) bool {
-	for got := 0; got < len(dst); {
+	got := 0
+	defer func() {
+		if got == len(dst) {
+			return
+		}
+		if got > 0 { // at the limit, or a constructor panics
+			c.FreeBulk(dst[:got])
+		}
+		clear(dst)
+	}()
+	for got < len(dst) {
 		if n := c.allocSome(dst[got:]); n > 0 {
 			got += n
 			continue
 		}
 		obj := c.alloc() // from a new slab, most likely
+		dst[got] = obj
 		if obj == nil {
-			c.FreeBulk(dst[:got])
-			clear(dst)
 			return false
 		}
-		dst[got] = obj
 		got++
 	}
 	return true
@@ -121,10 +131,13 @@ func (c *Cache) allocSome(dst []unsafe.Pointer) int {
 // cache it panics before any is taken.
 func (c *Cache) FreeBulk(src []unsafe.Pointer) {
 	k := c.core
-	for _, obj := range src {
-		k.takeBack(c, obj)
-	}
 	c.mustLive("FreeBulk")
+	for _, obj := range src {
+		k.mustOwn(c, obj)
+	}
+	if invariants.Enabled {
+		k.takeBackAll(c, src)
+	}
 	var discard slabList
 	bad := 0
 	for len(src) > 0 {

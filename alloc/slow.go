@@ -175,7 +175,10 @@ func (k *core) buildSlab() (pages.Page, error) {
 // free pushes an object on the CPU's sheaf, or makes room in it.
 func (c *Cache) free(obj unsafe.Pointer) {
 	k := c.core
-	k.takeBack(c, obj)
+	k.mustOwn(c, obj)
+	if invariants.Enabled {
+		k.takeBack(c, obj)
+	}
 	pc := k.lockCPU()
 	if k.dying {
 		pc.mu.Unlock()
@@ -245,11 +248,11 @@ func (k *core) handOut(obj unsafe.Pointer) unsafe.Pointer {
 	return obj
 }
 
-// takeBack is the first thing that happens to an object that the user frees: it
+// mustOwn is the first thing that happens to an object that the user frees: it
 // panics unless the object's page belongs to the cache.
 //
 // Preconditions: no lock is held.
-func (k *core) takeBack(c *Cache, obj unsafe.Pointer) {
+func (k *core) mustOwn(c *Cache, obj unsafe.Pointer) {
 	p, ok := pages.Of(obj)
 	if !ok {
 		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which no allocator handed out", c.name, obj))
@@ -260,13 +263,35 @@ func (k *core) takeBack(c *Cache, obj unsafe.Pointer) {
 	}
 	c.mustLive("Free")
 	if invariants.Enabled {
-		p, i, exact := k.find(obj)
-		if !exact {
+		if _, _, exact := k.find(obj); !exact {
 			panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which points into an object", c.name, obj))
 		}
-		if !k.setLive(p, i, false) {
-			panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which is free already", c.name, obj))
+	}
+}
+
+// takeBack panics unless the object is live, which it is not from here on. It is
+// for invariants builds.
+//
+// Preconditions: no lock is held; mustOwn was content.
+func (k *core) takeBack(c *Cache, obj unsafe.Pointer) {
+	if p, i, _ := k.find(obj); !k.setLive(p, i, false) {
+		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which is free already", c.name, obj))
+	}
+}
+
+// takeBackAll is takeBack for all objects or none.
+func (k *core) takeBackAll(c *Cache, objs []unsafe.Pointer) {
+	done := 0
+	defer func() {
+		if done < len(objs) {
+			for _, obj := range objs[:done] {
+				p, i, _ := k.find(obj)
+				k.setLive(p, i, true)
+			}
 		}
+	}()
+	for ; done < len(objs); done++ {
+		k.takeBack(c, objs[done])
 	}
 }
 
