@@ -10,24 +10,30 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// A job is what the role "measure" does N times.
+// A job is what the role "measure" does N times, each time followed by a round
+// trip: a 1-byte pread of an open file whose Show returns at once.
 type job struct {
 	Do   string // a key of measures
 	Path string
+	Trip string // the file for round trips
 	N    int
 }
+
+// times are what the role measured, in the order in which it did.
+type times struct{ Took, Trips []time.Duration }
 
 const jobEnv = "SLABFS_TEST_JOB"
 
 // measures prepare an operation, which is then timed. All of it is system calls.
 var measures = map[string]func(path string) (operation func() error, err error){
-	"pread": func(path string) (func() error, error) { // a round trip
+	"pread": func(path string) (func() error, error) {
 		fd, err := unix.Open(path, unix.O_RDONLY, 0)
 		buf := make([]byte, 1)
 		return func() error {
@@ -85,42 +91,44 @@ func beMeasuring() error {
 		return err
 	}
 	operation, err := measures[j.Do](j.Path)
-	if err != nil {
+	trip, terr := measures["pread"](j.Trip)
+	if err := errors.Join(err, terr); err != nil {
 		return err
 	}
-	took := make([]time.Duration, j.N)
-	for i := range took {
+	timed := func(f func() error) time.Duration {
 		start := time.Now()
-		err := operation()
-		took[i] = time.Since(start)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("%s %s: %w", j.Do, j.Path, err)
+		if ferr := f(); ferr != nil && !errors.Is(ferr, unix.EINTR) {
+			err = errors.Join(err, ferr)
 		}
+		return time.Since(start)
 	}
-	return json.NewEncoder(os.Stdout).Encode(took)
+	var t times
+	for range j.N {
+		t.Took = append(t.Took, timed(operation))
+		t.Trips = append(t.Trips, timed(trip))
+	}
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", j.Do, j.Path, err)
+	}
+	return json.NewEncoder(os.Stdout).Encode(t)
 }
 
 // beSpinning keeps one CPU busy until standard input ends.
 func beSpinning() error {
-	end := make(chan struct{})
+	var end atomic.Bool
 	go func() {
 		_, _ = os.Stdin.Read(make([]byte, 1))
-		close(end)
+		end.Store(true)
 	}()
-	for {
-		select {
-		case <-end:
-			return nil
-		default:
-		}
+	for !end.Load() {
 	}
+	return nil
 }
 
-// measure lets a child process do it n times and returns how long each took,
-// the fastest first.
-func measure(t testing.TB, do, path string, n int) []time.Duration {
+// measure lets a child process do a job. What it returns is sorted.
+func measure(t testing.TB, j job) times {
 	t.Helper()
-	text, err := json.Marshal(job{do, path, n})
+	text, err := json.Marshal(j)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,14 +137,15 @@ func measure(t testing.TB, do, path string, n int) []time.Duration {
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s %s: %v", do, path, err)
+		t.Fatalf("%s %s: %v", j.Do, j.Path, err)
 	}
-	var took []time.Duration
-	if err := json.Unmarshal(out, &took); err != nil {
+	var got times
+	if err := json.Unmarshal(out, &got); err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(took)
-	return took
+	slices.Sort(got.Took)
+	slices.Sort(got.Trips)
+	return got
 }
 
 func percentile(took []time.Duration, p int) time.Duration { return took[(len(took)-1)*p/100] }
@@ -162,35 +171,36 @@ func busy(b *testing.B) {
 }
 
 // BenchmarkRequest is what one operation of another process takes, in ns and in
-// round trips: 1-byte preads of an open file whose Show returns at once.
+// round trips. With cpus=busy as many processes as there are CPUs compute all the
+// time. The load works meanwhile, so that there is something to flush.
 func BenchmarkRequest(b *testing.B) {
 	needRoot(b)
-	for _, load := range []string{"idle", "busy"} {
-		b.Run("cpus="+load, func(b *testing.B) {
-			s := root.mount(b, root.newDir(b, true))
-			if load == "busy" {
+	for _, cpus := range []string{"idle", "busy"} {
+		b.Run("cpus="+cpus, func(b *testing.B) {
+			s := root.mount(b, root.newDir(b, true), "--load")
+			if cpus == "busy" {
 				busy(b)
 			}
 			for _, bm := range []struct{ name, do, path string }{
-				{"pread", "pread", s.module("version")},
-				{"openReadClose", "open, read, close", s.attr("kmalloc-64", "objects")},
-				{"cat", "cat", s.attr("kmalloc-64", "objects")},
-				{"echo", "echo", s.attr("kmalloc-64", "cpu_partial")},
-				{"pwrite=cpu_partial", "pwrite", s.attr("kmalloc-64", "cpu_partial")},
-				{"pwrite=min_partial", "pwrite", s.attr("kmalloc-64", "min_partial")},
+				{"do=pread", "pread", s.module("version")},
+				{"do=openReadClose", "open, read, close", s.attr("kmalloc-64", "objects")},
+				{"do=cat", "cat", s.attr("kmalloc-64", "objects")},
+				{"do=echo", "echo", s.attr("kmalloc-64", "cpu_partial")},
+				{"do=pwrite/file=cpu_partial", "pwrite", s.attr("kmalloc-64", "cpu_partial")},
+				{"do=pwrite/file=min_partial", "pwrite", s.attr("kmalloc-64", "min_partial")},
 			} {
 				b.Run(bm.name, func(b *testing.B) {
-					measure(b, bm.do, bm.path, 100) // the kernel knows the path afterwards
-					n := max(b.N, 100)
+					j := job{bm.do, bm.path, s.module("version"), 100}
+					measure(b, j) // the kernel knows the path afterwards
+					j.N = max(b.N, 100)
 					b.ResetTimer()
-					took := measure(b, bm.do, bm.path, n)
-					b.StopTimer()
-					trip := percentile(measure(b, "pread", s.module("version"), n), 50)
-					median := percentile(took, 50)
+					t := measure(b, j)
+					b.ReportMetric(0, "ns/op") // what the child measured counts
+					median := percentile(t.Took, 50)
 					b.ReportMetric(float64(median), "median-ns")
-					b.ReportMetric(float64(percentile(took, 99)), "p99-ns")
-					b.ReportMetric(float64(took[len(took)-1]), "max-ns")
-					b.ReportMetric(float64(median)/float64(trip), "round-trips")
+					b.ReportMetric(float64(percentile(t.Took, 99)), "p99-ns")
+					b.ReportMetric(float64(percentile(t.Took, 100)), "max-ns")
+					b.ReportMetric(float64(median)/float64(percentile(t.Trips, 50)), "round-trips")
 				})
 			}
 		})
