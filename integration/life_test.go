@@ -246,7 +246,7 @@ func TestBusyAtTheEnd(t *testing.T) {
 	t.Run("copy in another mount namespace", func(t *testing.T) {
 		t.Parallel()
 		s := root.mount(t, root.newDir(t, true))
-		testclient.Start(t, testclient.Options{Namespace: true})
+		testclient.Start(t, testclient.Options{Namespace: s.dir})
 		s.signal(unix.SIGTERM)
 		s.wantStatus(0)
 		wantLine(t, "end of a server with a copy", s.errs.String(), s.dir, "another mount namespace")

@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/moby/sys/mountinfo"
-	"golang.org/x/sys/unix"
 
 	"slabfs/internal/invariants"
 	"slabfs/internal/testclient"
@@ -49,7 +47,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) (status int) {
 	if os.Getenv(insideEnv) != "" {
-		if err := detachCopies(); err != nil {
+		if err := testclient.DetachOthers(""); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
@@ -94,16 +92,6 @@ func build() error {
 		return fmt.Errorf("build the command: %w\n%s", err, out)
 	}
 	return os.Setenv(binaryEnv, binary)
-}
-
-// detachCopies takes mounts of others out of this mount namespace: their servers
-// could not end while a copy of the mount lives.
-func detachCopies() error {
-	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("fuse.slabfs"))
-	for _, m := range mounts {
-		err = errors.Join(err, unix.Unmount(m.Mountpoint, unix.MNT_DETACH))
-	}
-	return err
 }
 
 // mountsBelow returns the mount points in a directory.

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"slabfs/internal/lockdep"
@@ -64,13 +65,35 @@ type Entry struct {
 	Type byte
 }
 
-const env = "SLABFS_TEST_CLIENT"
+const (
+	env     = "SLABFS_TEST_CLIENT"
+	keepEnv = "SLABFS_TEST_CLIENT_KEEP" // the only slabfs mount to keep in a new mount namespace
+)
+
+// DetachOthers takes all slabfs mounts but the one on keep out of this mount
+// namespace, which must be a copy: a copy that lives on keeps the servers of other
+// tests from ending.
+func DetachOthers(keep string) error {
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("fuse.slabfs"))
+	for _, m := range mounts {
+		if m.Mountpoint != keep {
+			err = errors.Join(err, unix.Unmount(m.Mountpoint, unix.MNT_DETACH))
+		}
+	}
+	return err
+}
 
 // Main serves operations and exits, if this process was started by Start.
 // Otherwise it does nothing.
 func Main() {
 	if os.Getenv(env) == "" {
 		return
+	}
+	if keep := os.Getenv(keepEnv); keep != "" {
+		if err := DetachOthers(keep); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
 	}
 	out := json.NewEncoder(os.Stdout)
 	var mu lockdep.Mutex

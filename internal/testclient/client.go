@@ -22,8 +22,8 @@ const patience = time.Minute
 
 // Options of a client.
 type Options struct {
-	UID        int  // user and group; 0: those of the test
-	Namespace  bool // run in a copy of the mount namespace, as a container does
+	UID        int    // user and group; 0: those of the test
+	Namespace  string // if not empty: run in a copy of the mount namespace, as a container does; of all slabfs mounts it has only this one
 	GOMAXPROCS string
 }
 
@@ -62,7 +62,8 @@ func Start(tb testing.TB, o Options) *Client {
 	if o.UID != 0 {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(o.UID), Gid: uint32(o.UID)}
 	}
-	if o.Namespace {
+	if o.Namespace != "" {
+		cmd.Env = append(cmd.Env, keepEnv+"="+o.Namespace)
 		cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
 	}
 	in, err := cmd.StdinPipe()

@@ -241,7 +241,7 @@ func TestUnmountDespiteStore(t *testing.T) {
 func TestUnmountWithNamespaceClone(t *testing.T) {
 	x := newFixture()
 	s := serve(t, x.tree, Options{})
-	inside := testclient.Start(t, testclient.Options{Namespace: true})
+	inside := testclient.Start(t, testclient.Options{Namespace: s.Dir()})
 	inside.OK(Op{Do: "cat", Path: s.at("cache", "value")})
 	if err := s.Unmount(shortly(t)); !errors.Is(err, ErrDetached) || !strings.Contains(err.Error(), "namespace") {
 		t.Errorf("unmount with a copy elsewhere: %v; want %v and a word about namespaces", err, ErrDetached)
@@ -411,6 +411,9 @@ func openDevice(t *testing.T) bool {
 	case fi.Mode()&0o006 == 0o006:
 		return true
 	case os.Getenv(inside) != "":
+		if err := testclient.DetachOthers(""); err != nil {
+			t.Fatal(err)
+		}
 		node := filepath.Join(t.TempDir(), "fuse")
 		if err := unix.Mknod(node, unix.S_IFCHR, int(fi.Sys().(*syscall.Stat_t).Rdev)); err != nil {
 			t.Skipf("needs mknod of a device: %v", err)
