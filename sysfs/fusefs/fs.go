@@ -36,6 +36,7 @@ type fileSystem struct {
 	files   map[uint64]*openFile // mu: key: file handle
 	dirs    map[uint64]*openDir  // mu: key: file handle
 	handles uint64               // mu: last one given out
+	stale   map[uint32]time.Time // mu: when a thread was told ESTALE
 }
 
 type inode struct {
@@ -54,6 +55,7 @@ func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem 
 		inodes:        map[uint64]*inode{fuse.FUSE_ROOT_ID: {t.Root(), 1}},
 		files:         make(map[uint64]*openFile),
 		dirs:          make(map[uint64]*openDir),
+		stale:         make(map[uint32]time.Time),
 	}
 	f.mu.Init(lockdep.Leaf)
 	return f
@@ -214,12 +216,11 @@ func (f *fileSystem) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fus
 }
 
 // Open refuses what the mode has no bit for, even to root, who passes the
-// kernel's check: sysfs does so. A removed file is ESTALE: the kernel then walks
-// the path again, asking us, and finds ENOENT or what has the name now.
+// kernel's check: sysfs does so.
 func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	file, ok := f.node(in.NodeId).(*sysfs.File)
 	if !ok || file.Removed() {
-		return fuse.Status(syscall.ESTALE)
+		return f.removed(in.Pid)
 	}
 	mode, access := file.Meta().Mode, in.Flags&syscall.O_ACCMODE
 	switch {
@@ -230,12 +231,35 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	delete(f.stale, in.Pid)
 	f.handles++
 	f.files[f.handles] = newOpenFile(file)
 	out.Fh = f.handles
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 	return fuse.OK
 }
+
+// removed answers the open of a removed file. ESTALE makes the kernel walk the
+// path again, asking us, so that it finds ENOENT or what has the name now. It does
+// so once, at once: if that is removed too by the time of its open, the same
+// thread comes again, and gets ENODEV, as from sysfs.
+func (f *fileSystem) removed(thread uint32) fuse.Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	told, ok := f.stale[thread]
+	delete(f.stale, thread)
+	if ok && time.Since(told) < time.Second {
+		return fuse.ENODEV
+	}
+	if len(f.stale) >= maxStale {
+		clear(f.stale)
+	}
+	f.stale[thread] = time.Now()
+	return fuse.Status(syscall.ESTALE)
+}
+
+// maxStale bounds what is remembered of threads that never came again.
+const maxStale = 1000
 
 func (f *fileSystem) file(handle uint64) *openFile {
 	f.mu.Lock()
