@@ -132,7 +132,7 @@ func storer(ctx context.Context, a *actor) {
 			file, data = "shrink", "1\n"
 		}
 		what := name + "/" + file
-		if _, err := a.ask(opOpen, what, request{Do: "openw", Path: a.path(what)}, syscall.ENOENT, syscall.ESTALE); err != nil {
+		if _, err := a.ask(opOpen, what, request{Do: "openw", Path: a.path(what)}, syscall.ENOENT, syscall.ENODEV); err != nil {
 			a.pause(200 * time.Microsecond)
 			continue
 		}
@@ -161,7 +161,7 @@ func reader(ctx context.Context, a *actor) {
 			_, _ = a.ask(opRead, "proc/slabinfo", request{Do: "cat", Path: a.dir + "/proc/slabinfo"})
 		default:
 			what := name + "/" + files[a.rng.IntN(len(files))]
-			_, _ = a.ask(opRead, what, request{Do: "cat", Path: a.path(what)}, syscall.ENOENT, syscall.ENODEV, syscall.ESTALE)
+			_, _ = a.ask(opRead, what, request{Do: "cat", Path: a.path(what)}, syscall.ENOENT, syscall.ENODEV)
 		}
 		a.pause(time.Millisecond)
 	}
@@ -217,7 +217,7 @@ func (a *actor) batch(c *alloc.Cache, share bool) (err error) {
 // allocate returns errLimit at the memory limit, and errDead if the cache was destroyed.
 func (a *actor) allocate(c *alloc.Cache) (o object, err error) {
 	defer func() { err = deadOr(recover(), "Alloc", c, err) }()
-	o, ok := newObject(c, a.tags.Add(1<<16)) // objects have fewer words than that
+	o, ok := newObject(c, a.tags.Add(1<<8)) // more than it has words
 	if !ok {
 		return o, errLimit
 	}
@@ -276,10 +276,14 @@ func refused(ctx context.Context, a *actor) {
 		for _, o := range objs {
 			a.release(o)
 		}
+		unheard := a.unheard()
 		if a.rng.IntN(2) == 0 {
 			_ = a.do(opDestroy, name, c.Destroy)
 		} else {
 			_, _ = a.ask(opShellDestroy, name, shellDestroy)
+		}
+		if a.unheard() != unheard {
+			time.Sleep(time.Second) // the kernel may believe in the directory for so long
 		}
 		if _, err := a.ask(opStore, file, request{Do: "write", Data: "10\n"}, syscall.ENODEV); err == nil {
 			a.violate("a descriptor of %q still works after the cache's destroy", file)
@@ -292,11 +296,17 @@ func refused(ctx context.Context, a *actor) {
 	}
 }
 
+// unheard returns how often a destroy went on before the kernel had heard of it.
+func (w *world) unheard() uint64 {
+	s := w.srv.Stats()
+	return s.Late + s.Skipped
+}
+
 // hoarder goes on allocating at the memory limit. All hoarders rest at the same
 // time, so that others get memory too.
 func hoarder(ctx context.Context, a *actor) {
 	const phase = 100 * time.Millisecond
-	c := a.newCache(fmt.Sprint("hoard", a.number), 4096)
+	c := a.newCache(fmt.Sprint("hoard", a.number), 32<<10)
 	if c == nil {
 		return
 	}
@@ -304,7 +314,7 @@ func hoarder(ctx context.Context, a *actor) {
 		var hoard []object
 		for ctx.Err() == nil && time.Since(a.began)/phase%2 == 0 {
 			if a.do(opHoard, c.Name(), func() error {
-				for range 64 {
+				for range 16 {
 					o, err := a.allocate(c)
 					if err != nil {
 						a.atLimit.Add(1)

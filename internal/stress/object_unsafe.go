@@ -6,14 +6,14 @@ import (
 	"slabfs/alloc"
 )
 
-// An object is live, and full of its tag.
+// An object is live, and begins with its tag.
 type object struct {
 	cache *alloc.Cache
 	at    unsafe.Pointer
 	tag   uint64 // no other object ever had it
 }
 
-// newObject allocates an object and fills it. At the memory limit it returns false.
+// newObject allocates an object and stamps it. At the memory limit it returns false.
 func newObject(c *alloc.Cache, tag uint64) (object, bool) {
 	o := object{c, c.Alloc(), tag}
 	if o.at == nil {
@@ -25,9 +25,9 @@ func newObject(c *alloc.Cache, tag uint64) (object, bool) {
 	return o, true
 }
 
-// words returns the object's content. Its size is a multiple of 8.
+// words returns the beginning of the object, whose size is a multiple of 8.
 func (o object) words() []uint64 {
-	return unsafe.Slice((*uint64)(o.at), o.cache.ObjectSize()/8)
+	return unsafe.Slice((*uint64)(o.at), min(o.cache.ObjectSize()/8, 32))
 }
 
 // intact reports whether the object holds what newObject wrote. It does not if
