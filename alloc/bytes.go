@@ -100,7 +100,7 @@ func (a *Allocator) pageBytes(n int) []byte {
 			}
 			a.unreserve(size)
 		}
-		if !a.reclaim(seen) {
+		if !a.reclaim(seen, nil) {
 			return nil
 		}
 	}

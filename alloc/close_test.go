@@ -30,10 +30,7 @@ func mustBusy(t *testing.T, a *Allocator, want ...string) {
 // mustWork uses all that an allocator offers.
 func mustWork(t *testing.T, a *Allocator) {
 	t.Helper()
-	for _, class := range kmallocSizes {
-		a.FreeBytes(a.Bytes(class.bytes))
-	}
-	a.FreeBytes(a.Bytes(100_000))
+	mustWorkBytes(t, a)
 	c := newCache(t, a, "work", 64, CacheOptions{})
 	freeAll(c, allocN(t, c, 100))
 	flush(t, c)
@@ -41,6 +38,17 @@ func mustWork(t *testing.T, a *Allocator) {
 	destroy(t, c)
 	detach := newTree(t, "work").attach(a)
 	detach()
+}
+
+func mustWorkBytes(t *testing.T, a *Allocator) {
+	t.Helper()
+	for _, n := range []int{0, 8, 16, 32, 64, 96, 128, 192, 256, 512, 1 << 10, 2 << 10, 4 << 10, 8 << 10, 100_000} {
+		b := a.Bytes(n)
+		if b == nil {
+			t.Errorf("Bytes(%d) = nil", n)
+		}
+		a.FreeBytes(b)
+	}
 }
 
 func TestCloseEmpty(t *testing.T) {

@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"fmt"
 	"sync/atomic"
 	"unsafe"
 
@@ -55,7 +56,7 @@ type cpuState struct {
 func (a *Allocator) newCore(name string, l layout, o CacheOptions) (*core, error) {
 	place, err := percpu.NewPlace(l.sheafCap)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrNoMemory, err)
 	}
 	k := &core{layout: l, a: a, name: name, number: nextNumber.Add(1), flags: o.Flags, ctor: o.Ctor, place: place}
 	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())

@@ -18,7 +18,8 @@ const maxName = 60
 // it returns, the cache is in every attached tree.
 //
 // Errors: ErrExist while the name is taken, also by a cache that is being made
-// or destroyed; ErrInvalid; ErrNotBuilt for TypesafeByRCU; ErrClosed; what a tree's Publish returned.
+// or destroyed; ErrInvalid; ErrNotBuilt for TypesafeByRCU; ErrClosed; ErrNoMemory
+// if there is no room for its sheaves; what a tree's Publish returned.
 func (a *Allocator) NewCache(name string, size int, o CacheOptions) (*Cache, error) {
 	return a.newCache(name, size, o, 0)
 }

@@ -3,20 +3,30 @@ package alloc
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 )
 
-// reserve counts bytes against the limit, or returns ErrNoMemory. It never waits.
+var errLimit = fmt.Errorf("memory limit reached: %w", ErrNoMemory)
+
+// reserve counts bytes against the limit, or returns an error. It never waits. A
+// reservation that fails is never seen by others: it must not make theirs fail.
 func (a *Allocator) reserve(bytes int64) error {
-	used := a.used.Add(bytes)
-	if limit := a.limit.Load(); limit > 0 && used > limit {
-		a.used.Add(-bytes)
-		return fmt.Errorf("reserve %d bytes: limit of %d reached: %w", bytes, limit, ErrNoMemory)
+	for {
+		used, limit := a.used.Load(), a.limit.Load()
+		if limit <= 0 {
+			limit = math.MaxInt64
+		}
+		if bytes > limit-used {
+			return errLimit
+		}
+		if a.used.CompareAndSwap(used, used+bytes) {
+			return nil
+		}
 	}
-	return nil
 }
 
 func (a *Allocator) unreserve(bytes int64) { a.used.Add(-bytes) }
@@ -41,18 +51,25 @@ const retryUseless = time.Millisecond
 //
 // Goroutines that allocate in a loop at the limit must not keep the sheaves of
 // all others empty. So a reclaim that freed nothing is repeated only when there
-// is more to be had than it left, or after a millisecond.
+// is more to be had than it left, or after a millisecond. Until then only k, the
+// cache that wants an object, is flushed, and only if it has one somewhere.
 //
-// Preconditions: no lock is held.
-func (a *Allocator) reclaim(seen uint64) bool {
+// Preconditions: no lock is held; k may be nil.
+func (a *Allocator) reclaim(seen uint64, k *core) bool {
 	r := &a.reclaimer
 	defer a.reportDamage()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if a.reclaims.Load() != seen {
-		return r.gained
+	since := a.reclaims.Load() != seen
+	if since && r.gained {
+		return true
 	}
-	if !r.gained && a.reclaimable() <= r.left && time.Since(r.ended) < retryUseless {
+	if !r.gained && a.reclaimable() <= r.left && (since || time.Since(r.ended) < retryUseless) {
+		if k != nil && k.node.cpuFree.Load()+k.cached() > 0 {
+			a.hotplug.RLock()
+			_ = k.flushAllLocked(context.Background(), nil, nil) // its context never ends
+			a.hotplug.RUnlock()
+		}
 		return false
 	}
 	before := a.used.Load()

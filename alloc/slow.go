@@ -11,7 +11,7 @@ import (
 // alloc climbs from the CPU's sheaf to fresh pages; see doc.go.
 func (c *Cache) alloc() unsafe.Pointer {
 	k := c.core
-	for {
+	for again := true; ; {
 		c.mustLive("Alloc")
 		pc := k.lockCPU()
 		if k.dying {
@@ -26,13 +26,14 @@ func (c *Cache) alloc() unsafe.Pointer {
 		if obj != nil {
 			return k.handOut(obj)
 		}
+		if !again {
+			return nil
+		}
 		seen := k.a.reclaims.Load()
 		if obj, err := k.newSlab(c); err == nil {
 			return k.handOut(obj)
 		}
-		if !k.a.reclaim(seen) {
-			return nil
-		}
+		again = k.a.reclaim(seen, k) // if not, its flush may have brought what other CPUs had
 	}
 }
 

@@ -27,6 +27,9 @@ var bitmaps struct {
 func AllocBits(n int) (uint32, error) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
+	if err := mayAllocate(); err != nil {
+		return 0, err
+	}
 	if at := bitmaps.free[n]; at != 0 {
 		bitmaps.free[n] = uint32(*word(at))
 		return at, nil

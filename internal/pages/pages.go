@@ -164,6 +164,9 @@ func FreeRun(p Page, n int) {
 //
 // Preconditions: heap.mu is held.
 func allocBlock(order int) (Page, error) {
+	if err := mayAllocate(); err != nil {
+		return 0, err
+	}
 	for _, warm := range []int{1, 0} {
 		for o := order; o <= MaxOrder; o++ {
 			if p := heap.free[warm][o]; p != 0 {
@@ -195,6 +198,9 @@ func split(p Page, from, to int) {
 //
 // Preconditions: heap.mu is held.
 func allocLarge(n int) (Page, error) {
+	if err := mayAllocate(); err != nil {
+		return 0, err
+	}
 	begin, have := Page(0), 0
 	for p := Page(blockPages); p < Page(heap.end.Load()); p += blockPages {
 		if b := block(p); b.tag != tagFree || b.order != MaxOrder {

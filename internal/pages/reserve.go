@@ -68,6 +68,9 @@ func grow(end Page) error {
 			base  unsafe.Pointer
 			width uintptr // bytes for each page of the arena
 		}{{heap.owners, 4}, {heap.descs, DescSize}} {
+			if err := mayAllocate(); err != nil {
+				return err
+			}
 			if err := commit(unsafe.Add(part.base, from*part.width), (to-from)*part.width); err != nil {
 				return fmt.Errorf("grow the page tables: %w: %w", ErrNoMemory, err)
 			}
