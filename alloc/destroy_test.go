@@ -191,7 +191,7 @@ func TestUseAfterDestroy(t *testing.T) {
 // The files of a cache may be used until its unlink has returned: on a dying
 // cache they do nothing.
 func TestFilesOfDyingCache(t *testing.T) {
-	a := newAllocator(t, Options{})
+	a, log := recordingAllocator(t, Options{})
 	tree := newTree(t, "A")
 	used := 0
 	tree.unlink = func(c *Cache) {
@@ -217,8 +217,8 @@ func TestFilesOfDyingCache(t *testing.T) {
 		t.Errorf("%d unlinks, %d uses of a released cache; want 1, 0", used, a.Misuse())
 	}
 	c.CheckReleased()
-	if a.misuse.Swap(0) != 1 {
-		t.Error("a use of a released cache is not counted")
+	if a.misuse.Swap(0) != 1 || len(log.take()) != 1 {
+		t.Error("a use of a released cache is not counted and logged")
 	}
 }
 
