@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,16 +68,15 @@ func (b *byteSize) String() string { return strconv.FormatInt(int64(*b), 10) }
 func (b *byteSize) Type() string   { return "SIZE" }
 
 func (b *byteSize) Set(s string) error {
-	number := strings.TrimSuffix(strings.TrimSuffix(strings.ToUpper(s), "B"), "I")
-	shift := 0
-	if n := len(number); n > 0 {
-		if i := strings.IndexByte("KMGT", number[n-1]); i >= 0 {
-			number, shift = number[:n-1], 10*(i+1)
+	number, shift := s, 0
+	if n := len(s); n > 0 {
+		if i := strings.IndexByte("KMGT", s[n-1]); i >= 0 {
+			number, shift = s[:n-1], 10*(i+1)
 		}
 	}
 	v, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || v < 0 || v<<shift>>shift != v {
-		return fmt.Errorf("want a number of bytes, such as 67108864 or 64M")
+		return errors.New("want a number of bytes, such as 67108864 or 64M, with K, M, G or T")
 	}
 	*b = byteSize(v << shift)
 	return nil

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slabfs/internal/stress"
+	"slabfs/sysfs/fusefs"
 )
 
 const statusCheck = 5
@@ -79,6 +80,8 @@ func runStress(c stress.Config) error {
 	switch {
 	case errors.Is(err, stress.ErrViolation), errors.Is(err, stress.ErrInconclusive):
 		return &statusError{statusCheck, err}
+	case errors.Is(err, fusefs.ErrStale):
+		return &statusError{statusStale, err}
 	case err != nil:
 		return &statusError{statusMount, err}
 	}
