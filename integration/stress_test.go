@@ -130,7 +130,7 @@ func TestStressInterrupted(t *testing.T) {
 			select {
 			case err := <-ended:
 				status := c.ProcessState.ExitCode()
-				if status != 0 && !(status == 5 && strings.Contains(errs.String(), "inconclusive")) {
+				if inconclusive := status == 5 && strings.Contains(errs.String(), "inconclusive"); status != 0 && !inconclusive {
 					t.Errorf("%v: %s; want status 0, or 5 and a word on what did not happen", err, &errs)
 				}
 			case <-time.After(patience):

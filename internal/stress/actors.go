@@ -39,9 +39,9 @@ var actorKinds = map[string]actorKind{
 
 const contested = 4 // names
 
-func (a *actor) name4() string { return fmt.Sprint("s", a.rng.IntN(contested)) }
+func (a *actor) contestedName() string { return fmt.Sprint("s", a.rng.IntN(contested)) }
 
-// size is one of cache sizes that share no slabs.
+// size is a power of two from 8 to 1024.
 func (a *actor) size() int { return 8 << a.rng.IntN(8) }
 
 // pause lets others have the CPU, for up to d.
@@ -63,7 +63,7 @@ func (a *actor) cache() *alloc.Cache {
 
 func creator(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
-		name := a.name4()
+		name := a.contestedName()
 		_ = a.do(opCreate, name, func() error {
 			_, err := a.a.NewCache(name, a.size(), alloc.CacheOptions{ShellDelete: true})
 			return err
@@ -74,7 +74,7 @@ func creator(ctx context.Context, a *actor) {
 
 func shellCreator(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
-		name := a.name4()
+		name := a.contestedName()
 		_, _ = a.ask(opShellCreate, name, request{"echo", a.module("new_cache"), fmt.Sprintln(name, a.size())}, syscall.EEXIST)
 		a.pause(200 * time.Microsecond)
 	}
@@ -83,7 +83,7 @@ func shellCreator(ctx context.Context, a *actor) {
 func destroyer(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
 		if a.rng.IntN(2) == 0 {
-			name := a.name4()
+			name := a.contestedName()
 			_ = a.do(opDestroy, name, func() error { return a.a.DestroyName(name) }, alloc.ErrNotExist, alloc.ErrBusy)
 		} else if c := a.cache(); c != nil {
 			_ = a.do(opDestroy, c.Name(), func() error { return destroyHandle(c) }, errDead, alloc.ErrBusy)
@@ -94,7 +94,7 @@ func destroyer(ctx context.Context, a *actor) {
 
 func shellDestroyer(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
-		name := a.name4()
+		name := a.contestedName()
 		_, _ = a.ask(opShellDestroy, name, request{"echo", a.module("delete_cache"), name}, syscall.ENOENT, syscall.EBUSY)
 		a.pause(2 * time.Millisecond)
 	}
@@ -124,7 +124,7 @@ func deadOr(p any, op string, c *alloc.Cache, err error) error {
 // for a while.
 func storer(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
-		name, file, data := a.name4(), "cpu_partial", fmt.Sprintln(a.rng.IntN(200))
+		name, file, data := a.contestedName(), "cpu_partial", fmt.Sprintln(a.rng.IntN(200))
 		switch a.rng.IntN(8) {
 		case 0:
 			file = "min_partial"
@@ -151,7 +151,7 @@ var files = strings.Fields(`slab_size object_size objs_per_slab order sheaf_capa
 
 func reader(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
-		name := a.name4()
+		name := a.contestedName()
 		switch a.rng.IntN(8) {
 		case 0:
 			_, _ = a.ask(opList, "sys/kernel/slab", request{Do: "list", Path: a.path("")})

@@ -153,12 +153,12 @@ func Run(ctx context.Context, c Config) error {
 	}()
 	select {
 	case <-finished:
-		close(stop)
-		watchdog.Wait()
-		w.checkCounters()
 	case <-hung:
 	case <-c.Now:
 	}
+	close(stop)
+	watchdog.Wait()
+	w.checkCounters()
 	w.abandon() // whatever finish has left
 	return w.report()
 }
