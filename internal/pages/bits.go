@@ -10,14 +10,15 @@ import (
 // each length, linked through their first word.
 
 const (
-	bitsSpace = 32 << 30 // bytes reserved; an index fits 32 bits
-	bitsStep  = 1 << 20  // bytes made accessible at a time
-	maxWords  = 1 << 10  // of one bitmap
+	wordSize = 8
+	bitsStep = 1 << 20 // bytes made accessible at a time
+	maxWords = 1 << 10 // of one bitmap
 )
 
 // bitmaps is guarded by heap.mu.
 var bitmaps struct {
 	base  unsafe.Pointer // constant after reserve
+	limit uintptr        // constant after reserve: words reserved; an index fits 32 bits
 	end   uintptr        // words below it were handed out once
 	grown uintptr        // words below it are accessible
 	free  [maxWords + 1]uint32
@@ -36,7 +37,7 @@ func AllocBits(n int) (uint32, error) {
 	}
 	at := max(bitmaps.end, 1)
 	end := at + uintptr(n)
-	if end > bitsSpace/8 {
+	if end > bitmaps.limit {
 		return 0, fmt.Errorf("allocate a bitmap of %d words: %w", n, ErrNoMemory)
 	}
 	for bitmaps.grown < end {

@@ -20,8 +20,12 @@ var reserveOnce = sync.OnceFunc(func() {
 	heap.end.Store(blockPages) // the first block is never used: page 0 is no page
 })
 
-// reserve takes as much address space as it gets, a terabyte at most: a process
-// may run under a limit on it.
+// bitsWidth is how many bytes of bitmaps are reserved for each page: a bit for
+// each object of 8 bytes, twice.
+const bitsWidth = 2 * Size / 8 / 8
+
+// reserve takes half of the address space that it could get, a terabyte at most:
+// a process may run under a limit on it.
 func reserve() error {
 	for limit := uintptr(maxArena); ; limit /= 2 {
 		err := reserveAll(limit)
@@ -36,24 +40,23 @@ func reserve() error {
 }
 
 func reserveAll(limit uintptr) error {
+	if err := probeSpace(2 * limit); err != nil { // as much has to be left for others
+		return err
+	}
 	n := limit >> Shift
+	owners, err := reserveSpace(n * (4 + DescSize + bitsWidth))
+	if err != nil {
+		return err
+	}
 	arena, err := reserveArena(limit)
 	if err != nil {
+		releaseSpace(owners, n*(4+DescSize+bitsWidth))
 		return err
 	}
-	owners, err := reserveSpace(n * 4)
-	if err != nil {
-		return err
-	}
-	descs, err := reserveSpace(n * DescSize)
-	if err != nil {
-		return err
-	}
-	words, err := reserveSpace(bitsSpace)
-	if err != nil {
-		return err
-	}
-	heap.base, heap.owners, heap.descs, bitmaps.base = arena, owners, descs, words
+	heap.base, heap.owners = arena, owners
+	heap.descs = unsafe.Add(owners, n*4)
+	bitmaps.base = unsafe.Add(heap.descs, n*DescSize)
+	bitmaps.limit = n * bitsWidth / wordSize
 	return nil
 }
 

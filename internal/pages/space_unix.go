@@ -13,6 +13,18 @@ func reserveSpace(n uintptr) (unsafe.Pointer, error) {
 	return unix.MmapPtr(-1, 0, nil, n, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
 }
 
+// probeSpace returns an error if so much address space cannot be had.
+func probeSpace(n uintptr) error {
+	p, err := reserveSpace(n)
+	if err == nil {
+		releaseSpace(p, n)
+	}
+	return err
+}
+
+// releaseSpace gives back what reserveSpace took and nobody has seen.
+func releaseSpace(p unsafe.Pointer, n uintptr) { _ = unix.MunmapPtr(p, n) }
+
 // commit makes a part of reserved space usable; n is a multiple of a page's size.
 func commit(p unsafe.Pointer, n uintptr) error {
 	return unix.Mprotect(unsafe.Slice((*byte)(p), n), unix.PROT_READ|unix.PROT_WRITE)
