@@ -2,7 +2,6 @@ package slabattr
 
 import (
 	"errors"
-	"fmt"
 	"syscall"
 
 	"slabfs/alloc"
@@ -85,7 +84,15 @@ func (p publisher) Unlink(_ *alloc.Cache, name string) {
 	}
 }
 
-// errno adds to an error of the allocator the number that a shell user gets.
+// A numbered error has the number that a shell user gets.
+type numbered struct {
+	error
+	errno syscall.Errno
+}
+
+func (n numbered) Unwrap() []error { return []error{n.error, n.errno} }
+
+// errno adds its number to an error of the allocator.
 func errno(err error) error {
 	for _, e := range []struct {
 		is    error
@@ -101,7 +108,7 @@ func errno(err error) error {
 		{alloc.ErrClosed, syscall.ENODEV},
 	} {
 		if errors.Is(err, e.is) {
-			return fmt.Errorf("%w: %w", err, e.errno)
+			return numbered{err, e.errno}
 		}
 	}
 	return err
