@@ -49,6 +49,15 @@ func TestOfForeign(t *testing.T) {
 	}
 }
 
+// Every page that Of finds has an owner, also before the first allocation.
+func TestFirstBlock(t *testing.T) {
+	for p := range Page(blockPages) {
+		if q, ok := Of(At(p)); !ok || q != p || Owner(p) != 0 {
+			t.Fatalf("Of(At(%d)) = %d, %v, of owner %d; want %d, true, 0", p, q, ok, Owner(p), p)
+		}
+	}
+}
+
 func TestRunLimits(t *testing.T) {
 	for _, n := range []int{0, -1, int(heap.limit) + 1, 1 << 62} {
 		if p, err := AllocRun(n); !errors.Is(err, ErrNoMemory) {

@@ -17,7 +17,10 @@ var reserveOnce = sync.OnceFunc(func() {
 	if heap.err = reserve(); heap.err != nil {
 		return
 	}
-	heap.end.Store(blockPages) // the first block is never used: page 0 is no page
+	// The first block is never used: page 0 is no page. But it has owners, nobody, for Of to lead to.
+	if heap.err = grow(blockPages); heap.err == nil {
+		heap.end.Store(blockPages)
+	}
 })
 
 // bitsWidth is how many bytes of bitmaps are reserved for each page: a bit for
