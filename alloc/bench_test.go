@@ -1,8 +1,12 @@
 package alloc
 
 import (
+	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -53,4 +57,57 @@ func BenchmarkDeep(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/pair")
 	})
+}
+
+// BenchmarkCalmAtLimit tells what is left to a goroutine that needs no memory
+// while others allocate in a loop at the limit, as a share of what is left to it while
+// as many only use up CPU time. Slices of both kinds alternate; the share is
+// the median of neighbours.
+func BenchmarkCalmAtLimit(b *testing.B) {
+	for _, greedy := range []int{1, 4} {
+		b.Run(fmt.Sprint("greedy=", greedy), func(b *testing.B) {
+			a := newAllocator(b, Options{})
+			calm := newCache(b, a, "calm", 64, CacheOptions{})
+			keep := calm.Alloc() // an empty slab would be reclaimed
+			c := newCache(b, a, "greedy", 64, CacheOptions{})
+			a.SetMemoryLimit(a.MemoryUsed() + 1<<20)
+			held := fill(c)
+			var burn, stop atomic.Bool
+			var refused atomic.Int64
+			var wg sync.WaitGroup
+			for range greedy {
+				wg.Go(func() {
+					for n := 0; !stop.Load(); {
+						if burn.Load() {
+							n++
+						} else if c.Alloc() == nil {
+							refused.Add(1)
+						}
+					}
+				})
+			}
+			slice := func() (pairs int) {
+				for end := time.Now().Add(20 * time.Millisecond); time.Now().Before(end); pairs += 100 {
+					for range 100 {
+						calm.Free(calm.Alloc())
+					}
+				}
+				return pairs
+			}
+			var shares []float64
+			for b.Loop() {
+				burn.Store(true)
+				alone := slice()
+				burn.Store(false)
+				shares = append(shares, float64(slice())/float64(alone))
+			}
+			stop.Store(true)
+			wg.Wait()
+			slices.Sort(shares)
+			b.ReportMetric(shares[len(shares)/2], "share")
+			b.ReportMetric(float64(refused.Load())/float64(b.N), "nil/op")
+			freeAll(c, held)
+			calm.Free(keep)
+		})
+	}
 }

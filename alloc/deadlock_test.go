@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -190,6 +191,51 @@ func TestManyParties(t *testing.T) {
 	}
 	if n == 0 || switched == 0 || a.Misuse() != 0 {
 		t.Errorf("%d stores, %d times hotplug, %d uses of released caches", n, switched, a.Misuse())
+	}
+}
+
+// While the hotplug lock is written no cache comes, goes or is flushed; what
+// touches one CPU only goes on.
+func TestHotplugHoldsBack(t *testing.T) {
+	a := newAllocator(t, Options{})
+	c := newCache(t, a, "stays", 64, CacheOptions{})
+	d := newCache(t, a, "goes", 64, CacheOptions{})
+	var done atomic.Int32
+	var wg sync.WaitGroup
+	ops := []func(){
+		func() { newCache(t, a, "comes", 64, CacheOptions{}) },
+		func() { destroy(t, d) },
+		func() { flush(t, c) },
+		func() { c.Shrink() },
+		func() { a.reclaim(a.reclaims.Load(), nil) },
+	}
+	a.Hotplug().Lock()
+	for _, op := range ops {
+		wg.Go(func() { op(); done.Add(1) })
+	}
+	within("allocation while the hotplug lock is written", func() { freeAll(c, allocN(t, c, 1000)) })
+	time.Sleep(5 * time.Millisecond)
+	if n := done.Load(); n != 0 {
+		t.Errorf("%d of %d operations did not wait for the hotplug lock", n, len(ops))
+	}
+	a.Hotplug().Unlock()
+	within("operations after hotplug", wg.Wait)
+}
+
+// A flush leaves the sheaves open.
+func TestFlushReopens(t *testing.T) {
+	a := newAllocator(t, Options{})
+	c := newCache(t, a, "reopened", 64, CacheOptions{})
+	for range 3 {
+		freeAll(c, allocN(t, c, 20))
+		if c.Stats().Cached == 0 {
+			t.Error("nothing is kept on sheaves")
+		}
+		flush(t, c)
+		if n := c.Stats().Cached; n != 0 {
+			t.Errorf("%d objects on sheaves after a flush", n)
+		}
+		c.Shrink()
 	}
 }
 

@@ -96,6 +96,10 @@ func TestBusy(t *testing.T) {
 				}
 				checkRest(t, c, objs)
 				checkUnlocked(a)
+				c.Free(c.Alloc())
+				if c.Stats().Cached == 0 {
+					t.Error("the sheaves are closed after ErrBusy")
+				}
 				objs = append(objs, allocN(t, c, 100)...) // it works on
 				checkRest(t, c, objs)
 				if i == 1 {
@@ -178,6 +182,16 @@ func TestUseAfterDestroy(t *testing.T) {
 		} {
 			t.Run(op, func(t *testing.T) { mustPanic(t, f, "gone", strings.Fields(op)[0][:4]) })
 			checkUnlocked(a)
+		}
+		// A show or store that a tree failed to drain does no harm either, and is counted.
+		if err := c.ShrinkContext(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := c.SetCPUPartialContext(context.Background(), 5); err != nil {
+			t.Error(err)
+		}
+		if n := a.misuse.Swap(0); n != 2 {
+			t.Errorf("%d uses of a released cache counted; want 2", n)
 		}
 		s := c.Stats()
 		if s.Slabs+s.Objects+s.TotalObjects+s.Cached+s.CPUSlabs+s.Partial != 0 || s.ObjectSize != 64 {
