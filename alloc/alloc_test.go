@@ -374,6 +374,9 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 		find("barn", pointer(obj)).cached++
 	}
 	cached += len(n.barn)
+	if most := barnSheaves * k.batch(); len(n.barn) > most {
+		tb.Errorf("%d objects in the barn; want %d at most", len(n.barn), most)
+	}
 	partialFree = onList(&n.partial, onNode)
 	partial := n.partial.n
 	if got := int(n.inBarn.Load()); got != len(n.barn) {

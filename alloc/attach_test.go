@@ -210,6 +210,9 @@ func TestPublishFails(t *testing.T) {
 					expect(t, trees[:1], "publish fails", "unlink fails")
 					expect(t, trees[1:], "publish fails")
 				}
+				if n := len(*a.cores.Load()); n != len(kmallocSizes) {
+					t.Errorf("%d caches on the list after a failed create; want %d", n, len(kmallocSizes))
+				}
 				if a.MemoryUsed() != used {
 					t.Errorf("%d bytes in use after a failed create; want %d", a.MemoryUsed(), used)
 				}
@@ -227,6 +230,35 @@ func TestPublishFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A create that fails is never found by a destroy, however they meet.
+func TestPublishFailsAgainstDestroy(t *testing.T) {
+	a := newAllocator(t, Options{})
+	tree := newTree(t, "A")
+	tree.publish = func(c *Cache) error {
+		if c.Name() == "fails" {
+			return errors.New("no")
+		}
+		return nil
+	}
+	defer tree.attach(a)()
+	stop := make(chan struct{})
+	destroyer := func(*rand.Rand) {
+		if err := a.DestroyName("fails"); !errors.Is(err, ErrNotExist) {
+			t.Errorf("DestroyName of a cache whose create fails: %v; want ErrNotExist", err)
+		}
+	}
+	wait := disturb(stop, destroyer, destroyer, destroyer)
+	within("failed creates against destroys", func() {
+		for range scaled(2000) {
+			if _, err := a.NewCache("fails", 8, CacheOptions{ShellDelete: true}); err == nil {
+				t.Error("the create succeeded")
+			}
+		}
+		close(stop)
+		wait()
+	})
 }
 
 // While a create fails, a tree attaches and a destroy of the name waits.

@@ -169,7 +169,7 @@ func TestUseAfterDestroy(t *testing.T) {
 		destroy(t, c)
 		young := newCache(t, a, "young", 64, CacheOptions{}) // has the pages and the sheaves of the old one
 		objs := allocN(t, young, 100)
-		for op, f := range map[string]func(){
+		for op, f := range map[string]func(){ // the operation's first word is in the message
 			"Alloc":         func() { c.Alloc() },
 			"AllocZeroed":   func() { c.AllocZeroed() },
 			"AllocBulk":     func() { c.AllocBulk(make([]unsafe.Pointer, 3)) },
@@ -180,7 +180,7 @@ func TestUseAfterDestroy(t *testing.T) {
 			"SetCPUPartial": func() { _ = c.SetCPUPartial(1) },
 			"Destroy":       func() { _ = c.Destroy() },
 		} {
-			t.Run(op, func(t *testing.T) { mustPanic(t, f, "gone", strings.Fields(op)[0][:4]) })
+			t.Run(op, func(t *testing.T) { mustPanic(t, f, strings.Fields(op)[0][:4], `on cache "gone" after its Destroy`) })
 			checkUnlocked(a)
 		}
 		// A show or store that a tree failed to drain does no harm either, and is counted.
@@ -340,6 +340,27 @@ func useUntilDestroyed(t *testing.T, c *Cache, l *ledger, r *rand.Rand) {
 		c.FreeBulk(objs)
 		if r.IntN(16) == 0 {
 			time.Sleep(10 * time.Microsecond) // with nothing live
+		}
+	}
+}
+
+// All memory of a cache is back when Destroy returns, also what a shrink was
+// giving back.
+func TestDestroyReturnsMemory(t *testing.T) {
+	a := newAllocator(t, Options{})
+	for range scaled(100) {
+		c := newCache(t, a, "memory", 64, CacheOptions{})
+		c.SetMinPartial(1000)
+		freeAll(c, allocN(t, c, 30_000))
+		done := make(chan error)
+		go func() { done <- c.core.shrink(context.Background()) }()
+		runtime.Gosched()
+		destroy(t, c)
+		if used := a.MemoryUsed(); used != 0 {
+			t.Errorf("%d bytes in use when Destroy has returned", used)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -105,27 +105,24 @@ func TestLimitAcrossCPUs(t *testing.T) {
 // An attempt that fails takes nothing from the others, however large it is.
 func TestLimitAgainstHugeAttempts(t *testing.T) {
 	a := newAllocator(t, Options{MemoryLimit: 8 << 20})
-	c := newCache(t, a, "small", 64, CacheOptions{})
 	stop := make(chan struct{})
 	wait := disturb(stop, func(r *rand.Rand) {
-		if b := a.Bytes(8<<20 + r.IntN(1<<20)); b != nil && len(b) > 8<<20 {
-			t.Error("Bytes beyond the limit")
-		} else if b != nil {
-			a.FreeBytes(b)
+		for range 1000 {
+			if a.reserve(8<<20+1) == nil {
+				t.Error("more than the limit can be reserved")
+			}
 		}
 	}, func(*rand.Rand) {
 		if used := a.MemoryUsed(); used > 8<<20 {
 			t.Errorf("%d bytes in use", used)
 		}
 	})
-	for range scaled(200) {
-		objs := make([]unsafe.Pointer, 1000) // 64 KiB
-		if !c.AllocBulk(objs) {
-			t.Error("nil far below the limit")
+	for range scaled(1_000_000) {
+		if err := a.reserve(pages.Size); err != nil {
+			t.Error("far below the limit:", err)
 			break
 		}
-		c.FreeBulk(objs)
-		c.Shrink()
+		a.unreserve(pages.Size)
 	}
 	close(stop)
 	wait()
