@@ -94,10 +94,38 @@ func TestFreeRefusesAtOnce(t *testing.T) {
 	}
 	mustPanic(t, func() { c.FreeBulk([]unsafe.Pointer{live[0], live[1], live[0]}) }, "is free already")
 	checkRest(t, c, live)
-	freeAll(c, live) // also those that a refused FreeBulk named
+	pc := c.core.lockCPU() // as if the allocator had lost count
+	if !pc.area.Push(live[0]) {
+		t.Error("the sheaf is full")
+	}
+	pc.mu.Unlock()
+	flush(t, c)
+	mustPanic(t, func() { allocN(t, c, c.Stats().TotalObjects) }, `cache "mine"`, "is handed out twice")
+	checkUnlocked(a)
+	for _, obj := range live { // also those that a refused FreeBulk named
+		c.Free(obj)
+	}
+	got := liveOf(c) // before the panic
+	checkRest(t, c, got)
+	freeAll(c, got)
 	checkRest(t, c, nil)
 	if a.Damage() != 0 {
 		t.Errorf("%d objects damaged", a.Damage())
+	}
+}
+
+// liveOf returns what the bitmaps of an invariants build note as live.
+func liveOf(c *Cache) (live []unsafe.Pointer) {
+	k := c.core
+	for p := pages.Page(0); ; p += 1 << k.order {
+		if _, ok := pages.Of(pages.At(p)); !ok {
+			return live
+		}
+		for i := range k.objects {
+			if pages.Owner(p) == k.number && pages.Bits(slabAt(p).live, k.words)[i/64]>>(i%64)&1 != 0 {
+				live = append(live, unsafe.Add(pages.At(p), uintptr(i)*uintptr(k.size)))
+			}
+		}
 	}
 }
 
