@@ -99,7 +99,9 @@ func (s *Server) verdict() error {
 	if s.unmounting.Load() {
 		return nil
 	}
-	if m, err := topMount(s.dir); err == nil && (m == nil || m.Minor != s.minor) {
+	// Device numbers are used again at once: what is mounted there may be another
+	// server's by now, and alive.
+	if m, err := topMount(s.dir); err == nil && (m == nil || m.Minor != s.minor || !stale(s.dir)) {
 		return fmt.Errorf("serve %q: %w", s.dir, ErrUnmounted)
 	}
 	err := fmt.Errorf("serve %q: %w", s.dir, ErrConnectionLost)
@@ -143,6 +145,11 @@ func (s *Server) Unmount(ctx context.Context) error {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, unmountTimeout)
 		defer cancel()
+	}
+	select {
+	case <-s.stopped: // it has ended: what is mounted there now is not ours
+		return nil
+	default:
 	}
 	s.unmounting.Store(true)
 	if err := s.unmountOurs(ctx); err != nil {
