@@ -331,7 +331,7 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 	}
 	onList := func(l *slabList, where uint8) (free int) {
 		count, prev := 0, pages.Page(0)
-		for p := l.head; p != 0; p = slabAt(p).next {
+		for p := l.head; p != 0 && count <= len(slabs); p = slabAt(p).next {
 			s := slabAt(p)
 			if slabs[p] == nil || s.where != where || s.prev != prev {
 				tb.Errorf("slab %d on list %d: where %d, prev %d; want prev %d, owner %d", p, where, s.where, s.prev, prev, k.number)

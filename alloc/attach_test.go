@@ -249,7 +249,7 @@ func TestPublishFailsAgainstDestroy(t *testing.T) {
 			t.Errorf("DestroyName of a cache whose create fails: %v; want ErrNotExist", err)
 		}
 	}
-	wait := disturb(stop, destroyer, destroyer, destroyer)
+	wait := disturb(stop, destroyer, destroyer, destroyer, func(*rand.Rand) { a.Hotplug().Lock(); a.Hotplug().Unlock() })
 	within("failed creates against destroys", func() {
 		for range scaled(2000) {
 			if _, err := a.NewCache("fails", 8, CacheOptions{ShellDelete: true}); err == nil {

@@ -17,7 +17,7 @@ func TestFreeRefuses(t *testing.T) {
 	c := newCache(t, a, "mine", 64, CacheOptions{})
 	d := newCache(t, a, "other", 64, CacheOptions{})
 	gone := newCache(t, a, "gone", 64, CacheOptions{})
-	objs := allocN(t, c, 3)
+	objs := allocN(t, c, 200)
 	other := d.Alloc()
 	stale := gone.Alloc()
 	gone.Free(stale)
@@ -39,7 +39,7 @@ func TestFreeRefuses(t *testing.T) {
 		for op, free := range map[string]func(){
 			"Free":           func() { c.Free(tc.obj) },
 			"FreeBulk":       func() { c.FreeBulk([]unsafe.Pointer{tc.obj}) },
-			"FreeBulk last":  func() { c.FreeBulk([]unsafe.Pointer{objs[0], objs[1], tc.obj}) },
+			"FreeBulk last":  func() { c.FreeBulk(append(objs[:200:200], tc.obj)) },
 			"FreeBulk first": func() { c.FreeBulk([]unsafe.Pointer{tc.obj, objs[0]}) },
 		} {
 			t.Run(tc.name+" "+op, func(t *testing.T) {
