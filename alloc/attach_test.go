@@ -238,6 +238,7 @@ func TestPublishFailsAgainstDestroy(t *testing.T) {
 	tree := newTree(t, "A")
 	tree.publish = func(c *Cache) error {
 		if c.Name() == "fails" {
+			time.Sleep(10 * time.Microsecond) // destroys come to wait
 			return errors.New("no")
 		}
 		return nil
@@ -251,7 +252,7 @@ func TestPublishFailsAgainstDestroy(t *testing.T) {
 	}
 	wait := disturb(stop, destroyer, destroyer, destroyer, func(*rand.Rand) { a.Hotplug().Lock(); a.Hotplug().Unlock() })
 	within("failed creates against destroys", func() {
-		for range scaled(2000) {
+		for range scaled(1000) {
 			if _, err := a.NewCache("fails", 8, CacheOptions{ShellDelete: true}); err == nil {
 				t.Error("the create succeeded")
 			}
