@@ -149,6 +149,9 @@ func (a *Allocator) freePageBytes(obj unsafe.Pointer, size int) {
 	if owner != a.large || uintptr(obj) != uintptr(pages.At(p)) || run.n<<pages.Shift != size {
 		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which is not all that Bytes returned: was it cut?", obj, size))
 	}
+	if !pages.SwapOwner(p, a.large, 0) { // of several that free it at once, one does
+		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which is free already", obj, size))
+	}
 	n := run.n
 	*run = pageRun{}
 	pages.SetOwner(p, n, 0)

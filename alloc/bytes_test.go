@@ -2,6 +2,9 @@ package alloc
 
 import (
 	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"slabfs/internal/invariants"
@@ -155,4 +158,33 @@ func TestBytesAtLimit(t *testing.T) {
 		t.Error("Bytes is nil, though all is free")
 	}
 	a.FreeBytes(b)
+}
+
+// Of two goroutines that free the same pages at once, one does and the other panics.
+func TestFreeBytesByTwo(t *testing.T) {
+	a := newAllocator(t, Options{})
+	for range scaled(2000) {
+		b := a.Bytes(50_000)
+		var ready, did, panicked atomic.Int32
+		free := func() {
+			defer func() {
+				if recover() != nil {
+					panicked.Add(1)
+				}
+			}()
+			for ready.Add(1); ready.Load() < 2; {
+				runtime.Gosched()
+			}
+			a.FreeBytes(b)
+			did.Add(1)
+		}
+		var wg sync.WaitGroup
+		wg.Go(free)
+		wg.Go(free)
+		wg.Wait()
+		if did.Load() != 1 || panicked.Load() != 1 || a.MemoryUsed() != 0 {
+			t.Fatalf("%d freed it, %d panicked, %d bytes in use; want 1, 1, 0", did.Load(), panicked.Load(), a.MemoryUsed())
+		}
+	}
+	mustWork(t, a)
 }

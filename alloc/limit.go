@@ -109,6 +109,9 @@ func (a *Allocator) reclaimable() int64 {
 // cached returns how many free objects are on sheaves and in the barn.
 func (k *core) cached() int64 {
 	n := k.node.inBarn.Load()
+	if k.released.Load() {
+		return n
+	}
 	for _, pc := range k.cpus {
 		if pc != nil {
 			n += int64(pc.area.Level())

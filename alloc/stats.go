@@ -61,9 +61,7 @@ func (c *Cache) Stats() CacheStats {
 	s.Slabs = int(n.slabs.Load())
 	s.Partial = int(n.partials.Load())
 	s.TotalObjects = s.Slabs * k.objects
-	if !k.released.Load() {
-		s.Cached = int(k.cached())
-	}
+	s.Cached = int(k.cached())
 	s.Objects = min(max(s.TotalObjects-free-s.Cached, 0), s.TotalObjects)
 	s.ObjectsPartial = max(s.Partial*k.objects-max(free-cpuFree, 0), 0)
 	for i, pc := range k.cpus {

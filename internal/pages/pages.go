@@ -86,7 +86,10 @@ func Of(ptr unsafe.Pointer) (Page, bool) {
 }
 
 // Owner returns the owner of a page for which Of said true.
-func Owner(p Page) uint32 { return *owner(p) }
+func Owner(p Page) uint32 { return atomic.LoadUint32(owner(p)) }
+
+// SwapOwner sets the owner of one page and reports true, if it was from until now.
+func SwapOwner(p Page, from, to uint32) bool { return atomic.CompareAndSwapUint32(owner(p), from, to) }
 
 // SetOwner sets the owner of n pages from p on, which the caller holds.
 func SetOwner(p Page, n int, number uint32) {
