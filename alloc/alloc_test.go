@@ -17,6 +17,7 @@ import (
 	"time"
 	"unsafe"
 
+	"slabfs/internal/cpu"
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 )
@@ -30,10 +31,20 @@ var (
 // childEnv names the test that a child process is started for.
 const childEnv = "SLABFS_TEST_CHILD"
 
+// possibleEnv lists the CPUs that the tests take for possible, instead of the machine's.
+const possibleEnv = "SLABFS_TEST_POSSIBLE"
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if strings.HasPrefix(os.Getenv(childEnv), "cond:") {
 		lockdep.UseCond()
+	}
+	if list := os.Getenv(possibleEnv); list != "" {
+		m, err := cpu.ParseList(list)
+		if err != nil {
+			panic(err)
+		}
+		cpu.FakePossible(m)
 	}
 	os.Exit(m.Run())
 }
@@ -352,7 +363,7 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 		if pc == nil {
 			continue
 		}
-		if pc.open {
+		if pc.open.Load() {
 			pc.area.Close()
 			objs := pc.area.Drain(nil)
 			pc.area.Undo(objs)

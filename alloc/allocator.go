@@ -10,6 +10,7 @@ import (
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 	"slabfs/internal/percpu"
+	"slabfs/internal/rseq"
 	"slabfs/workqueue"
 )
 
@@ -19,7 +20,7 @@ type Engine uint8
 // Engines.
 const (
 	Auto Engine = iota // the best that this build and this machine have
-	RSeq               // restartable sequences: not in this build
+	RSeq               // restartable sequences: Linux 5.10 on amd64
 	Lock               // a lock for each CPU and cache
 )
 
@@ -38,7 +39,7 @@ func (e Engine) String() string {
 // Options of an Allocator. The zero value has no limit and chooses the engine.
 type Options struct {
 	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none
-	Engine      Engine       // the environment's SLABFS_PERCPU=lock or rseq goes before Auto
+	Engine      Engine       // Auto: what the environment's SLABFS_PERCPU says, lock or rseq, or else the best that is there
 	Logger      *slog.Logger // reports damage that nobody's call can be blamed for; nil: slog.Default
 }
 
@@ -73,15 +74,16 @@ type Allocator struct {
 
 	cores atomic.Pointer[[]*core] // A: of caches; replaced under mu
 
-	limit     atomic.Int64  // A: bytes; 0: none
-	used      atomic.Int64  // A: bytes reserved
-	runs      atomic.Int64  // A: those of them in page runs of Bytes
-	areas     atomic.Int64  // A: bytes of the per-CPU areas that were opened
-	damage    atomic.Uint64 // A: objects that could not go back to their slab
-	misuse    atomic.Uint64 // A: uses of a released core
-	refused   atomic.Uint64 // A: creates that met a dying cache of their name
-	reclaims  atomic.Uint64 // A: reclaims that ended
-	reclaimer reclaimer
+	limit      atomic.Int64  // A: bytes; 0: none
+	used       atomic.Int64  // A: bytes reserved
+	runs       atomic.Int64  // A: those of them in page runs of Bytes
+	areas      atomic.Int64  // A: bytes of the per-CPU areas that were opened
+	damage     atomic.Uint64 // A: objects that could not go back to their slab
+	misuse     atomic.Uint64 // A: uses of a released core
+	refused    atomic.Uint64 // A: creates that met a dying cache of their name
+	lostPlaces atomic.Uint64 // A: per-CPU areas that could not be fenced and are never used again
+	reclaims   atomic.Uint64 // A: reclaims that ended
+	reclaimer  reclaimer
 }
 
 // New returns an allocator with the caches kmalloc-8 to kmalloc-8k.
@@ -89,10 +91,6 @@ type Allocator struct {
 // Errors: ErrNotBuilt for an engine that is not there, ErrInvalid for an option
 // that makes no sense, ErrNoMemory where not even address space can be had.
 func New(o Options) (*Allocator, error) {
-	engine, err := chooseEngine(o.Engine, os.Getenv("SLABFS_PERCPU"))
-	if err != nil {
-		return nil, fmt.Errorf("new allocator: %w", err)
-	}
 	if o.MemoryLimit < 0 {
 		return nil, fmt.Errorf("new allocator: memory limit of %d bytes: %w", o.MemoryLimit, ErrInvalid)
 	}
@@ -100,6 +98,10 @@ func New(o Options) (*Allocator, error) {
 		if err := reserve(); err != nil {
 			return nil, fmt.Errorf("new allocator: %w: %w", ErrNoMemory, err)
 		}
+	}
+	engine, err := chooseEngine(o.Engine, os.Getenv("SLABFS_PERCPU"))
+	if err != nil {
+		return nil, fmt.Errorf("new allocator: %w", err)
 	}
 	a := &Allocator{log: o.Logger, engine: engine, large: nextNumber.Add(1), largeRest: nextNumber.Add(1), names: make(map[string]*Cache)}
 	if a.log == nil {
@@ -120,6 +122,7 @@ func New(o Options) (*Allocator, error) {
 }
 
 // chooseEngine lets an option go before the environment, and both before Auto.
+// The kernel is asked only where the answer may be RSeq: a filter may kill who asks.
 func chooseEngine(option Engine, env string) (Engine, error) {
 	if option == Auto {
 		switch env {
@@ -133,10 +136,18 @@ func chooseEngine(option Engine, env string) (Engine, error) {
 		}
 	}
 	switch option {
-	case Auto, Lock:
+	case Lock:
 		return Lock, nil
-	case RSeq:
-		return 0, fmt.Errorf("engine rseq: %w; use engine lock", ErrNotBuilt)
+	case Auto, RSeq:
+		err := startSequences()
+		switch {
+		case err == nil:
+			return RSeq, nil
+		case option == Auto:
+			return Lock, nil
+		default:
+			return 0, fmt.Errorf("engine rseq: %w: %w; use engine lock, or none to have the best that is there", ErrNotBuilt, err)
+		}
 	default:
 		return 0, fmt.Errorf("engine %d: %w", option, ErrInvalid)
 	}
@@ -144,6 +155,21 @@ func chooseEngine(option Engine, env string) (Engine, error) {
 
 // Engine returns the engine that New chose.
 func (a *Allocator) Engine() Engine { return a.engine }
+
+// Aborts returns how often the kernel started over a sequence of the process, by
+// CPU number: because the thread was preempted, migrated or signalled, or a sheaf
+// was closed. None on the lock engine.
+func (a *Allocator) Aborts() []uint64 {
+	counts := make([]uint64, a.hotplug.Possible().Limit())
+	for n := range counts {
+		counts[n] = percpu.AbortCount(n)
+	}
+	return counts
+}
+
+// Unregistered returns how many threads of the process could not register for
+// sequences. They are served by the slow path.
+func (a *Allocator) Unregistered() uint64 { return rseq.Failed() }
 
 // Hotplug returns the allocator's hotplug lock and its online CPUs.
 func (a *Allocator) Hotplug() *cpu.Hotplug { return &a.hotplug }

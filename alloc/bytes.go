@@ -2,7 +2,6 @@ package alloc
 
 import (
 	"fmt"
-	"math/bits"
 	"unsafe"
 
 	"slabfs/internal/pages"
@@ -20,25 +19,20 @@ var kmallocSizes = []struct {
 
 const maxKmalloc = 8 << 10
 
+// classes is the index of the smallest class that holds n bytes, at (n+7)/8.
+var classes = func() (table [maxKmalloc/8 + 1]uint8) {
+	class := 0
+	for i := range table {
+		if i*8 > kmallocSizes[class].bytes {
+			class++
+		}
+		table[i] = uint8(class)
+	}
+	return table
+}()
+
 // classOf returns the index of the smallest class that holds n bytes, n <= maxKmalloc.
-func classOf(n int) int {
-	switch {
-	case n <= 8:
-		return 0
-	case n > 64 && n <= 96:
-		return 4
-	case n > 128 && n <= 192:
-		return 6
-	}
-	class := bits.Len(uint(n-1)) - 3 // 16 is 1, 32 is 2, 64 is 3
-	switch {
-	case class > 4:
-		class += 2 // 96 and 192 stand between
-	case class > 3:
-		class++
-	}
-	return class
-}
+func classOf(n int) int { return int(classes[(n+7)/8]) }
 
 func (a *Allocator) newKmalloc() error {
 	for _, size := range kmallocSizes {
@@ -72,7 +66,7 @@ func (a *Allocator) Bytes(n int) []byte {
 		return a.pageBytes(n)
 	}
 	class := classOf(n)
-	obj := a.kmalloc[class].Alloc()
+	obj := allocFast(a.kmalloc[class])
 	if obj == nil {
 		return nil
 	}
@@ -115,25 +109,41 @@ func (a *Allocator) FreeBytes(b []byte) {
 	}
 	size := cap(b)
 	obj := unsafe.Pointer(unsafe.SliceData(b))
-	if size > maxKmalloc {
-		a.freePageBytes(obj, size)
-		return
+	if size <= maxKmalloc {
+		class := classOf(size)
+		c := a.kmalloc[class]
+		if p, ok := pages.Of(obj); ok && kmallocSizes[class].bytes == size && pages.Owner(p) == c.number && c.core.begins(obj) {
+			freeFast(c, obj)
+			return
+		}
+		panic(a.describeBytes(obj, size))
 	}
-	if size == 0 || kmallocSizes[classOf(size)].bytes != size {
-		panic(fmt.Sprintf("slabfs: FreeBytes of a slice of capacity %d, which Bytes never returns: did append move it, or was it cut?", size))
+	a.freePageBytes(obj, size)
+}
+
+// begins reports whether an object of the core begins at obj, which lies in one of its slabs.
+func (k *core) begins(obj unsafe.Pointer) bool {
+	if size := uintptr(k.size); size&(size-1) == 0 {
+		return uintptr(obj)&(size-1) == 0 // slabs are aligned to their size
 	}
-	c := a.kmalloc[classOf(size)]
+	_, _, exact := k.find(obj)
+	return exact
+}
+
+// describeBytes says what is wrong with a slice that FreeBytes got.
+func (a *Allocator) describeBytes(obj unsafe.Pointer, size int) string {
+	class := classOf(size)
 	p, ok := pages.Of(obj)
-	if !ok {
-		panic(fmt.Sprintf("slabfs: FreeBytes of %p, which Bytes did not return: did append move it?", obj))
+	switch {
+	case kmallocSizes[class].bytes != size:
+		return fmt.Sprintf("slabfs: FreeBytes of a slice of capacity %d, which Bytes never returns: did append move it, or was it cut?", size)
+	case !ok:
+		return fmt.Sprintf("slabfs: FreeBytes of %p, which Bytes did not return: did append move it?", obj)
+	case pages.Owner(p) != a.kmalloc[class].number:
+		return fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which %s: did append move it?", obj, size, a.describeOwner(pages.Owner(p)))
+	default:
+		return fmt.Sprintf("slabfs: FreeBytes of %p, which does not begin where Bytes made it begin: was it cut in front?", obj)
 	}
-	if owner := pages.Owner(p); owner != c.core.number {
-		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which %s: did append move it?", obj, size, a.describeOwner(owner)))
-	}
-	if _, _, exact := c.core.find(obj); !exact {
-		panic(fmt.Sprintf("slabfs: FreeBytes of %p, which does not begin where Bytes made it begin: was it cut in front?", obj))
-	}
-	c.Free(obj)
 }
 
 func (a *Allocator) freePageBytes(obj unsafe.Pointer, size int) {

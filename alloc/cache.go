@@ -39,8 +39,10 @@ type CacheOptions struct {
 //	S  slab_mutex
 //	A  atomic; written under slab_mutex
 type Cache struct {
-	core *core       // I
-	dead atomic.Bool // A
+	area   unsafe.Pointer // A: its core's area on CPU 0 as sequences see it; the closed area once the handle is dead, and on the lock engine
+	number uint32         // I: its core's
+	core   *core          // I
+	dead   atomic.Bool    // A
 
 	name        string // I
 	shellDelete bool   // I
@@ -59,11 +61,11 @@ func (c *Cache) ObjectSize() int { return int(c.core.objectSize) }
 
 // Alloc returns an object, or nil when the allocator's memory limit is reached.
 // Its content is undefined, but for what a constructor made of it and its users left.
-func (c *Cache) Alloc() unsafe.Pointer { return c.alloc() }
+func (c *Cache) Alloc() unsafe.Pointer { return allocFast(c) }
 
 // AllocZeroed is Alloc that clears the object.
 func (c *Cache) AllocZeroed() unsafe.Pointer {
-	obj := c.alloc()
+	obj := allocFast(c)
 	if obj != nil {
 		clear(unsafe.Slice((*byte)(obj), c.core.objectSize))
 	}
@@ -75,7 +77,7 @@ func (c *Cache) AllocZeroed() unsafe.Pointer {
 // or that the object is free already, is found at the latest when it goes back
 // to its slab, until when a doubly freed object may be handed out twice; the
 // invariants build finds both at once.
-func (c *Cache) Free(obj unsafe.Pointer) { c.free(obj) }
+func (c *Cache) Free(obj unsafe.Pointer) { freeFast(c, obj) }
 
 // AllocBulk fills dst with objects, or returns false at the memory limit, with
 // dst all nil and nothing allocated.
@@ -95,7 +97,7 @@ func (c *Cache) AllocBulk(dst []unsafe.Pointer) bool {
 			got += n
 			continue
 		}
-		obj := c.alloc() // from a new slab, most likely
+		obj := allocSlow(c) // from a new slab, most likely
 		dst[got] = obj
 		if obj == nil {
 			return false
@@ -116,7 +118,7 @@ func (c *Cache) allocSome(dst []unsafe.Pointer) int {
 		pc.mu.Unlock()
 		c.panicDead("AllocBulk")
 	}
-	n := pc.area.PopBulk(want)
+	n := k.popBulk(pc, want)
 	if n == 0 {
 		n = k.takeObjects(pc, want)
 	}
@@ -153,7 +155,7 @@ func (c *Cache) FreeBulk(src []unsafe.Pointer) {
 			c.panicDead("FreeBulk")
 		}
 		k.openArea(pc)
-		if rest := objs[pc.area.PushBulk(objs):]; len(rest) > 0 {
+		if rest := objs[k.pushBulk(pc, objs):]; len(rest) > 0 {
 			bad += k.giveObjects(pc, rest, &discard)
 		}
 		pc.mu.Unlock()

@@ -30,16 +30,19 @@ func (a *Allocator) Close() error {
 	a.mu.Unlock()
 
 	a.waitIdle()
-	busy := a.destroyOthers()
-	if len(busy) == 0 {
-		busy = a.destroyKmalloc()
+	busy, err := a.destroyOthers()
+	if len(busy) == 0 && err == nil {
+		busy, err = a.destroyKmalloc()
 	}
 	a.waitIdle()
 	if len(busy) > 0 {
+		err = fmt.Errorf("%s: %w; free them and close again", strings.Join(busy, ", "), ErrBusy)
+	}
+	if err != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		a.closing = false
-		return fmt.Errorf("close allocator: %s: %w; free them and close again", strings.Join(busy, ", "), ErrBusy)
+		return fmt.Errorf("close allocator: %w", err)
 	}
 	a.giver.CancelSync()
 	a.queue.Destroy()
@@ -48,20 +51,26 @@ func (a *Allocator) Close() error {
 }
 
 // destroyOthers destroys those caches that have no live objects, but for
-// kmalloc-*, and lists the others.
-func (a *Allocator) destroyOthers() (busy []string) {
+// kmalloc-*, and lists the others. The error is about those that were empty.
+func (a *Allocator) destroyOthers() (busy []string, err error) {
 	for _, c := range a.Caches() {
-		if c.usersize == 0 && errors.Is(a.destroy(c.find), ErrBusy) {
+		if c.usersize > 0 {
+			continue
+		}
+		switch failed := a.destroy(c.find); {
+		case errors.Is(failed, ErrBusy):
 			busy = append(busy, c.describeLive())
+		case failed != nil && !errors.Is(failed, errDead):
+			err = failed
 		}
 	}
-	return busy
+	return busy, err
 }
 
 // destroyKmalloc destroys kmalloc-*, all of them or none: half of Bytes is no
 // use to anybody. It lists what Bytes handed out and has not got back.
-func (a *Allocator) destroyKmalloc() (busy []string) {
-	err := a.destroy(func() (live []*Cache, err error) {
+func (a *Allocator) destroyKmalloc() (busy []string, err error) {
+	err = a.destroy(func() (live []*Cache, err error) {
 		if a.runs.Load() > 0 {
 			return nil, ErrBusy
 		}
@@ -72,8 +81,8 @@ func (a *Allocator) destroyKmalloc() (busy []string) {
 		}
 		return live, nil
 	})
-	if err == nil {
-		return nil
+	if !errors.Is(err, ErrBusy) {
+		return nil, err
 	}
 	for _, c := range a.kmalloc {
 		if c.Stats().Objects > 0 {
@@ -86,7 +95,7 @@ func (a *Allocator) destroyKmalloc() (busy []string) {
 	if len(busy) == 0 { // they were freed meanwhile
 		busy = append(busy, err.Error())
 	}
-	return busy
+	return busy, nil
 }
 
 func (c *Cache) describeLive() string {

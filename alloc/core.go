@@ -9,6 +9,7 @@ import (
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 	"slabfs/internal/percpu"
+	"slabfs/internal/rseq"
 )
 
 // A core is what the handles of a cache stand for: its slabs and its sheaves.
@@ -25,6 +26,7 @@ type core struct {
 	number uint32               // I: owner of the pages of its slabs; never used again
 	flags  Flags                // I
 	ctor   func(unsafe.Pointer) // I
+	seq    bool                 // I: sequences work on the areas, and not whoever holds a CPU's lock
 	place  percpu.Place         // I
 	cpus   []*cpuState          // I: by CPU number; nil where no CPU can be
 
@@ -47,7 +49,7 @@ type core struct {
 type cpuState struct {
 	mu    lockdep.Mutex
 	area  *percpu.Area // L: this CPU's sheaf
-	open  bool         // L: the area was opened; stays true while it is closed for a moment
+	open  atomic.Bool  // A: the area was opened; stays true while it is closed for a moment
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
 	n     atomic.Int32 // A: slabs.n
 	_     [64]byte     // the next one belongs to another CPU
@@ -58,7 +60,7 @@ func (a *Allocator) newCore(name string, l layout, o CacheOptions) (*core, error
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoMemory, err)
 	}
-	k := &core{layout: l, a: a, name: name, number: nextNumber.Add(1), flags: o.Flags, ctor: o.Ctor, place: place}
+	k := &core{layout: l, a: a, name: name, number: nextNumber.Add(1), flags: o.Flags, ctor: o.Ctor, place: place, seq: a.engine == RSeq}
 	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())
 	for n := range a.hotplug.Possible().All() {
 		pc := &cpuState{area: percpu.At(place, n)}
@@ -89,8 +91,14 @@ func (k *core) setCPUPartial(objects uint32) {
 }
 
 // lockCPU locks what the CPU at hand keeps of the cache. The thread may run
-// elsewhere by now; the lock makes that harmless.
+// elsewhere by now; the lock makes that harmless. Every slow path comes here, so
+// that threads register.
+//
+// Preconditions: no lock is held.
 func (k *core) lockCPU() *cpuState {
+	if k.seq {
+		rseq.Register()
+	}
 	pc := k.cpus[cpu.Current(len(k.cpus))]
 	if pc == nil { // numbers are sparse, and the hint was one that no CPU has
 		pc = k.cpus[len(k.cpus)-1]
@@ -120,8 +128,8 @@ func (k *core) unlockCPUs() {
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) openArea(pc *cpuState) {
-	if !pc.open && k.sheafCap > 0 {
-		pc.open = true
+	if !pc.open.Load() && k.sheafCap > 0 {
+		pc.open.Store(true)
 		pc.area.Open(k.sheafCap)
 		k.a.areas.Add(int64(percpu.Bytes(k.sheafCap)))
 	}

@@ -91,7 +91,7 @@ func (a *Allocator) enter(c *Cache, l layout, o CacheOptions) ([]*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.core = k
+	c.core, c.number, c.area = k, k.number, k.sequenceArea()
 	a.names[c.name] = c
 	a.setCaches(append(a.caches, c))
 	trees := slices.Clone(a.trees)
@@ -169,13 +169,13 @@ func (a *Allocator) withdraw(c *Cache) {
 	defer k.reportDamage()
 	a.hotplug.RLock()
 	a.mu.Lock()
-	busy := a.shutDown([]*Cache{c}) != nil
-	c.dead.Store(true) // whatever a Publisher did with it
+	err := a.shutDown([]*Cache{c})
+	c.kill() // whatever a Publisher did with it
 	a.remove(c)
 	c.publishes.done(1)
 	a.mu.Unlock()
 	a.hotplug.RUnlock()
-	if !busy {
+	if err == nil {
 		k.discardAll()
 	}
 
@@ -188,8 +188,8 @@ func (a *Allocator) withdraw(c *Cache) {
 	trees := a.bookUnlinks(c)
 	a.mu.Unlock()
 	a.unlink(c, trees)
-	if busy {
-		a.log.Error("slabfs: a cache could not be published, but has live objects: its memory is lost", "cache", c.name, "objects", c.Stats().Objects)
+	if err != nil {
+		a.log.Error("slabfs: a cache could not be published, but has live objects: its memory is lost", "cache", c.name, "objects", c.Stats().Objects, "error", err)
 		return
 	}
 	k.release()

@@ -8,6 +8,7 @@ import (
 	"slabfs/internal/cpu"
 	"slabfs/internal/fault"
 	"slabfs/internal/percpu"
+	"slabfs/internal/rseq"
 )
 
 // Destroy ends the cache. When it returns nil, no tree shows it, no show or store of
@@ -147,7 +148,7 @@ func (a *Allocator) remove(c *Cache) {
 }
 
 // shutDown makes the caches dead, handle and core, if no object of any is live,
-// or else changes nothing and returns ErrBusy. It holds the per-CPU locks of all of them, which
+// or else changes nothing and returns ErrBusy, or why the sheaves could not be closed. It holds the per-CPU locks of all of them, which
 // only a holder of flush_lock may: everybody else holds one.
 //
 // Preconditions: the hotplug lock and slab_mutex are held; none of the caches is dead.
@@ -161,7 +162,10 @@ func (a *Allocator) shutDown(cs []*Cache) (err error) {
 	}
 	for _, c := range cs {
 		k := c.core
-		k.closeAreas()
+		if err = k.closeAreas(); err != nil {
+			err = fmt.Errorf("destroy cache %q: %w", c.name, err)
+			break
+		}
 		objs, kept := k.collect(a.flushBuf[:0])
 		k.giveBack(objs, &kept)
 		if live := int(k.node.slabs.Load())*k.objects - int(k.node.free.Load()); live > 0 {
@@ -175,7 +179,7 @@ func (a *Allocator) shutDown(cs []*Cache) (err error) {
 			continue
 		}
 		c.core.dying = true
-		c.dead.Store(true)
+		c.kill()
 	}
 	return err
 }
@@ -198,15 +202,23 @@ func (k *core) discardAll() {
 // release gives back what the core holds beside its slabs. The core itself is Go
 // memory and stays readable, for the panics of those who still call it.
 //
+// It fences a second time: a sequence that was delayed since before the handle
+// got the closed area still holds the old address, and would pop objects of the
+// cache that gets the place next.
+//
 // Preconditions: the core is dying and no tree shows it.
 func (k *core) release() {
 	var used cpu.Mask
 	for n, pc := range k.cpus {
-		if pc != nil && pc.open {
+		if pc != nil && pc.open.Load() {
 			used.Set(n)
 			k.a.areas.Add(-int64(percpu.Bytes(k.sheafCap)))
 		}
 	}
 	k.released.Store(true)
+	if k.seq && rseq.Fence() != nil {
+		k.a.lostPlaces.Add(1) // a sequence may still hold its address: it is never used again
+		return
+	}
 	percpu.FreePlace(k.place, k.sheafCap, used)
 }

@@ -3,9 +3,11 @@ package alloc
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"slabfs/internal/pages"
+	"slabfs/internal/rseq"
 )
 
 // flushAll gives back to their slabs all objects that are free when it begins,
@@ -41,7 +43,9 @@ func (k *core) flushAllLocked(ctx context.Context, set, after func()) error {
 	if k.dying {
 		return nil
 	}
-	k.flush()
+	if err := k.flush(); err != nil {
+		return err
+	}
 	if after != nil {
 		after()
 	}
@@ -51,26 +55,38 @@ func (k *core) flushAllLocked(ctx context.Context, set, after func()) error {
 // flush is what flushAll does under its locks.
 //
 // Preconditions: the hotplug lock and flush_lock are held; the core is not dying.
-func (k *core) flush() {
+func (k *core) flush() error {
 	a := k.a
 	a.roomFor(k)
 	k.lockCPUs()
-	k.closeAreas()
+	if err := k.closeAreas(); err != nil {
+		k.unlockCPUs()
+		return err
+	}
 	objs, kept := k.collect(a.flushBuf[:0])
 	k.reopenAreas()
 	k.unlockCPUs()
 	k.giveBack(objs, &kept)
+	return nil
 }
 
 // closeAreas closes the sheaves that were opened: their content is the caller's.
+// If the fence fails, which is the error, they are open again and nothing has happened.
 //
 // Preconditions: flush_lock and every per-CPU lock are held.
-func (k *core) closeAreas() {
+func (k *core) closeAreas() error {
 	for _, pc := range k.cpus {
-		if pc != nil && pc.open {
+		if pc != nil && pc.open.Load() {
 			pc.area.Close()
 		}
 	}
+	if k.seq {
+		if err := rseq.Fence(); err != nil {
+			k.reopenAreas()
+			return fmt.Errorf("close the sheaves of cache %q: %w", k.name, err)
+		}
+	}
+	return nil
 }
 
 // reopenAreas undoes closeAreas.
@@ -78,7 +94,7 @@ func (k *core) closeAreas() {
 // Preconditions: flush_lock and every per-CPU lock are held.
 func (k *core) reopenAreas() {
 	for _, pc := range k.cpus {
-		if pc != nil && pc.open {
+		if pc != nil && pc.open.Load() {
 			pc.area.Open(k.sheafCap)
 		}
 	}
@@ -107,7 +123,7 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 		if pc == nil {
 			continue
 		}
-		if pc.open {
+		if pc.open.Load() {
 			objs = pc.area.Drain(objs)
 		}
 		for p := pc.slabs.head; p != 0; p = pc.slabs.head {

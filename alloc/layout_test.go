@@ -196,18 +196,24 @@ func TestNewCacheRefuses(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
+	newAllocator(t, Options{})
+	best, forced, none := RSeq, RSeq, error(nil)
+	if err := startSequences(); err != nil { // internal/rseq tests where they have to be there
+		t.Logf("engine lock: %v", err)
+		best, forced, none = Lock, Auto, ErrNotBuilt
+	}
 	for _, tc := range []struct {
 		o      Options
 		env    string
 		engine Engine
 		want   error
 	}{
-		{Options{}, "", Lock, nil},
+		{Options{}, "", best, nil},
 		{Options{Engine: Lock}, "", Lock, nil},
 		{Options{}, "lock", Lock, nil},
 		{Options{Engine: Lock}, "rseq", Lock, nil},
-		{Options{Engine: RSeq}, "lock", 0, ErrNotBuilt},
-		{Options{}, "rseq", 0, ErrNotBuilt},
+		{Options{Engine: RSeq}, "lock", forced, none},
+		{Options{}, "rseq", forced, none},
 		{Options{}, "fast", 0, ErrInvalid},
 		{Options{Engine: 9}, "", 0, ErrInvalid},
 		{Options{MemoryLimit: -1}, "", 0, ErrInvalid},
@@ -215,7 +221,7 @@ func TestNew(t *testing.T) {
 		t.Setenv("SLABFS_PERCPU", tc.env)
 		a, err := New(tc.o)
 		if !errors.Is(err, tc.want) || (a == nil) != (err != nil) {
-			t.Errorf("New(%+v) with SLABFS_PERCPU=%q = %v, %v; want %v", tc.o, tc.env, a, err, tc.want)
+			t.Errorf("New(%+v) with SLABFS_PERCPU=%q = %p, %v; want %v", tc.o, tc.env, a, err, tc.want)
 		}
 		if err != nil {
 			continue

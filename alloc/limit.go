@@ -106,14 +106,15 @@ func (a *Allocator) reclaimable() int64 {
 	return sum
 }
 
-// cached returns how many free objects are on sheaves and in the barn.
+// cached returns how many free objects are on sheaves and in the barn. It leaves
+// out areas that were not opened: to read them would cost page tables.
 func (k *core) cached() int64 {
 	n := k.node.inBarn.Load()
 	if k.released.Load() {
 		return n
 	}
 	for _, pc := range k.cpus {
-		if pc != nil {
+		if pc != nil && pc.open.Load() {
 			n += int64(pc.area.Level())
 		}
 	}

@@ -8,8 +8,8 @@ import (
 	"slabfs/internal/pages"
 )
 
-// alloc climbs from the CPU's sheaf to fresh pages; see doc.go.
-func (c *Cache) alloc() unsafe.Pointer {
+// allocSlow climbs from the CPU's sheaf to fresh pages; see doc.go.
+func allocSlow(c *Cache) unsafe.Pointer {
 	k := c.core
 	for again := true; ; {
 		c.mustLive("Alloc")
@@ -18,11 +18,14 @@ func (c *Cache) alloc() unsafe.Pointer {
 			pc.mu.Unlock()
 			c.panicDead("Alloc")
 		}
-		obj := pc.area.Pop()
+		obj := k.pop(pc) // this thread was new, or its sequence was started over
+		var discard slabList
 		if obj == nil {
-			obj = k.refill(pc)
+			obj = k.refill(pc, &discard)
 		}
 		pc.mu.Unlock()
+		k.discardSlabs(&discard)
+		k.reportDamage()
 		if obj != nil {
 			return k.handOut(obj)
 		}
@@ -42,18 +45,22 @@ func (c *Cache) alloc() unsafe.Pointer {
 // from the node's. It returns nil if none of them has a free object.
 //
 // Preconditions: pc.mu is held; the core is not dying.
-func (k *core) refill(pc *cpuState) unsafe.Pointer {
+func (k *core) refill(pc *cpuState, discard *slabList) unsafe.Pointer {
 	k.openArea(pc)
 	var buf [maxBatch]uintptr
 	want := buf[:1]
-	if pc.open {
+	if pc.open.Load() {
 		want = buf[:k.batch()]
 	}
 	got := k.takeObjects(pc, want)
 	if got == 0 {
 		return nil
 	}
-	pc.area.PushBulk(want[1:got])
+	if rest := want[1:got]; len(rest) > 0 {
+		if kept := k.pushBulk(pc, rest); kept < len(rest) { // the thread runs on another CPU by now
+			k.damaged(k.giveObjects(pc, rest[kept:], discard))
+		}
+	}
 	return pointer(want[0])
 }
 
@@ -173,8 +180,8 @@ func (k *core) buildSlab() (pages.Page, error) {
 	return p, nil
 }
 
-// free pushes an object on the CPU's sheaf, or makes room in it.
-func (c *Cache) free(obj unsafe.Pointer) {
+// freeSlow pushes an object on the CPU's sheaf, or makes room in it.
+func freeSlow(c *Cache, obj unsafe.Pointer) {
 	k := c.core
 	k.mustOwn(c, obj)
 	if invariants.Enabled {
@@ -185,44 +192,41 @@ func (c *Cache) free(obj unsafe.Pointer) {
 		pc.mu.Unlock()
 		c.panicDead("Free")
 	}
-	if pc.area.Push(obj) {
+	if k.push(pc, obj) {
 		pc.mu.Unlock()
 		return
 	}
 	var discard slabList
-	bad, own := k.makeRoom(pc, obj, &discard)
+	others, own := k.makeRoom(pc, obj, &discard)
 	pc.mu.Unlock()
 	k.discardSlabs(&discard)
-	switch {
-	case bad > 0 && own:
+	k.damaged(others)
+	k.reportDamage()
+	if own > 0 {
 		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which is free already or no object", k.name, obj))
-	case bad > 0:
-		k.damaged(bad)
-		k.reportDamage()
 	}
 }
 
 // makeRoom keeps an object for which the sheaf has no room: half of the sheaf
-// goes to the barn, or to the slabs if the barn is full. Where the sheaf is
-// closed the object itself goes to its slab. It returns how many objects could
-// not be put, and whether the object of this call is meant.
+// goes to the barn, or to the slabs if the barn is full. Where the sheaf cannot
+// be used the object itself goes to its slab. It returns how many objects could
+// not be put: of others, and of this call.
 //
 // Preconditions: pc.mu is held; the core is not dying.
-func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (bad int, own bool) {
+func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (others, own int) {
 	k.openArea(pc)
-	if pc.area.Push(obj) {
-		return 0, false
+	if k.push(pc, obj) {
+		return 0, 0
 	}
 	var buf [maxBatch]uintptr
-	m := pc.area.PopBulk(buf[:k.batch()])
-	if own = m == 0; own {
-		buf[0], m = uintptr(obj), 1
+	if n := k.popBulk(pc, buf[:k.batch()]); n > 0 {
+		others = k.giveObjects(pc, buf[:n], discard)
+		if k.push(pc, obj) {
+			return others, 0
+		} // else the thread runs on another CPU by now
 	}
-	bad = k.giveObjects(pc, buf[:m], discard)
-	if !own {
-		pc.area.Push(obj)
-	}
-	return bad, own
+	buf[0] = uintptr(obj)
+	return others, k.giveObjects(pc, buf[:1], discard)
 }
 
 // giveObjects hands free objects to the barn, if they are a whole half sheaf and
@@ -233,7 +237,7 @@ func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad
 	n := &k.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(objs) == k.batch() && pc.open && k.putBarn(objs) {
+	if len(objs) == k.batch() && pc.open.Load() && k.putBarn(objs) {
 		return 0
 	}
 	return k.putObjects(objs, pc, discard)

@@ -31,6 +31,9 @@ func currentSlow(limit int) int {
 			answer = yes
 		}
 		canRead.CompareAndSwap(0, answer)
+		if answer == yes {
+			return Current(limit)
+		}
 	}
 	var here byte
 	h := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9e3779b97f4a7c15

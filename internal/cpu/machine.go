@@ -10,7 +10,18 @@ import (
 // sparse. It is read once: the kernel fixes the set at boot.
 func Possible() Mask { return possible() }
 
-var possible = sync.OnceValue(func() Mask { return readMask("possible") })
+var possible = sync.OnceValue(func() Mask {
+	if fake.Count() > 0 {
+		return fake
+	}
+	return readMask("possible")
+})
+
+var fake Mask
+
+// FakePossible makes Possible return m. It is for tests of a process of their
+// own, and must be called before anybody asks.
+func FakePossible(m Mask) { fake = m }
 
 // Present returns the CPUs that the machine has now.
 func Present() Mask { return readMask("present") }

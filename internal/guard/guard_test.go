@@ -26,7 +26,7 @@ const (
 // files may import; tests may import more. A package that is not listed may
 // import none. Imports point down the list only.
 var allowed = map[string][]string{
-	"cmd/slabfs":       {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "workqueue", "internal/cpu", "internal/fault", "internal/invariants", "internal/load", "internal/lockdep", "internal/stress"},
+	"cmd/slabfs":       {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "workqueue", "internal/bench", "internal/cpu", "internal/fault", "internal/invariants", "internal/load", "internal/lockdep", "internal/stress"},
 	"integration":      {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/fault", "internal/lockdep", "internal/testclient"},
 	"sysfs/slabattr":   {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep"},
 	"sysfs/fusefs":     {"sysfs", "internal/fault", "internal/invariants", "internal/lockdep"},
@@ -40,15 +40,18 @@ var allowed = map[string][]string{
 	"internal/cpu":     {"internal/invariants", "internal/lockdep"},
 	"internal/lockdep": {"internal/invariants"},
 
+	"internal/bench":      {"alloc"},
 	"internal/stress":     {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/lockdep"},
 	"internal/load":       {"alloc", "sysfs", "internal/lockdep"},
 	"internal/testclient": {"internal/lockdep"},
+	"internal/seqtest":    {"internal/rseq"},
 }
 
 // only lists modules of others and who may import them; tests may too.
 var only = map[string][]string{
 	"github.com/hanwen/go-fuse": {"sysfs/fusefs"},
 	"github.com/spf13":          {"cmd/slabfs"},
+	"golang.org/x/arch":         {"internal/seqtest"},
 	"C":                         {},
 }
 

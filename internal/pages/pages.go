@@ -46,6 +46,14 @@ const tagFree = 0xf3
 
 var _ [0]struct{} = [unsafe.Sizeof(freeBlock{}) - DescSize]struct{}{}
 
+// Table is what a fast path needs to find the owner of an address without a call.
+// It is constant once the page heap is reserved, but for End, which grows.
+var Table struct {
+	Base   unsafe.Pointer // address of page 0
+	Owners unsafe.Pointer // a uint32 for each page
+	End    uint64         // pages below it have an owner that can be read
+}
+
 // heap is the one page heap of the process.
 //
 // Protection of fields:
@@ -236,6 +244,7 @@ func allocFresh(blocks int) (Page, error) {
 		return 0, err
 	}
 	heap.end.Store(uint32(end))
+	atomic.StoreUint64(&Table.End, end)
 	return p, nil
 }
 

@@ -19,6 +19,7 @@ var reserveOnce = sync.OnceFunc(func() {
 	}
 	// The first block is never used: page 0 is no page. But it has owners, nobody, for Of to lead to.
 	if heap.err = grow(blockPages); heap.err == nil {
+		Table.Base, Table.Owners, Table.End = heap.base, heap.owners, blockPages
 		heap.end.Store(blockPages)
 	}
 })

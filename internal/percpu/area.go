@@ -8,7 +8,8 @@ import (
 const (
 	levelBits = 16
 	levelMask = 1<<levelBits - 1
-	onePop    = 1<<levelBits - 1 // added to a header: one pop more, one level less
+	// OnePop is added to a header by a pop: one pop more, one level less.
+	OnePop = 1<<levelBits - 1
 
 	closedFloor = levelMask // no level is above it
 
@@ -21,8 +22,10 @@ const (
 
 // An Area is one CPU's array of free objects of one cache. The slots follow it in memory.
 //
-// Ownership: all of it belongs to the holder of the CPU's lock. Others may read
-// the header, and then only as a hint.
+// Ownership: cap and floor belong to the holder of the CPU's lock. While they
+// keep the area closed, and everywhere on the lock engine, so do the header and
+// the slots; else these belong to the sequences that run on that CPU. Others may
+// read the header, and then only as a hint.
 type Area struct {
 	header uint64
 	cap    uint64
@@ -31,6 +34,13 @@ type Area struct {
 
 var _ [0]struct{} = [unsafe.Sizeof(Area{}) - headerSize]struct{}{}
 
+// Where sequences find the parts of an area.
+const (
+	OffCap   = unsafe.Offsetof(Area{}.cap)
+	OffFloor = unsafe.Offsetof(Area{}.floor)
+	OffSlots = headerSize
+)
+
 // slots returns the words behind the area. An object is kept as a word, not as a
 // pointer: the write barrier would look at what the slot held before.
 func (a *Area) slots(n uint64) []uintptr {
@@ -38,6 +48,7 @@ func (a *Area) slots(n uint64) []uintptr {
 }
 
 // Pop returns the object that was pushed last, or nil if the area is empty or closed.
+// It is the lock engine's, as are Push, PopBulk and PushBulk.
 //
 // Preconditions: the CPU's lock is held.
 func (a *Area) Pop() unsafe.Pointer {
@@ -46,7 +57,7 @@ func (a *Area) Pop() unsafe.Pointer {
 		return nil
 	}
 	obj := a.slots(level)[level-1]
-	a.header += onePop
+	a.header += OnePop
 	return Pointer(obj)
 }
 
@@ -93,26 +104,28 @@ func (a *Area) PushBulk(src []uintptr) int {
 	return int(n)
 }
 
-// Open lets pops and pushes in, up to capacity objects.
+// Open lets pops and pushes in, up to capacity objects. Whoever sees the new
+// limits sees the header and the slots that were written before.
 //
 // Preconditions: the CPU's lock is held; capacity is at most what the area's place was made for.
 func (a *Area) Open(capacity int) {
-	a.floor = 0
-	a.cap = uint64(capacity)
+	atomic.StoreUint64(&a.floor, 0)
+	atomic.StoreUint64(&a.cap, uint64(capacity))
 }
 
-// Close makes pops and pushes fail, also those that run now: the closer then
-// owns the header and the slots.
+// Close makes pops and pushes fail that begin from here on. Sequences may have
+// read the limits before: the header and the slots are the closer's only after
+// a fence.
 //
 // Preconditions: the CPU's lock is held.
 func (a *Area) Close() {
-	a.floor = closedFloor
-	a.cap = 0
+	atomic.StoreUint64(&a.floor, closedFloor)
+	atomic.StoreUint64(&a.cap, 0)
 }
 
 // Drain takes all objects of a closed area and appends them to dst, which has room for them.
 //
-// Preconditions: the CPU's lock is held; the area is closed.
+// Preconditions: the CPU's lock is held; the area is closed and fenced.
 func (a *Area) Drain(dst []uintptr) []uintptr {
 	level := a.header & levelMask
 	dst = append(dst, a.slots(level)...)

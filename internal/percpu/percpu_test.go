@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"slabfs/internal/cpu"
+	"slabfs/internal/rseq"
 )
 
 func TestMain(m *testing.M) {
@@ -66,7 +67,7 @@ func TestPlaces(t *testing.T) {
 		if place%granule != 0 || place == 0 {
 			t.Errorf("place %d is not at a granule of its own", place)
 		}
-		if o := place % pageSize; o >= rseqBegin && o < rseqEnd {
+		if o := place % pageSize; o >= rseq.PageBegin && o < rseq.PageEnd {
 			t.Errorf("a header lies at page offset %d, which is left to rseq areas", o)
 		}
 		all = append(all, taken{place, capacity})

@@ -8,18 +8,17 @@ import (
 
 	"slabfs/internal/cpu"
 	"slabfs/internal/lockdep"
+	"slabfs/internal/rseq"
 )
 
 const (
 	maxShift = 26 // log2 of a region's size: 64 MiB of address space for each CPU
 	minShift = 16
+	pageSize = 4096
 
-	// Where a header and a thread's rseq area have the same offset in their
-	// pages, a process may run at a third of its speed for life. These offsets
-	// are left to rseq areas.
-	rseqBegin = 2048
-	rseqEnd   = 2560
-	pageSize  = 4096
+	// Shift is log2 of the distance of two regions as sequences have it. They are
+	// not used where the regions had to be smaller.
+	Shift = maxShift
 )
 
 // ErrNoSpace is returned by NewPlace when the regions are full.
@@ -89,8 +88,8 @@ func NewPlace(capacity int) (Place, error) {
 		return list[len(list)-1], nil
 	}
 	at := regions.end
-	if o := at % pageSize; o >= rseqBegin && o < rseqEnd {
-		at += rseqEnd - o
+	if o := at % pageSize; o >= rseq.PageBegin && o < rseq.PageEnd { // left to threads' rseq areas
+		at += rseq.PageEnd - o
 	}
 	end := uint64(at) + uint64(n)*granule
 	if end > 1<<regions.shift {

@@ -30,6 +30,8 @@ var moduleAttrs = []*sysfs.Attribute{
 // parameterAttrs are the files of sys/module/slabfs/parameters. Sizes are in bytes.
 var parameterAttrs = []*sysfs.Attribute{
 	parameter("percpu_engine", func(a *alloc.Allocator) any { return a.Engine() }),
+	parameter("percpu_aborts", func(a *alloc.Allocator) any { return perCPU(a.Aborts()) }),
+	parameter("percpu_unregistered", func(a *alloc.Allocator) any { return a.Unregistered() }),
 	parameter("memory_used", func(a *alloc.Allocator) any { return a.MemoryUsed() }),
 	parameter("memory_mapped", func(a *alloc.Allocator) any { return a.MemoryMapped() }),
 	parameter("cached_bytes", func(a *alloc.Allocator) any { return a.CachedBytes() }),
@@ -42,6 +44,18 @@ func parameter(name string, get func(*alloc.Allocator) any) *sysfs.Attribute {
 		_, err := fmt.Fprintln(w, get(obj.(*alloc.Allocator)))
 		return err
 	}}
+}
+
+// perCPU prints counts by CPU as the kernel's stat files do: the sum, and each CPU that has some.
+func perCPU(counts []uint64) string {
+	sum, parts := uint64(0), ""
+	for n, count := range counts {
+		sum += count
+		if count > 0 {
+			parts += fmt.Sprintf(" C%d=%d", n, count)
+		}
+	}
+	return fmt.Sprint(sum) + parts
 }
 
 // memoryLimit is a parameter that can be written: 0 is no limit.

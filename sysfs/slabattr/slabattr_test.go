@@ -407,7 +407,8 @@ func TestParameters(t *testing.T) {
 	a, tree := newTree(t)
 	const dir = "sys/module/slabfs/"
 	for file, want := range map[string]string{
-		"version": Version + "\n", "parameters/percpu_engine": "lock\n", "parameters/memory_limit": "0\n",
+		"version": Version + "\n", "parameters/percpu_engine": a.Engine().String() + "\n", "parameters/memory_limit": "0\n",
+		"parameters/percpu_unregistered": "0\n",
 	} {
 		if got := tree.cat(t, dir+file); got != want {
 			t.Errorf("cat %s = %q; want %q", file, got, want)
@@ -441,6 +442,27 @@ func TestParameters(t *testing.T) {
 		if want, err := os.ReadFile("/sys/devices/system/cpu/" + list); err == nil && got != string(want) {
 			t.Errorf("%s = %q; the machine's is %q", list, got, want)
 		}
+	}
+}
+
+func TestPerCPU(t *testing.T) {
+	for _, tc := range []struct {
+		counts []uint64
+		want   string
+	}{
+		{nil, "0"},
+		{[]uint64{0, 0}, "0"},
+		{[]uint64{7}, "7 C0=7"},
+		{[]uint64{0, 3, 0, 40}, "43 C1=3 C3=40"},
+	} {
+		if got := perCPU(tc.counts); got != tc.want {
+			t.Errorf("perCPU(%v) = %q; want %q", tc.counts, got, tc.want)
+		}
+	}
+	a, tree := newTree(t)
+	got := tree.cat(t, "sys/module/slabfs/parameters/percpu_aborts")
+	if want := regexp.MustCompile(`^(0|[1-9]\d*( C\d+=[1-9]\d*)+)\n$`); !want.MatchString(got) || a.Engine() == alloc.Lock && got != "0\n" {
+		t.Errorf("percpu_aborts = %q on engine %v", got, a.Engine())
 	}
 }
 

@@ -1,0 +1,125 @@
+//go:build linux && amd64 && !race && !invariants
+
+package alloc
+
+import (
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/arch/x86/x86asm"
+
+	"slabfs/internal/pages"
+	"slabfs/internal/percpu"
+	"slabfs/internal/rseq"
+	"slabfs/internal/seqtest"
+)
+
+// An entry is a call of a user and the sequence behind it.
+type entry struct {
+	call  any // the exported method
+	slow  any // the Go function for all that the sequence cannot do
+	insts int // from the entry of the method to the commit, call included; of Go 1.26
+	seq   seqtest.Sequence
+}
+
+func entries() []entry {
+	mask, alloc, free := fastCode()
+	symbols := map[string]unsafe.Pointer{
+		"Mask": unsafe.Pointer(mask), "Offset": unsafe.Pointer(&rseq.Offset),
+		"CPULimit": unsafe.Pointer(&percpu.CPULimit), "Aborts": unsafe.Pointer(&percpu.Aborts),
+	}
+	return []entry{
+		{(*Cache).Alloc, allocSlow, 27, seqtest.Sequence{
+			Name: "alloc", Desc: unsafe.Pointer(alloc), Symbols: symbols, Area: "[rdi]", Limit: offFloor, Insts: 20,
+		}},
+		{(*Cache).Free, freeSlow, 38, seqtest.Sequence{
+			Name: "free", Desc: unsafe.Pointer(free), Symbols: symbols, Area: "[rdi]", Limit: offCap, Insts: 30,
+		}},
+	}
+}
+
+func TestFastLayout(t *testing.T) {
+	if unsafe.Offsetof(Cache{}.area) != 0 {
+		t.Fatal("the handle does not begin with the area")
+	}
+	for _, e := range entries() {
+		start := *(*uintptr)(unsafe.Add(e.seq.Desc, 8))
+		slow := jumpTarget(t, start)
+		e.seq.Symbols["slow "+e.seq.Name], e.seq.Jumps = unsafe.Add(unsafe.Pointer(nil), slow), "slow "+e.seq.Name
+		e.seq.Check(t)
+		if to, _ := callTarget(t, slow); to != codeOf(e.slow) {
+			t.Errorf("%s: the slow path at %#x calls %#x; want %#x", e.seq.Name, slow, to, codeOf(e.slow))
+		}
+	}
+}
+
+// A call is one call: of the assembly function, which commits or jumps to the
+// slow path. Nothing on the way locks, not even by XCHG.
+func TestWay(t *testing.T) {
+	if testing.CoverMode() != "" {
+		t.Skip("a coverage build counts on the way")
+	}
+	for _, e := range entries() {
+		start := *(*uintptr)(unsafe.Add(e.seq.Desc, 8))
+		to, insts := callTarget(t, codeOf(e.call))
+		if to != start {
+			t.Errorf("%s: the first call of the method is of %#x; want the sequence at %#x", e.seq.Name, to, start)
+		}
+		for _, in := range insts {
+			if seqtest.Locks(in) {
+				t.Errorf("%s: %v on the way", e.seq.Name, in)
+			}
+		}
+		if n := len(insts) + e.seq.Insts; n != e.insts && strings.HasPrefix(runtime.Version(), "go1.26") {
+			t.Errorf("%s: %d instructions on the way to the commit; want %d", e.seq.Name, n, e.insts)
+		}
+	}
+}
+
+func codeOf(f any) uintptr { return reflect.ValueOf(f).Pointer() }
+
+// callTarget returns where the first call of a function goes, and what leads there.
+func callTarget(t *testing.T, pc uintptr) (to uintptr, insts []x86asm.Inst) {
+	t.Helper()
+	return follow(t, pc, x86asm.CALL)
+}
+
+// jumpTarget returns where the first unconditional jump of a function goes.
+func jumpTarget(t *testing.T, pc uintptr) uintptr {
+	t.Helper()
+	to, _ := follow(t, pc, x86asm.JMP)
+	return to
+}
+
+func follow(t *testing.T, pc uintptr, op x86asm.Op) (to uintptr, insts []x86asm.Inst) {
+	t.Helper()
+	insts, err := seqtest.Function(pc, func(pc uintptr, in x86asm.Inst) bool {
+		if rel, ok := in.Args[0].(x86asm.Rel); ok && in.Op == op {
+			to = pc + uintptr(in.Len) + uintptr(rel)
+			return true
+		}
+		return false
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to, insts
+}
+
+// Threads' rseq areas have their own page offsets; see internal/rseq.
+func TestHeadersApart(t *testing.T) {
+	a := newAllocator(t, Options{})
+	for range 300 {
+		k, err := a.newCore("apart", newLayout(64, 0, 0, 1), CacheOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.release()
+		if o := uintptr(k.sequenceArea()) % pages.Size; k.seq && o >= rseq.PageBegin && o < rseq.PageEnd {
+			t.Errorf("a header lies at page offset %d", o)
+		}
+	}
+}

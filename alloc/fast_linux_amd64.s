@@ -1,0 +1,118 @@
+//go:build !race && !invariants
+
+#include "go_asm.h"
+#include "textflag.h"
+
+// The fast paths: one sequence each, from the exported call to the commit, and a
+// jump to the slow path, with the same arguments, for everything else. They are
+// those of internal/percpu (see there for pseudo-code, registers and why) with
+// one difference: the area's address is loaded from the handle after arming. So
+// a destroy that stores the closed area there and fences knows that no sequence
+// still holds the old address.
+//
+// A NOFRAME function may jump to a Go function of the same signature: the stack
+// looks as if its caller had called it.
+
+// mask is this file's own; internal/percpu tells why.
+GLOBL mask<>(SB), NOPTR, $8
+
+#define DESC(name, body, len, abort) \
+	DATA name<>+0(SB)/8, $0; \
+	DATA name<>+8(SB)/8, $body(SB); \
+	DATA name<>+16(SB)/8, $len; \
+	DATA name<>+24(SB)/8, $abort<>+7(SB); \
+	GLOBL name<>(SB), NOPTR|RODATA, $32
+
+// ENTER arms, and leaves the area of the CPU at hand in CX. DI is the handle.
+#define ENTER(desc) \
+	MOVQ 0(FS), SI; \
+	ANDQ mask<>(SB), SI; \
+	JEQ  slow; \
+	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	LEAQ desc<>(SB), AX; \
+	MOVQ AX, const_rsCS(SI); \
+	MOVL const_rsCPU(SI), CX; \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	JCC  slow; \
+	SHLQ $const_shift, CX; \
+	ADDQ Cache_area(DI), CX
+
+#define ABORT \
+	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
+	MOVQ 0(FS), SI; \
+	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	MOVL const_rsCPU(SI), CX; \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	JCC  out; \
+	SHLQ $const_abortShift, CX; \
+	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
+	LOCK; \
+	INCQ (CX); \
+out:
+
+DESC(allocDesc, ·allocFast, const_allocLen, allocAbort)
+
+// func allocFast(c *Cache) unsafe.Pointer
+TEXT ·allocFast(SB), NOSPLIT|NOFRAME, $0-16
+	MOVQ    c+0(FP), DI
+	ENTER(allocDesc)
+	MOVQ    const_offFloor(CX), DX // the limit before the header
+	MOVQ    (CX), BX
+	MOVWLZX BX, R8
+	CMPQ    R8, DX
+	JLS     slow
+	MOVQ    (const_offSlots-8)(CX)(R8*8), AX
+	ADDQ    $const_onePop, BX
+	MOVQ    BX, (CX)      // commit
+	MOVQ    AX, ret+8(FP)
+	RET
+slow:
+	JMP ·allocSlow(SB)
+
+TEXT allocAbort<>(SB), NOSPLIT|NOFRAME, $0-16
+	ABORT
+	JMP ·allocSlow(SB)
+
+DESC(freeDesc, ·freeFast, const_freeLen, freeAbort)
+
+// func freeFast(c *Cache, obj unsafe.Pointer)
+//
+// Before the sequence: the number of the page's owner must be the cache's.
+TEXT ·freeFast(SB), NOSPLIT|NOFRAME, $0-16
+	MOVQ    c+0(FP), DI
+	MOVQ    obj+8(FP), R9
+	MOVQ    R9, DX
+	SUBQ    slabfs∕internal∕pages·Table+0(SB), DX
+	SHRQ    $12, DX
+	CMPQ    DX, slabfs∕internal∕pages·Table+16(SB)
+	JCC     slow
+	MOVQ    slabfs∕internal∕pages·Table+8(SB), R10
+	MOVL    (R10)(DX*4), R10
+	CMPL    R10, Cache_number(DI)
+	JNE     slow
+	ENTER(freeDesc)
+	MOVQ    const_offCap(CX), DX   // the limit before the header
+	MOVQ    (CX), BX
+	MOVWLZX BX, R8
+	CMPQ    R8, DX
+	JCC     slow
+	MOVQ    R9, const_offSlots(CX)(R8*8)
+	INCQ    BX
+	MOVQ    BX, (CX)      // commit
+	RET
+slow:
+	JMP ·freeSlow(SB)
+
+TEXT freeAbort<>(SB), NOSPLIT|NOFRAME, $0-16
+	ABORT
+	JMP ·freeSlow(SB)
+
+// func fastCode() (m *uint64, alloc, free *percpu.Descriptor)
+TEXT ·fastCode(SB), NOSPLIT, $0-24
+	LEAQ mask<>(SB), AX
+	MOVQ AX, m+0(FP)
+	LEAQ allocDesc<>(SB), AX
+	MOVQ AX, alloc+8(FP)
+	LEAQ freeDesc<>(SB), AX
+	MOVQ AX, free+16(FP)
+	RET

@@ -1,0 +1,104 @@
+//go:build linux && amd64 && !race
+
+package alloc
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"slabfs/internal/rseq"
+)
+
+// sequences returns an allocator on engine rseq, or skips the test where the
+// machine has none; internal/rseq tests that it has one where it must.
+func sequences(tb testing.TB, o Options) *Allocator {
+	tb.Helper()
+	newAllocator(tb, Options{Engine: Lock}).Close()
+	if err := startSequences(); errors.Is(err, rseq.ErrUnsupported) {
+		tb.Skip(err)
+	}
+	o.Engine = RSeq
+	return newAllocator(tb, o)
+}
+
+// A fence may fail at any time. Then nothing has happened, whoever wanted it
+// gets the error, and the cache works on.
+func TestFenceFails(t *testing.T) {
+	a := sequences(t, Options{})
+	c := newCache(t, a, "fence", 64, CacheOptions{ShellDelete: true})
+	objs := allocN(t, c, 500)
+	freeAll(c, objs[300:])
+	rseq.FailFences(true)
+	defer rseq.FailFences(false)
+	for what, f := range map[string]func() error{
+		"SetCPUPartial": func() error { return c.SetCPUPartial(c.CPUPartial()) },
+		"Shrink":        func() error { return c.ShrinkContext(t.Context()) },
+		"Destroy":       c.Destroy,
+		"DestroyName":   func() error { return a.DestroyName("fence") },
+		"Close":         a.Close,
+	} {
+		if err := f(); !errors.Is(err, unix.ENOMEM) || !strings.Contains(err.Error(), `close the sheaves of cache "`) {
+			t.Errorf("%s: %v; want that of the fence", what, err)
+		}
+		checkRest(t, c, objs[:300])
+		checkUnlocked(a)
+		objs = append(objs[:300], allocN(t, c, 200)...)
+		freeAll(c, objs[300:])
+	}
+	freeAll(c, objs[:300])
+	if err := c.Destroy(); !errors.Is(err, unix.ENOMEM) {
+		t.Errorf("Destroy of an empty cache: %v", err)
+	}
+	rseq.FailFences(false)
+	flush(t, c)
+	if s := c.Stats(); s.Cached != 0 || s.Objects != 0 {
+		t.Errorf("after a flush: %+v", s)
+	}
+	destroy(t, c)
+}
+
+// If only the second fence of a destroy fails, the destroy has happened; the area's
+// place is never used again.
+func TestSecondFenceFails(t *testing.T) {
+	a := sequences(t, Options{})
+	c := newCache(t, a, "second", 64, CacheOptions{})
+	place := c.core.place
+	freeAll(c, allocN(t, c, 100))
+	tree := newTree(t, "A")
+	tree.unlink = func(*Cache) { rseq.FailFences(true) } // between both
+	detach := tree.attach(a)
+	defer rseq.FailFences(false)
+	destroy(t, c)
+	rseq.FailFences(false)
+	detach()
+	if n := a.lostPlaces.Load(); n != 1 {
+		t.Errorf("%d places are lost; want 1", n)
+	}
+	for i := range 50 {
+		d := newCache(t, a, fmt.Sprint("heir", i), 64, CacheOptions{})
+		defer destroy(t, d)
+		if d.core.place == place {
+			t.Error("a place that may be in use is handed out again")
+		}
+	}
+}
+
+// A nil handle panics as nil pointers do, though the fault lies in a sequence,
+// out of which the kernel takes the thread before it tells the runtime.
+func TestNilHandle(t *testing.T) {
+	a := sequences(t, Options{})
+	c := newCache(t, a, "nil", 64, CacheOptions{})
+	obj := c.Alloc()
+	defer c.Free(obj)
+	var none *Cache
+	for what, f := range map[string]func(){
+		"Alloc": func() { none.Alloc() },
+		"Free":  func() { none.Free(obj) },
+	} {
+		t.Run(what, func(t *testing.T) { mustPanic(t, f, "nil pointer dereference") })
+	}
+}

@@ -1,0 +1,210 @@
+//go:build !race
+
+#include "go_asm.h"
+#include "textflag.h"
+
+// The sequences. Each function is one restartable section from its entry to the
+// end of its commit, so that the arming store lies inside: a thread interrupted
+// with its IP behind that store but before the section would be disarmed and run
+// on unprotected. In pseudo-code, with | where the kernel may start over:
+//
+//	start: word = 0(FS) & mask
+//	       if word == 0 { fail }             // not registered, or no engine
+//	       rs = word + offset
+//	       rs.rseqCS = descriptor            // arm
+//	       n = rs.cpuID                      // ours from here to the commit
+//	       if unsigned(n) >= limit { fail }
+//	       area = base + n << shift
+//	       bound = area.floor or area.cap    // the limit before the header: an old limit means that
+//	       h = area.header                   // this began before the close, and the fence starts it over
+//	       ... copy objects ...
+//	       area.header = h'                  // commit: the one store that others see
+//
+// Registers: SI rs, CX area, BX header, R8 level, DX bound, AX objects. An abort
+// trusts none of them: it counts itself and fails, and the caller tries again.
+//
+// TestSequenceLayout reads the machine code: the lengths, the arming store inside
+// the section, the commit at its end, the order of the loads, the signatures.
+
+// mask is this file's own, and not a variable of Go: a plugin has another copy of
+// the code, which is assembled in another way, and shares variables with its host.
+// A copy runs once it was checked itself.
+GLOBL mask<>(SB), NOPTR, $8
+
+#define DESC(name, body, len, abort) \
+	DATA name<>+0(SB)/8, $0; \
+	DATA name<>+8(SB)/8, $body(SB); \
+	DATA name<>+16(SB)/8, $len; \
+	DATA name<>+24(SB)/8, $abort<>+7(SB); \
+	GLOBL name<>(SB), NOPTR|RODATA, $32
+
+// ENTER arms and leaves the area in CX, or goes to fail.
+#define ENTER(desc) \
+	MOVQ 0(FS), SI; \
+	ANDQ mask<>(SB), SI; \
+	JEQ  fail; \
+	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	LEAQ desc<>(SB), AX; \
+	MOVQ AX, const_rsCS(SI); \
+	MOVL const_rsCPU(SI), CX; \
+	CMPL CX, ·CPULimit(SB); \
+	JCC  fail; \
+	SHLQ $const_Shift, CX; \
+	ADDQ base+0(FP), CX
+
+// ABORT is where the kernel resumes. The four bytes before must be the signature
+// that was registered: they are the operand of a UD1, which traps if it is run.
+#define ABORT \
+	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
+	MOVQ 0(FS), SI; \
+	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	MOVL const_rsCPU(SI), CX; \
+	CMPL CX, ·CPULimit(SB); \
+	JCC  out; \
+	SHLQ $const_AbortShift, CX; \
+	ADDQ ·Aborts(SB), CX; \
+	LOCK; \
+	INCQ (CX); \
+out:
+
+DESC(popDesc, ·seqPop, const_popLen, popAbort)
+
+// func seqPop(base unsafe.Pointer) (obj uintptr)
+TEXT ·seqPop(SB), NOSPLIT|NOFRAME, $0-16
+	ENTER(popDesc)
+	MOVQ    const_OffFloor(CX), DX
+	MOVQ    (CX), BX
+	MOVWLZX BX, R8
+	CMPQ    R8, DX
+	JLS     fail
+	MOVQ    (const_OffSlots-8)(CX)(R8*8), AX
+	ADDQ    $const_OnePop, BX
+	MOVQ    BX, (CX)      // commit
+	MOVQ    AX, obj+8(FP)
+	RET
+fail:
+	MOVQ $0, obj+8(FP)
+	RET
+
+TEXT popAbort<>(SB), NOSPLIT|NOFRAME, $0-16
+	ABORT
+	MOVQ $0, obj+8(FP)
+	RET
+
+DESC(pushDesc, ·seqPush, const_pushLen, pushAbort)
+
+// func seqPush(base unsafe.Pointer, obj uintptr) (ok bool)
+TEXT ·seqPush(SB), NOSPLIT|NOFRAME, $0-17
+	ENTER(pushDesc)
+	MOVQ    obj+8(FP), AX
+	MOVQ    const_OffCap(CX), DX
+	MOVQ    (CX), BX
+	MOVWLZX BX, R8
+	CMPQ    R8, DX
+	JCC     fail
+	MOVQ    AX, const_OffSlots(CX)(R8*8)
+	INCQ    BX
+	MOVQ    BX, (CX)      // commit
+	MOVB    $1, ok+16(FP)
+	RET
+fail:
+	MOVB $0, ok+16(FP)
+	RET
+
+TEXT pushAbort<>(SB), NOSPLIT|NOFRAME, $0-17
+	ABORT
+	MOVB $0, ok+16(FP)
+	RET
+
+DESC(popBulkDesc, ·seqPopBulk, const_popBulkLen, popBulkAbort)
+
+// func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64)
+//
+// Copies the objects pushed last, in the order in which they lie. What an
+// aborted run wrote to dst is written again or not looked at.
+TEXT ·seqPopBulk(SB), NOSPLIT|NOFRAME, $0-32
+	ENTER(popBulkDesc)
+	MOVQ    dst+8(FP), DI
+	MOVQ    n+16(FP), R9
+	MOVQ    const_OffFloor(CX), DX
+	MOVQ    (CX), BX
+	MOVWLZX BX, R8
+	SUBQ    DX, R8        // objects above the floor
+	JLS     fail
+	CMPQ    R9, R8
+	CMOVQHI R8, R9        // n = min(n, those)
+	ADDQ    DX, R8        // level
+	SUBQ    R9, R8        // the new level
+	LEAQ    const_OffSlots(CX)(R8*8), R10
+	XORQ    R11, R11
+copy:
+	CMPQ    R11, R9
+	JCC     copied
+	MOVQ    (R10)(R11*8), AX
+	MOVQ    AX, (DI)(R11*8)
+	INCQ    R11
+	JMP     copy
+copied:
+	SUBQ    R9, BX
+	MOVQ    BX, (CX)      // commit
+	MOVQ    R9, got+24(FP)
+	RET
+fail:
+	MOVQ $0, got+24(FP)
+	RET
+
+TEXT popBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-32
+	ABORT
+	MOVQ $0, got+24(FP)
+	RET
+
+DESC(pushBulkDesc, ·seqPushBulk, const_pushBulkLen, pushBulkAbort)
+
+// func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64)
+TEXT ·seqPushBulk(SB), NOSPLIT|NOFRAME, $0-32
+	ENTER(pushBulkDesc)
+	MOVQ    src+8(FP), DI
+	MOVQ    n+16(FP), R9
+	MOVQ    const_OffCap(CX), DX
+	MOVQ    (CX), BX
+	MOVWLZX BX, R8
+	SUBQ    R8, DX        // room
+	JLS     fail
+	CMPQ    R9, DX
+	CMOVQHI DX, R9        // n = min(n, room)
+	LEAQ    const_OffSlots(CX)(R8*8), R10
+	XORQ    R11, R11
+copy:
+	CMPQ    R11, R9
+	JCC     copied
+	MOVQ    (DI)(R11*8), AX
+	MOVQ    AX, (R10)(R11*8)
+	INCQ    R11
+	JMP     copy
+copied:
+	ADDQ    R9, BX
+	MOVQ    BX, (CX)      // commit
+	MOVQ    R9, kept+24(FP)
+	RET
+fail:
+	MOVQ $0, kept+24(FP)
+	RET
+
+TEXT pushBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-32
+	ABORT
+	MOVQ $0, kept+24(FP)
+	RET
+
+// func seqCode() (m *uint64, pop, push, popBulk, pushBulk *Descriptor)
+TEXT ·seqCode(SB), NOSPLIT, $0-40
+	LEAQ mask<>(SB), AX
+	MOVQ AX, m+0(FP)
+	LEAQ popDesc<>(SB), AX
+	MOVQ AX, pop+8(FP)
+	LEAQ pushDesc<>(SB), AX
+	MOVQ AX, push+16(FP)
+	LEAQ popBulkDesc<>(SB), AX
+	MOVQ AX, popBulk+24(FP)
+	LEAQ pushBulkDesc<>(SB), AX
+	MOVQ AX, pushBulk+32(FP)
+	RET

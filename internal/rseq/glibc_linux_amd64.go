@@ -1,0 +1,146 @@
+package rseq
+
+import (
+	"errors"
+	"unsafe"
+)
+
+// What is read of the dynamic linker that the kernel mapped for this process.
+// The package debug/elf reads files; this is memory, and the file may be gone.
+type (
+	elfHeader struct {
+		magic [16]byte
+		_     [16]byte
+		phoff uint64
+		_     [14]byte
+		phentsize,
+		phnum uint16
+	}
+	progHeader struct {
+		typ, _               uint32
+		_, vaddr, _, _, size uint64
+	}
+	dynEntry struct{ tag, value uint64 }
+	symbol   struct {
+		name        uint32
+		info, other uint8
+		shndx       uint16
+		value, size uint64
+	}
+)
+
+const (
+	ptDynamic = 2
+	dtHash    = 4
+	dtStrtab  = 5
+	dtSymtab  = 6
+	dtGNUHash = 0x6ffffef5
+)
+
+var (
+	errNoLinker = errors.New("the program is static")
+	errNoSymbol = errors.New("its dynamic linker has no __rseq_offset (musl, glibc < 2.35)")
+	errDisabled = errors.New("glibc did not register (tunable glibc.pthread.rseq=0?)")
+)
+
+// glibcOffset returns where glibc's area lies from the thread pointer.
+func glibcOffset() (uint64, error) {
+	base := auxv(atBase)
+	if base == 0 {
+		return 0, errNoLinker
+	}
+	offset := lookup(base, "__rseq_offset")
+	size := lookup(base, "__rseq_size")
+	if offset == nil || size == nil {
+		return 0, errNoSymbol
+	}
+	if *(*uint32)(size) == 0 {
+		return 0, errDisabled
+	}
+	return *(*uint64)(offset), nil
+}
+
+// at returns an address as a pointer. What it points to was mapped by the kernel, not by Go.
+func at(addr uintptr) unsafe.Pointer { return unsafe.Add(unsafe.Pointer(nil), addr) }
+
+// lookup returns the address of a symbol of the image at base, or nil.
+func lookup(base uintptr, name string) unsafe.Pointer {
+	h := (*elfHeader)(at(base))
+	if string(h.magic[:4]) != "\x7fELF" {
+		return nil
+	}
+	var dyn unsafe.Pointer
+	for i := range uintptr(h.phnum) {
+		if ph := (*progHeader)(at(base + uintptr(h.phoff) + i*uintptr(h.phentsize))); ph.typ == ptDynamic {
+			dyn = at(base + uintptr(ph.vaddr))
+		}
+	}
+	if dyn == nil {
+		return nil
+	}
+	var symtab, strtab, hash, gnuHash uintptr
+	for e := (*dynEntry)(dyn); e.tag != 0; e = (*dynEntry)(unsafe.Add(unsafe.Pointer(e), unsafe.Sizeof(*e))) {
+		addr := uintptr(e.value)
+		if addr < base { // not relocated in place
+			addr += base
+		}
+		switch e.tag {
+		case dtHash:
+			hash = addr
+		case dtStrtab:
+			strtab = addr
+		case dtSymtab:
+			symtab = addr
+		case dtGNUHash:
+			gnuHash = addr
+		}
+	}
+	if symtab == 0 || strtab == 0 {
+		return nil
+	}
+	for i := range symbols(hash, gnuHash) {
+		s := (*symbol)(at(symtab + i*unsafe.Sizeof(symbol{})))
+		if s.shndx != 0 && cString(at(strtab+uintptr(s.name)), len(name)) == name {
+			return at(base + uintptr(s.value))
+		}
+	}
+	return nil
+}
+
+// symbols returns how many symbols a hash table covers.
+func symbols(hash, gnuHash uintptr) uintptr {
+	if hash != 0 {
+		return uintptr(*(*uint32)(at(hash + 4)))
+	}
+	if gnuHash == 0 {
+		return 0
+	}
+	word := func(i uintptr) uint32 { return *(*uint32)(at(gnuHash + i*4)) }
+	buckets, first, bloom := uintptr(word(0)), uintptr(word(1)), uintptr(word(2))
+	begin := 4 + bloom*2 // bloom words have 8 bytes
+	last := uintptr(0)
+	for b := range buckets {
+		last = max(last, uintptr(word(begin+b)))
+	}
+	if last < first {
+		return first
+	}
+	for word(begin+buckets+last-first)&1 == 0 { // the end of the last chain
+		last++
+	}
+	return last + 1
+}
+
+// cString returns the string at p if it has n bytes, or else one that differs from all such.
+func cString(p unsafe.Pointer, n int) string {
+	b := unsafe.Slice((*byte)(p), n+1)
+	for i := range n {
+		if b[i] == 0 {
+			return ""
+		}
+	}
+	if b[n] != 0 {
+		return ""
+	}
+	return string(b[:n])
+}
