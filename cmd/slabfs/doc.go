@@ -2,6 +2,7 @@
 //
 //	slabfs mount [flags] DIR      serve until SIGINT, SIGTERM or SIGHUP
 //	slabfs umount [--lazy] DIR    end a server in the background
+//	slabfs bench [flags]          compare allocators side by side
 //	slabfs stress [flags]         destroy against attribute writes against hotplug
 //	slabfs version
 //

@@ -1,0 +1,263 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Config says what a run measures.
+type Config struct {
+	Workloads  []string      // rows
+	Allocators []string      // columns; the others are compared with the first
+	Rounds     int           // samples of each cell that a process wants
+	Duration   time.Duration // of a cell, about
+	Processes  int           // 1: this one
+	Objects    int           // live while the collector is measured
+
+	Worker   []string  `json:"-"` // arguments that make this program a worker
+	Progress io.Writer `json:"-"` // a terminal, or nil
+	Label    string    // goes before what Progress shows
+	Process  int       // number of this process
+}
+
+// A Sample is one cell in one block.
+type Sample struct {
+	Process, Round      int
+	Workload, Allocator string
+	N                   int        // operations
+	Values              []float64  // by the workload's units
+	Floor               [2]float64 // F in ns, before and behind
+}
+
+// A Report is what a run measured.
+type Report struct {
+	Machine    Machine
+	Time       time.Time
+	Workloads  []string
+	Allocators []string
+	Processes  int
+	Rounds     int
+	Duration   time.Duration
+	Samples    []Sample
+	Notes      []string
+}
+
+// Check says what is wrong with a config.
+func (c *Config) Check() error {
+	names, _ := Workloads()
+	for _, list := range []struct {
+		kind       string
+		have, know []string
+	}{{"workload", c.Workloads, names}, {"allocator", c.Allocators, Allocators()}} {
+		if len(list.have) == 0 {
+			return fmt.Errorf("bench: no %s; name some of %s", list.kind, strings.Join(list.know, ", "))
+		}
+		for i, name := range list.have {
+			switch {
+			case !slices.Contains(list.know, name):
+				return fmt.Errorf("bench: unknown %s %q; want some of %s", list.kind, name, strings.Join(list.know, ", "))
+			case slices.Contains(list.have[:i], name):
+				return fmt.Errorf("bench: %s %q is named twice", list.kind, name)
+			}
+		}
+	}
+	if c.Rounds < 1 || c.Processes < 1 || c.Objects < 1 || c.Duration <= 0 {
+		return fmt.Errorf("bench: %d rounds in %d processes, %v a cell, %d objects; want more than zero of each", c.Rounds, c.Processes, c.Duration, c.Objects)
+	}
+	return nil
+}
+
+const interrupted = "interrupted: this is what there was until then"
+
+// Run measures until it is done or ctx ends; then it returns what it has.
+//
+// Preconditions: Check has nothing to say.
+func Run(ctx context.Context, c Config) (*Report, error) {
+	run := runHere
+	if c.Processes > 1 {
+		run = runProcesses
+	}
+	report, err := run(ctx, c)
+	if err == nil && ctx.Err() != nil && !slices.Contains(report.Notes, interrupted) { // a worker may have said so
+		report.Notes = append(report.Notes, interrupted)
+	}
+	c.show("")
+	return report, err
+}
+
+// runHere measures in this process.
+func runHere(ctx context.Context, c Config) (report *Report, err error) {
+	b, note, err := newBed(&c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	report = newReport(c)
+	if note != "" {
+		report.Notes = append(report.Notes, note)
+	}
+	guard := pair.peers[floorName](c)
+	r := runner{
+		ctx: ctx, report: report, rounds: c.Rounds, duration: c.Duration, process: c.Process,
+		guard: func() float64 { return timeLoop(pair, guard, guardTime)[0] },
+		show:  func(what string) { c.show(what) },
+	}
+	for _, heavy := range []bool{false, true} {
+		if heavy && c.Process > 0 {
+			break // once is enough: it does not depend on where things lie
+		}
+		var rows [][]*cell
+		for _, w := range allWorkloads {
+			if w.heavy != heavy || !slices.Contains(c.Workloads, w.name) {
+				continue
+			}
+			cells, err := b.cellsOf(w, &c)
+			if err != nil {
+				return nil, err
+			}
+			if len(cells) > 0 {
+				rows = append(rows, cells)
+			}
+		}
+		patience := 5
+		if heavy {
+			patience = 2
+		}
+		if err := r.run(rows, patience); err != nil {
+			return nil, err
+		}
+	}
+	return report, nil
+}
+
+func newReport(c Config) *Report {
+	return &Report{
+		Machine: ThisMachine(), Time: time.Now(), Workloads: c.Workloads, Allocators: c.Allocators,
+		Processes: c.Processes, Rounds: c.Rounds, Duration: c.Duration,
+	}
+}
+
+// show replaces the line on the terminal.
+func (c *Config) show(what string) {
+	if c.Progress == nil {
+		return
+	}
+	if what != "" {
+		what = c.Label + what
+	}
+	_, _ = fmt.Fprintf(c.Progress, "\r%s\x1b[K", what) // a terminal that is gone misses nothing
+}
+
+const (
+	// maxMoved is how far F may be above its undisturbed value, as part of it, before
+	// and behind a sample that counts.
+	maxMoved = 0.15
+
+	// undisturbed is the quantile of all F that is taken for that value. On a machine
+	// that others use too the median would be a disturbed one.
+	undisturbed = 0.1
+
+	// guardTime is how long F is measured.
+	guardTime = 100 * time.Microsecond
+)
+
+// calm returns the samples before and behind which F had not moved.
+func (r *Report) calm() []Sample {
+	var floor []float64
+	for _, s := range r.Samples {
+		floor = append(floor, s.Floor[:]...)
+	}
+	limit := (1 + maxMoved) * quantile(floor, undisturbed)
+	var calm []Sample
+	for _, s := range r.Samples {
+		if max(s.Floor[0], s.Floor[1]) <= limit {
+			calm = append(calm, s)
+		}
+	}
+	return calm
+}
+
+// A runner measures blocks.
+type runner struct {
+	ctx      context.Context
+	report   *Report
+	rounds   int
+	duration time.Duration
+	process  int
+	guard    func() float64 // F, in ns
+	show     func(what string)
+}
+
+// run measures each row until there are enough calm samples of each of its cells,
+// or patience times as many were taken.
+func (r *runner) run(rows [][]*cell, patience int) error {
+	for _, cells := range rows { // warm up
+		if err := r.block(cells, -1); err != nil {
+			return err
+		}
+	}
+	r.report.Samples = slices.DeleteFunc(r.report.Samples, func(s Sample) bool { return s.Round < 0 })
+	for round := range patience * r.rounds {
+		calm := r.report.calm()
+		for _, cells := range rows {
+			if r.enough(cells, calm) {
+				continue
+			}
+			if err := r.block(cells, round); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// enough reports whether there are enough samples of each cell.
+func (r *runner) enough(cells []*cell, samples []Sample) bool {
+	have := make(map[string]int)
+	for _, s := range samples {
+		if s.Workload == cells[0].workload.name {
+			have[s.Allocator]++
+		}
+	}
+	return !slices.ContainsFunc(cells, func(c *cell) bool { return have[c.allocator] < r.rounds })
+}
+
+// block measures each cell once, or as many as there are until the run ends.
+func (r *runner) block(cells []*cell, round int) error {
+	for _, c := range cells {
+		if r.ctx.Err() != nil {
+			break
+		}
+		r.show(fmt.Sprintf("round %d: %s on %s", round+1, c.workload.name, c.allocator))
+		s, err := r.measure(c)
+		if err != nil {
+			return fmt.Errorf("%s on %s: %w", c.workload.name, c.allocator, err)
+		}
+		s.Process, s.Round = r.process, round
+		r.report.Samples = append(r.report.Samples, s)
+	}
+	return nil
+}
+
+// measure measures a cell once.
+func (r *runner) measure(c *cell) (Sample, error) {
+	if c.clean != nil {
+		defer c.clean()
+	}
+	if c.prepare != nil {
+		if err := c.prepare(); err != nil {
+			return Sample{}, err
+		}
+	}
+	before := r.guard()
+	values := c.workload.measure(c.workload, c, r.duration)
+	return Sample{
+		Workload: c.workload.name, Allocator: c.allocator, N: c.n,
+		Values: values, Floor: [2]float64{before, r.guard()},
+	}, nil
+}

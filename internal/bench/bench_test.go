@@ -1,0 +1,363 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"slabfs/alloc"
+)
+
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "worker" {
+		if err := Work(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// small is a config that takes no time.
+func small(workloads ...string) Config {
+	return Config{
+		Workloads: workloads, Allocators: Allocators(), Rounds: 1, Duration: 100 * time.Microsecond, Processes: 1, Objects: 1000,
+		Worker: []string{"worker"},
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	for _, tc := range []struct {
+		values                []float64
+		low, middle, high, of float64
+	}{
+		{[]float64{7}, 7, 7, 7, 0},
+		{[]float64{3, 1}, 1.5, 2, 2.5, 0.25},
+		{[]float64{5, 1, 4, 2, 3}, 2, 3, 4, 1.0 / 3},
+		{[]float64{10, 10, 10, 1000}, 10, 10, 257.5, 12.375},
+	} {
+		got := []float64{quantile(tc.values, 0.25), median(tc.values), quantile(tc.values, 0.75), spread(tc.values)}
+		if want := []float64{tc.low, tc.middle, tc.high, tc.of}; !slices.Equal(got, want) {
+			t.Errorf("quartiles and spread of %v are %v; want %v", tc.values, got, want)
+		}
+	}
+	if got := median(nil); !math.IsNaN(got) {
+		t.Errorf("median of nothing = %v; want NaN", got)
+	}
+}
+
+// fixed is a report of numbers that are easy to check. In process 1, a layout
+// that is bad for slabfs; in round 2 of each process somebody else was busy.
+func fixed() *Report {
+	r := &Report{
+		Machine:   Machine{CPU: "Test CPU @ 2.80GHz", CPUs: 2, Kernel: "6.18.1", Go: "go1.26.8", OS: "linux", Arch: "amd64"},
+		Time:      time.Date(2026, 9, 23, 12, 0, 0, 0, time.UTC),
+		Workloads: []string{"pair", "plain", "two", "gc"}, Allocators: []string{"slabfs", "sync.Pool", "floor"},
+		Processes: 2, Rounds: 4, Duration: 5 * time.Millisecond,
+	}
+	add := func(process, round int, workload, allocator string, n int, values ...float64) {
+		s := Sample{process, round, workload, allocator, n, values, [2]float64{1.7, 1.8}}
+		if round == 2 {
+			s.Floor[1] = 3.4
+		}
+		r.Samples = append(r.Samples, s)
+	}
+	for p := range 2 {
+		for round := range 4 {
+			noise := float64(round) / 10
+			ours := 5 + 2*float64(p) + noise
+			add(p, round, "pair", "slabfs", 1000, ours)
+			add(p, round, "pair", "sync.Pool", 400, 2*ours)
+			add(p, round, "pair", "floor", 3000, 1.7)
+			add(p, round, "plain", "slabfs", 900, 1.02*ours)
+			add(p, round, "plain", "sync.Pool", 350, 2.5*ours)
+			add(p, round, "two", "slabfs", 2000, ours/1.9, 1.9)
+			add(p, round, "two", "sync.Pool", 800, 2*ours/1.8, 1.8)
+		}
+	}
+	for round := range 4 {
+		add(0, round, "gc", "slabfs", 3, 230_000)
+		add(0, round, "gc", "sync.Pool", 3, 61_234_567)
+		add(0, round, "gc", "floor", 3, 225_000)
+	}
+	return r
+}
+
+const wantTable = `Test CPU @ 2.80GHz, 2 CPUs, Linux 6.18.1, go1.26.8 linux/amd64, 2026-09-23
+2 processes of 4 rounds, 5ms a cell; F 1.75 ns ± 3%; 17 of 68 samples discarded, since F moved
+
+                          slabfs             sync.Pool                floor
+pair               6.10 ns ± 16%   12.2 ns ± 16% 2.00x   1.70 ns ± 0% 0.28x
+  worst process   7.10 ns (1.16)        14.2 ns (1.16)       1.70 ns (1.00)
+plain              6.22 ns ± 16%   15.2 ns ± 16% 2.45x                    -
+  worst process   7.24 ns (1.16)        17.8 ns (1.16)
+two                3.21 ns ± 16%   6.78 ns ± 16% 2.11x                    -
+  worst process   3.74 ns (1.16)        7.89 ns (1.16)
+two scaling            1.90 ± 0%       1.80 ± 0% 0.95x                    -
+  worst process      1.90 (1.00)           1.80 (1.00)
+gc                   230 µs ± 0%     61.2 ms ± 0% 266x    225 µs ± 0% 0.98x
+`
+
+func TestTable(t *testing.T) {
+	r := fixed()
+	r.Notes = []string{"a note"}
+	var out strings.Builder
+	if err := r.Table(&out); err != nil {
+		t.Fatal(err)
+	}
+	table, legend, _ := strings.Cut(out.String(), "\n\nmedian ")
+	if table+"\n" != wantTable {
+		t.Errorf("the table is\n%s\nwant\n%s", table, wantTable)
+	}
+	for _, want := range []string{"x: ratio to slabfs\n", "\npair ", "\ngc ", "\na note\n", "plain against pair: slabfs +2%, sync.Pool +25%\n"} {
+		if !strings.Contains(legend, want) {
+			t.Errorf("below the table stands\n%s\nwithout %q", legend, want)
+		}
+	}
+	if got := r.Disagree(); len(got) != 1 || math.Abs(got["sync.Pool"]-0.25) > 1e-9 {
+		t.Errorf("Disagree() = %v; want sync.Pool by 0.25", got)
+	}
+}
+
+func TestBenchstat(t *testing.T) {
+	var out strings.Builder
+	if err := fixed().Benchstat(&out); err != nil {
+		t.Fatal(err)
+	}
+	head := "goos: linux\ngoarch: amd64\npkg: slabfs/internal/bench\ncpu: Test CPU @ 2.80GHz\nkernel: 6.18.1\ngo: go1.26.8\n" +
+		"BenchmarkPair/alloc=slabfs-2 1000 5 ns/op\nBenchmarkPair/alloc=slabfs-2 1000 5.1 ns/op\nBenchmarkPair/alloc=slabfs-2 1000 5.3 ns/op\n" +
+		"BenchmarkPair/alloc=slabfs-2 1000 7 ns/op\n"
+	if !strings.HasPrefix(out.String(), head) {
+		t.Errorf("the text begins\n%.400s\nwant\n%s", out.String(), head)
+	}
+	if line := "\nBenchmarkTwo/alloc=sync.Pool-2 800 5.5556 ns/op 1.8 scaling\n"; !strings.Contains(out.String(), line) {
+		t.Errorf("the text is\n%s\nwithout %q", out.String(), line)
+	}
+	if got, want := strings.Count(out.String(), "\nBenchmark"), 51; got != want {
+		t.Errorf("%d lines; want %d, one for each calm sample", got, want)
+	}
+}
+
+func TestFormats(t *testing.T) {
+	for v, want := range map[float64]string{
+		0.4: "0.40 ns", 9.994: "9.99 ns", 9.996: "10.0 ns", 99.96: "100 ns", 999.4: "999 ns", 999.6: "1.00 µs",
+		1e6: "1.00 ms", 12_345_678: "12.3 ms", 2e9: "2.00 s",
+	} {
+		if got := nanoseconds(v); got != want {
+			t.Errorf("nanoseconds(%v) = %q; want %q", v, got, want)
+		}
+	}
+}
+
+// Cells take turns, and a row is measured until each cell has enough samples
+// before and behind which F was calm.
+func TestInterleaved(t *testing.T) {
+	var order []string
+	var ctx context.Context
+	var cancel context.CancelFunc
+	row := func(name string, allocators ...string) []*cell {
+		w := &workload{name: name, units: []unit{nsPerOp}, measure: func(_ *workload, c *cell, _ time.Duration) []float64 {
+			order = append(order, name+c.allocator)
+			if strings.Contains(c.allocator, "!") && len(order) > 8 {
+				cancel()
+			}
+			return []float64{1}
+		}}
+		var cells []*cell
+		for _, a := range allocators {
+			cells = append(cells, &cell{workload: w, allocator: a})
+		}
+		return cells
+	}
+	for _, tc := range []struct {
+		name     string
+		rows     [][]*cell
+		floor    func(call int) float64
+		want     string // order, without the blocks that warm up
+		calm     int
+		patience int
+	}{
+		{"calm", [][]*cell{row("x", "A", "B"), row("y", "A", "C")}, func(int) float64 { return 2 }, "xA xB yA yC xA xB yA yC", 8, 3},
+		{"moved once", [][]*cell{row("x", "A", "B")}, func(call int) float64 {
+			if call == 6 { // before B of the first block that counts
+				return 2.4
+			}
+			return 2
+		}, "xA xB xA xB xA xB", 5, 3},
+		{"never calm", [][]*cell{row("x", "A", "B")}, func(call int) float64 { return float64(2 + call%2) }, "xA xB xA xB xA xB xA xB", 0, 2},
+		{"interrupted", [][]*cell{row("x", "A", "B!", "C"), row("y", "A", "B")}, func(int) float64 { return 2 }, "xA xB! xC yA yB xA xB!", 7, 3},
+	} {
+		order = nil
+		ctx, cancel = context.WithCancel(context.Background())
+		calls := 0
+		r := runner{ctx: ctx, report: &Report{}, rounds: 2, show: func(string) {}, guard: func() float64 {
+			calls++
+			return tc.floor(calls - 1)
+		}}
+		if err := r.run(tc.rows, tc.patience); err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		cancel()
+		warm := 0
+		for _, cells := range tc.rows {
+			warm += len(cells)
+		}
+		if got := strings.Join(order[warm:], " "); got != tc.want || len(r.report.calm()) != tc.calm {
+			t.Errorf("%s: measured %s, %d of them calm; want %s, %d", tc.name, got, len(r.report.calm()), tc.want, tc.calm)
+		}
+	}
+}
+
+// What a cell needs is made before it and gone behind it, also when it fails.
+func TestPrepare(t *testing.T) {
+	var order []string
+	var fail error
+	c := &cell{
+		workload: &workload{name: "x", measure: func(*workload, *cell, time.Duration) []float64 {
+			order = append(order, "measure")
+			return nil
+		}},
+		prepare: func() error {
+			order = append(order, "prepare")
+			return fail
+		},
+		clean: func() { order = append(order, "clean") },
+	}
+	r := runner{ctx: context.Background(), report: &Report{}, rounds: 1, show: func(string) {}, guard: func() float64 {
+		order = append(order, "F")
+		return 1
+	}}
+	if err := r.block([]*cell{c}, 0); err != nil {
+		t.Error(err)
+	}
+	fail = alloc.ErrNoMemory
+	if err := r.block([]*cell{c}, 1); !errors.Is(err, fail) {
+		t.Errorf("block = %v; want %v", err, fail)
+	}
+	if got, want := strings.Join(order, " "), "prepare F measure F clean prepare clean"; got != want {
+		t.Errorf("order: %s; want %s", got, want)
+	}
+}
+
+// Every cell of every workload runs, counts its operations, and frees what it
+// allocated: otherwise bed.close fails.
+func TestCells(t *testing.T) {
+	names, _ := Workloads()
+	c := small(names...)
+	report, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range allWorkloads {
+		for _, name := range report.Allocators {
+			_, engine := engines[name]
+			_, peer := w.peers[name]
+			var got []Sample
+			for _, s := range report.Samples {
+				if s.Workload == w.name && s.Allocator == name {
+					got = append(got, s)
+				}
+			}
+			if engine || peer {
+				if len(got) == 0 {
+					t.Errorf("%s on %s: not measured", w.name, name)
+				}
+			} else if len(got) > 0 {
+				t.Errorf("%s on %s: measured; want none", w.name, name)
+			}
+			for _, s := range got {
+				if len(s.Values) != len(w.units) || slices.ContainsFunc(s.Values, func(v float64) bool { return !(v > 0) || math.IsInf(v, 0) }) || s.Floor[0] <= 0 || s.Floor[1] <= 0 {
+					t.Errorf("%s on %s: %+v", w.name, name, s)
+				}
+			}
+		}
+	}
+	if len(report.Notes) > 0 != !slices.Contains(report.Allocators, slabfsRSeq) {
+		t.Errorf("allocators %q with notes %q", report.Allocators, report.Notes)
+	}
+}
+
+func TestProcesses(t *testing.T) {
+	c := small("pair", "gc")
+	c.Allocators = []string{slabfsLock, floorName}
+	c.Processes = 2
+	report, err := Run(context.Background(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for _, s := range report.Samples {
+		seen[fmt.Sprint(s.Workload, s.Process)] = true
+	}
+	if len(seen) != 3 || !seen["pair0"] || !seen["pair1"] || !seen["gc0"] {
+		t.Errorf("measured %v; want pair in both processes, gc in the first", seen)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	report, err = Run(ctx, c)
+	if err != nil || len(report.Samples) > 0 || !slices.ContainsFunc(report.Notes, func(n string) bool { return strings.HasPrefix(n, "interrupted") }) {
+		t.Errorf("Run in a context that has ended = %+v, %v", report, err)
+	}
+}
+
+// What a worker says about its failure reaches the user.
+func TestWork(t *testing.T) {
+	var out bytes.Buffer
+	if err := Work(context.Background(), strings.NewReader("{"), &out); err == nil {
+		t.Error("Work carries out half an order")
+	}
+	c := small("gc")
+	c.Allocators = []string{slabfsRSeq}
+	if err := Work(context.Background(), strings.NewReader(`{"Config":{"Workloads":["gc"],"Allocators":["slabfs-lock"],"Rounds":1,"Duration":1,"Processes":1,"Objects":1000}}`), &out); err != nil {
+		t.Error(err)
+	}
+	if text := out.String(); !strings.Contains(text, `"Workload":"gc"`) || strings.Contains(text, `"Error"`) {
+		t.Errorf("the answer is %.300s", text)
+	}
+}
+
+func TestCheck(t *testing.T) {
+	for _, tc := range []struct {
+		change func(*Config)
+		want   string
+	}{
+		{func(*Config) {}, ""},
+		{func(c *Config) { c.Workloads = nil }, "no workload; name some of pair, "},
+		{func(c *Config) { c.Workloads = []string{"pear"} }, `unknown workload "pear"; want some of pair, `},
+		{func(c *Config) { c.Workloads = []string{"pair", "pair"} }, `workload "pair" is named twice`},
+		{func(c *Config) { c.Allocators = []string{"malloc"} }, `unknown allocator "malloc"; want some of slabfs, `},
+		{func(c *Config) { c.Rounds = 0 }, "0 rounds"},
+		{func(c *Config) { c.Processes = -1 }, "-1 processes"},
+		{func(c *Config) { c.Duration = 0 }, "0s a cell"},
+		{func(c *Config) { c.Objects = 0 }, "0 objects"},
+	} {
+		c := small("pair")
+		tc.change(&c)
+		if got := fmt.Sprint(c.Check()); !strings.Contains(got, tc.want) || (c.Check() == nil) != (tc.want == "") {
+			t.Errorf("Check() = %s; want %q", got, tc.want)
+		}
+	}
+}
+
+func TestCPUModel(t *testing.T) {
+	for text, want := range map[string]string{
+		"processor\t: 0\nmodel name\t: Some CPU: fast\nmodel name\t: other\n": "Some CPU: fast",
+		"processor: 0\nBogoMIPS: 50\n":                                        "",
+		"":                                                                    "",
+	} {
+		if got := cpuModel(text); got != want {
+			t.Errorf("cpuModel(%q) = %q; want %q", text, got, want)
+		}
+	}
+	if m := ThisMachine(); m.CPUs < 1 || m.Go == "" || m.CPU == "" || m.Kernel == "" {
+		t.Errorf("ThisMachine() = %+v", m)
+	}
+}

@@ -1,0 +1,5 @@
+package bench
+
+func floorAlloc(f *floor)
+
+func floorFree(f *floor, obj uintptr)

@@ -1,0 +1,102 @@
+package bench
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+// runProcesses measures in workers, one after the other, each a process with
+// another layout of its memory.
+func runProcesses(ctx context.Context, c Config) (*Report, error) {
+	report := newReport(c)
+	for p := range c.Processes {
+		if ctx.Err() != nil {
+			break
+		}
+		mine := c
+		mine.Process, mine.Processes = p, 1
+		mine.Label = fmt.Sprintf("%sprocess %d of %d, ", c.Label, p+1, c.Processes)
+		part, err := runWorker(ctx, mine)
+		if err != nil {
+			return nil, err
+		}
+		report.add(part)
+	}
+	return report, nil
+}
+
+// add joins what a worker measured.
+func (r *Report) add(part *Report) {
+	r.Allocators = part.Allocators // without those that are not there
+	r.Notes = part.Notes
+	r.Samples = append(r.Samples, part.Samples...)
+}
+
+// runWorker starts this program again. When ctx ends the worker is told, and
+// still answers with what it has.
+func runWorker(ctx context.Context, c Config) (*Report, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	todo, err := json.Marshal(order{c, c.Progress != nil})
+	if err != nil {
+		return nil, fmt.Errorf("start a worker: %w", err)
+	}
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, exe, c.Worker...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(todo), &out, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches it through us only, once
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = time.Minute // for the cell that it is in
+	ran := cmd.Run()
+	var a answer
+	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
+		return nil, fmt.Errorf("worker %d: no report: %w", c.Process+1, cmp.Or(ran, err))
+	}
+	if a.Error != "" {
+		return nil, fmt.Errorf("worker %d: %s", c.Process+1, a.Error)
+	}
+	return a.Report, nil
+}
+
+// An order is what a worker reads, an answer what it writes.
+type order struct {
+	Config   Config
+	Progress bool // on standard error
+}
+
+type answer struct {
+	Report *Report `json:",omitempty"`
+	Error  string  `json:",omitempty"`
+}
+
+// Work reads an order from in, carries it out and answers on out. It is what a worker does.
+func Work(ctx context.Context, in io.Reader, out io.Writer) error {
+	var o order
+	if err := json.NewDecoder(in).Decode(&o); err != nil {
+		return fmt.Errorf("bench worker: read what to do: %w", err)
+	}
+	if o.Progress {
+		o.Config.Progress = os.Stderr
+	}
+	var a answer
+	report, err := Run(ctx, o.Config)
+	if err != nil {
+		a.Error = err.Error()
+	} else {
+		a.Report = report
+	}
+	if err := json.NewEncoder(out).Encode(a); err != nil {
+		return fmt.Errorf("bench worker: answer: %w", err)
+	}
+	return nil
+}

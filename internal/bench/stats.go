@@ -1,0 +1,83 @@
+package bench
+
+import (
+	"math"
+	"slices"
+)
+
+// quantile returns the value that a part q of the values is below, interpolated; NaN of none.
+func quantile(values []float64, q float64) float64 {
+	if len(values) == 0 {
+		return math.NaN()
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	at := q * float64(len(sorted)-1)
+	low := int(at)
+	if low == len(sorted)-1 {
+		return sorted[low]
+	}
+	return sorted[low] + (at-float64(low))*(sorted[low+1]-sorted[low])
+}
+
+func median(values []float64) float64 { return quantile(values, 0.5) }
+
+// spread returns half the distance between the quartiles, as part of the median.
+func spread(values []float64) float64 {
+	return (quantile(values, 0.75) - quantile(values, 0.25)) / 2 / median(values)
+}
+
+// fewest is how many samples a process must have to count, unless none has as many.
+const fewest = 3
+
+// A summary is what a table says of a cell and one of its units.
+type summary struct {
+	n      int     // samples; 0: there is nothing
+	median float64 // of the processes' medians
+	spread float64 // of all samples
+	ratio  float64 // to the first column: median over blocks of both
+	worst  float64 // the worst of the processes' medians
+}
+
+// summarize computes the summary of the i-th unit of a workload on an allocator, against
+// another, from samples.
+func summarize(samples []Sample, w *workload, i int, allocator, against string) summary {
+	unit := w.units[i]
+	type block struct{ process, round int }
+	base := make(map[block]float64)
+	for _, s := range samples {
+		if s.Workload == w.name && s.Allocator == against {
+			base[block{s.Process, s.Round}] = s.Values[i]
+		}
+	}
+	var all, ratios []float64
+	processes := make(map[int][]float64)
+	for _, s := range samples {
+		if s.Workload != w.name || s.Allocator != allocator {
+			continue
+		}
+		v := s.Values[i]
+		all = append(all, v)
+		processes[s.Process] = append(processes[s.Process], v)
+		if b := base[block{s.Process, s.Round}]; b > 0 {
+			ratios = append(ratios, v/b)
+		}
+	}
+	var medians, few []float64
+	for _, values := range processes {
+		if few = append(few, median(values)); len(values) >= fewest {
+			medians = append(medians, median(values))
+		}
+	}
+	if len(medians) == 0 {
+		medians = few
+	}
+	sum := summary{n: len(all), median: median(medians), spread: spread(all), ratio: median(ratios)}
+	switch {
+	case len(medians) == 0:
+	case unit.more:
+		sum.worst = slices.Min(medians)
+	default:
+		sum.worst = slices.Max(medians)
+	}
+	return sum
+}
