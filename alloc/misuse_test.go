@@ -94,7 +94,9 @@ func TestFreeRefusesAtOnce(t *testing.T) {
 	}
 	mustPanic(t, func() { c.FreeBulk([]unsafe.Pointer{live[0], live[1], live[0]}) }, "is free already")
 	checkRest(t, c, live)
+	flush(t, c)            // the sheaf of this CPU may be full
 	pc := c.core.lockCPU() // as if the allocator had lost count
+	c.core.openArea(pc)    // it may be that of a CPU that had nothing to do so far
 	if !pc.area.Push(live[0]) {
 		t.Error("the sheaf is full")
 	}

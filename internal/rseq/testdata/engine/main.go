@@ -47,17 +47,23 @@ func run() error {
 			return err
 		}
 	}
-	if err := install(*filter); err != nil {
-		return err
-	}
 	if *again {
+		// This thread alone: a thread that glibc starts under the filter, now that it
+		// has registered some, ends the program.
+		runtime.LockOSThread()
+		if err := install(*filter, 0); err != nil {
+			return err
+		}
 		return unix.Exec("/proc/self/exe", []string{"engine"}, os.Environ())
+	}
+	if err := install(*filter, unix.SECCOMP_FILTER_FLAG_TSYNC); err != nil {
+		return err
 	}
 	answer, err := work.Run(func() error {
 		if *unregister {
 			return unregisterThread()
 		}
-		return install(*late)
+		return install(*late, unix.SECCOMP_FILTER_FLAG_TSYNC)
 	})
 	if err == nil {
 		fmt.Println(answer)
@@ -65,8 +71,8 @@ func run() error {
 	return err
 }
 
-// install puts a seccomp filter on every thread, for good.
-func install(calls string) error {
+// install puts a seccomp filter on the thread, or with TSYNC on every thread, for good.
+func install(calls string, flags uintptr) error {
 	if calls == "" {
 		return nil
 	}
@@ -93,7 +99,7 @@ func install(calls string) error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("no_new_privs: %w", err)
 	}
-	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&fprog))); e != 0 {
+	if _, _, e := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, uintptr(unsafe.Pointer(&fprog))); e != 0 {
 		return fmt.Errorf("seccomp: %w", e)
 	}
 	return nil
