@@ -58,8 +58,9 @@ type Allocator struct {
 	large     uint32       // I: owner of the first page of runs that Bytes hands out
 	largeRest uint32       // I: owner of their other pages
 	queue     *workqueue.Queue
-	giver     *workqueue.Work // gives free memory back to the system
-	kmalloc   []*Cache        // I: by class, see bytes.go
+	giver     *workqueue.Work          // gives free memory back to the system
+	kmalloc   []*Cache                 // I: by class, see bytes.go
+	bySize    [maxKmalloc/8 + 1]*Cache // I: kmalloc by (bytes+7)/8
 
 	hotplug   cpu.Hotplug
 	flushLock lockdep.RWSem // taken for writing only; an RWSem since its waits can be interrupted

@@ -19,20 +19,14 @@ var kmallocSizes = []struct {
 
 const maxKmalloc = 8 << 10
 
-// classes is the index of the smallest class that holds n bytes, at (n+7)/8.
-var classes = func() (table [maxKmalloc/8 + 1]uint8) {
+// classOf returns the index of the smallest class that holds n bytes, 0 <= n <= maxKmalloc.
+func classOf(n int) int {
 	class := 0
-	for i := range table {
-		if i*8 > kmallocSizes[class].bytes {
-			class++
-		}
-		table[i] = uint8(class)
+	for kmallocSizes[class].bytes < n {
+		class++
 	}
-	return table
-}()
-
-// classOf returns the index of the smallest class that holds n bytes, n <= maxKmalloc.
-func classOf(n int) int { return int(classes[(n+7)/8]) }
+	return class
+}
 
 func (a *Allocator) newKmalloc() error {
 	for _, size := range kmallocSizes {
@@ -42,6 +36,9 @@ func (a *Allocator) newKmalloc() error {
 			return err
 		}
 		a.kmalloc = append(a.kmalloc, c)
+	}
+	for i := range a.bySize {
+		a.bySize[i] = a.kmalloc[classOf(i*8)]
 	}
 	return nil
 }
@@ -58,23 +55,27 @@ var _ [0]struct{} = [unsafe.Sizeof(pageRun{}) - pages.DescSize]struct{}{}
 // 8, 16, 32, 64, 96, 128, 192, 256, 512, 1k, 2k, 4k or 8k, above that whole pages.
 // It returns nil when the allocator's memory limit is reached. Bytes(0) is empty
 // and not nil. It panics if n is negative.
+//
+// It is nosplit since the stack check is a load, and loads are what bounds a pair.
+//
+//go:nosplit
 func (a *Allocator) Bytes(n int) []byte {
-	if n < 0 {
-		panic(fmt.Sprintf("slabfs: Bytes(%d): negative size", n))
-	}
-	if n > maxKmalloc {
+	if uint(n) > maxKmalloc {
 		return a.pageBytes(n)
 	}
-	class := classOf(n)
-	obj := allocFast(a.kmalloc[class])
+	c := a.bySize[(n+7)/8]
+	obj := allocFast(c)
 	if obj == nil {
 		return nil
 	}
-	return unsafe.Slice((*byte)(obj), kmallocSizes[class].bytes)[:n]
+	return unsafe.Slice((*byte)(obj), c.usersize)[:n]
 }
 
-// pageBytes returns n bytes in pages of their own, or nil.
+// pageBytes returns n bytes, more than a class has, in pages of their own, or nil.
 func (a *Allocator) pageBytes(n int) []byte {
+	if n < 0 {
+		panic(fmt.Sprintf("slabfs: Bytes(%d): negative size", n))
+	}
 	a.kmalloc[0].mustLive("Bytes")
 	count := (n-1)>>pages.Shift + 1
 	size := int64(count) << pages.Shift
@@ -103,31 +104,43 @@ func (a *Allocator) pageBytes(n int) []byte {
 // FreeBytes takes back what Bytes returned: the slice may be shorter by now, but
 // must begin where it began and have the capacity that it had. It panics on any
 // other slice, most often one that append moved. nil is fine.
+//
+// It is nosplit as Bytes is.
+//
+//go:nosplit
 func (a *Allocator) FreeBytes(b []byte) {
-	if b == nil {
+	obj, size := unsafe.Pointer(unsafe.SliceData(b)), uint(cap(b))
+	if size > maxKmalloc || size&(size-1) != 0 {
+		a.freeBytesSlow(obj, int(size))
 		return
 	}
-	size := cap(b)
-	obj := unsafe.Pointer(unsafe.SliceData(b))
-	if size <= maxKmalloc {
-		class := classOf(size)
-		c := a.kmalloc[class]
-		if p, ok := pages.Of(obj); ok && kmallocSizes[class].bytes == size && pages.Owner(p) == c.number && c.core.begins(obj) {
+	// In slabs of objects of a power of two this tells where one begins. Whether obj
+	// lies in such a slab is what freeFast looks at first.
+	c := a.bySize[(size+7)/8]
+	if uint(c.usersize) != size || uint(uintptr(obj))&(size-1) != 0 {
+		a.freeBytesSlow(obj, int(size))
+		return
+	}
+	freeFast(c, obj)
+}
+
+// freeBytesSlow is FreeBytes of what is not one object of a power of two, or not to be freed.
+func (a *Allocator) freeBytesSlow(obj unsafe.Pointer, size int) {
+	switch {
+	case obj == nil:
+		return
+	case size > maxKmalloc:
+		a.freePageBytes(obj, size)
+		return
+	}
+	c := a.bySize[(size+7)/8]
+	if p, ok := pages.Of(obj); ok && int(c.usersize) == size && pages.Owner(p) == c.number {
+		if _, _, exact := c.core.find(obj); exact {
 			freeFast(c, obj)
 			return
 		}
-		panic(a.describeBytes(obj, size))
 	}
-	a.freePageBytes(obj, size)
-}
-
-// begins reports whether an object of the core begins at obj, which lies in one of its slabs.
-func (k *core) begins(obj unsafe.Pointer) bool {
-	if size := uintptr(k.size); size&(size-1) == 0 {
-		return uintptr(obj)&(size-1) == 0 // slabs are aligned to their size
-	}
-	_, _, exact := k.find(obj)
-	return exact
+	panic(a.describeBytes(obj, size))
 }
 
 // describeBytes says what is wrong with a slice that FreeBytes got.

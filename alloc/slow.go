@@ -258,13 +258,8 @@ func (k *core) handOut(obj unsafe.Pointer) unsafe.Pointer {
 //
 // Preconditions: no lock is held.
 func (k *core) mustOwn(c *Cache, obj unsafe.Pointer) {
-	p, ok := pages.Of(obj)
-	if !ok {
-		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which no allocator handed out", c.name, obj))
-	}
-	if owner := pages.Owner(p); owner != k.number {
-		c.mustLive("Free")
-		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which %s", c.name, obj, k.a.describeOwner(owner)))
+	if p, ok := pages.Of(obj); !ok || pages.Owner(p) != k.number {
+		c.panicForeign(obj)
 	}
 	c.mustLive("Free")
 	if invariants.Enabled {
@@ -297,6 +292,22 @@ func (k *core) takeBackAll(c *Cache, objs []unsafe.Pointer) {
 	}()
 	for ; done < len(objs); done++ {
 		k.takeBack(c, objs[done])
+	}
+}
+
+// panicForeign is what becomes of a Free of what lies in no slab of the cache.
+func (c *Cache) panicForeign(obj unsafe.Pointer) {
+	p, ok := pages.Of(obj)
+	if ok {
+		c.mustLive("Free")
+	}
+	switch {
+	case c.usersize != 0: // FreeBytes leaves this check to its cache
+		panic(c.core.a.describeBytes(obj, int(c.usersize)))
+	case !ok:
+		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which no allocator handed out", c.name, obj))
+	default:
+		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which %s", c.name, obj, c.core.a.describeOwner(pages.Owner(p))))
 	}
 }
 
