@@ -66,31 +66,37 @@ func (k *core) drop(p pages.Page, discard *slabList) {
 	discard.pushBack(p)
 }
 
-// putObjects makes objects free in their slabs. pc, if not nil, is a CPU whose
-// lock is held and which may keep slabs that had none free; empty slabs
-// beyond min_partial go to discard. It returns how many objects could not be
-// put because they are free already or no objects at all: user errors. The
-// page of one that is free already may be another user's by now.
+// putObjects makes objects free in their slabs; those of one slab that follow each
+// other cost little more than one. pc, if not nil, is a CPU whose lock is held
+// and which may keep slabs that had none free; empty slabs beyond min_partial go
+// to discard. It returns how many objects could not be put because they are free
+// already or no objects at all: user errors. The page of one that is free already
+// may be another user's by now.
 //
 // Preconditions: n.mu is held.
 func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad int) {
 	n := &k.node
 	free, cpuFree := 0, 0
-	for _, obj := range objs {
-		p, i, exact := k.find(pointer(obj))
-		s := slabAt(p)
-		if !exact || pages.Owner(p) != k.number || !k.put(s, i) {
-			bad++
+	for len(objs) > 0 {
+		p := k.slabOf(pointer(objs[0]))
+		here := k.inSlab(p, objs)
+		put := 0
+		if pages.Owner(p) == k.number {
+			put = k.put(p, objs[:here])
+		}
+		bad += here - put
+		objs = objs[here:]
+		if put == 0 {
 			continue
 		}
-		free++
-		switch s.where {
+		free += put
+		switch s := slabAt(p); s.where {
 		case onCPU:
-			cpuFree++
+			cpuFree += put
 		case onNone:
 			if pc != nil && k.mayKeep(pc) {
 				k.keep(pc, p, (*slabList).pushBack)
-				cpuFree++
+				cpuFree += put
 			} else {
 				n.free.Add(int64(free)) // drop counts the slab's objects as free
 				free = 0

@@ -114,27 +114,58 @@ func (l *layout) take(p pages.Page, dst []uintptr) int {
 	return n
 }
 
+// slabOf returns the slab that an object of this layout lies in.
+func (l *layout) slabOf(obj unsafe.Pointer) pages.Page {
+	p, _ := pages.Of(obj)
+	return p &^ (1<<l.order - 1)
+}
+
+// at returns the number of the object that begins off bytes behind the begin of
+// a slab; exact is false if none does.
+func (l *layout) at(off uint32) (i uint32, exact bool) {
+	i = off / l.size
+	return i, off == i*l.size && int(i) < l.objects
+}
+
 // find returns the slab that an object of this layout lies in and its number
 // there; exact is false if the address is not where an object begins.
 func (l *layout) find(obj unsafe.Pointer) (p pages.Page, i uint32, exact bool) {
-	p, _ = pages.Of(obj)
-	p &^= 1<<l.order - 1
-	off := uint32(uintptr(obj) - uintptr(pages.At(p)))
-	i = off / l.size
-	return p, i, off == i*l.size && int(i) < l.objects
+	p = l.slabOf(obj)
+	i, exact = l.at(uint32(uintptr(obj) - uintptr(pages.At(p))))
+	return p, i, exact
 }
 
-// put makes an object free in its slab and reports whether it was not yet.
-//
-// Preconditions: node.mu is held.
-func (l *layout) put(s *slab, i uint32) bool {
-	w, mask := &l.freeWords(s)[i/64], uint64(1)<<(i%64)
-	if *w&mask != 0 {
-		return false
+// inSlab returns how many of objs, from the first on, lie in the slab.
+func (l *layout) inSlab(p pages.Page, objs []uintptr) int {
+	base, size := uintptr(pages.At(p)), uintptr(slabBytes(l.order))
+	for i, obj := range objs {
+		if obj-base >= size {
+			return i
+		}
 	}
-	*w |= mask
-	s.inUse--
-	return true
+	return len(objs)
+}
+
+// put makes objects free in their slab and returns how many: not those that
+// were free already, nor what is no object.
+//
+// Preconditions: node.mu is held; the slab is the core's.
+func (l *layout) put(p pages.Page, objs []uintptr) int {
+	s, base := slabAt(p), uintptr(pages.At(p))
+	words, n := l.freeWords(s), 0
+	for _, obj := range objs {
+		i, exact := l.at(uint32(obj - base))
+		if !exact {
+			continue
+		}
+		w, mask := &words[i/64], uint64(1)<<(i%64)
+		if *w&mask == 0 {
+			*w |= mask
+			n++
+		}
+	}
+	s.inUse -= uint16(n)
+	return n
 }
 
 // setLive notes that an object is handed out, or no longer is, and reports
