@@ -8,17 +8,37 @@ import (
 	"slabfs/internal/pages"
 )
 
-// allocSlow climbs from the CPU's sheaf to fresh pages; see doc.go.
+// allocSlow is Alloc without a sequence: on the lock engine, or where one failed.
 func allocSlow(c *Cache) unsafe.Pointer {
+	if c.dead.Load() {
+		c.panicDead("Alloc")
+	}
+	k := c.core
+	pc := k.lockCPU()
+	if !k.seq && !k.dying {
+		if obj := pc.area.Pop(); obj != nil {
+			pc.mu.Unlock()
+			return k.handOut(obj)
+		}
+	}
+	return allocSlower(c, pc)
+}
+
+// allocSlower climbs from the CPU's sheaf to fresh pages; see doc.go. It is apart
+// from allocSlow, which is the whole of Alloc on the lock engine mostly.
+//
+// Preconditions: pc.mu is held; it is not any more afterwards.
+func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 	k := c.core
 	for again := true; ; {
-		c.mustLive("Alloc")
-		pc := k.lockCPU()
 		if k.dying {
 			pc.mu.Unlock()
 			c.panicDead("Alloc")
 		}
-		obj := k.pop(pc) // this thread was new, or its sequence was started over
+		var obj unsafe.Pointer
+		if pc.area.Level() > 0 { // this thread was new, or its sequence was started over
+			obj = k.pop(pc)
+		}
 		var discard slabList
 		if obj == nil {
 			obj = k.refill(pc, &discard)
@@ -37,6 +57,8 @@ func allocSlow(c *Cache) unsafe.Pointer {
 			return k.handOut(obj)
 		}
 		again = k.a.reclaim(seen, k) // if not, its flush may have brought what other CPUs had
+		c.mustLive("Alloc")
+		pc = k.lockCPU()
 	}
 }
 
@@ -56,12 +78,19 @@ func (k *core) refill(pc *cpuState, discard *slabList) unsafe.Pointer {
 	if got == 0 {
 		return nil
 	}
-	if rest := want[1:got]; len(rest) > 0 {
-		if kept := k.pushBulk(pc, rest); kept < len(rest) { // the thread runs on another CPU by now
+	return k.stock(pc, want[:got], discard)
+}
+
+// stock returns the first of some objects and puts the others on the sheaf.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) stock(pc *cpuState, objs []uintptr, discard *slabList) unsafe.Pointer {
+	if rest := objs[1:]; len(rest) > 0 {
+		if kept := k.pushBulk(pc, rest); kept < len(rest) { // somebody else filled it, or the thread runs on another CPU by now
 			k.damaged(k.giveObjects(pc, rest[kept:], discard))
 		}
 	}
-	return pointer(want[0])
+	return pointer(objs[0])
 }
 
 // takeObjects takes up to len(dst) objects from behind the sheaves and returns how many.
@@ -125,27 +154,33 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 		k.freeSlab(p)
 		c.panicDead("Alloc")
 	}
-	var one [1]uintptr
+	var buf [maxBatch]uintptr
+	want := buf[:1]
+	if pc.open.Load() {
+		want = buf[:k.batch()]
+	}
 	var discard slabList
 	n := &k.node
 	n.mu.Lock()
 	pages.SetOwner(p, 1<<k.order, k.number)
-	k.take(p, one[:])
+	got := k.take(p, want)
+	rest := int64(k.objects - got)
 	n.slabs.Add(1)
-	n.free.Add(int64(k.objects - 1))
-	if k.objects > 1 {
+	n.free.Add(rest)
+	if rest > 0 {
 		for !k.mayKeep(pc) { // as in SLUB, all that the CPU kept goes at once
 			for pc.slabs.n > 0 {
 				k.moveToNode(pc, pc.slabs.head, &discard)
 			}
 		}
 		k.keep(pc, p, (*slabList).pushFront)
-		n.cpuFree.Add(int64(k.objects - 1))
+		n.cpuFree.Add(rest)
 	}
 	n.mu.Unlock()
+	obj := k.stock(pc, want[:got], &discard)
 	pc.mu.Unlock()
 	k.discardSlabs(&discard)
-	return pointer(one[0]), nil
+	return obj, nil
 }
 
 // buildSlab returns a slab without an owner, its objects constructed.
@@ -188,11 +223,24 @@ func freeSlow(c *Cache, obj unsafe.Pointer) {
 		k.takeBack(c, obj)
 	}
 	pc := k.lockCPU()
+	if !k.seq && !k.dying && pc.area.Push(obj) {
+		pc.mu.Unlock()
+		return
+	}
+	freeSlower(c, pc, obj)
+}
+
+// freeSlower frees an object for which the CPU's sheaf has no room, or that a
+// sequence could not push.
+//
+// Preconditions: pc.mu is held; it is not any more afterwards.
+func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
+	k := c.core
 	if k.dying {
 		pc.mu.Unlock()
 		c.panicDead("Free")
 	}
-	if k.push(pc, obj) {
+	if pc.area.Level() < k.sheafCap && k.push(pc, obj) {
 		pc.mu.Unlock()
 		return
 	}
@@ -214,9 +262,11 @@ func freeSlow(c *Cache, obj unsafe.Pointer) {
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (others, own int) {
-	k.openArea(pc)
-	if k.push(pc, obj) {
-		return 0, 0
+	if !pc.open.Load() {
+		k.openArea(pc)
+		if k.push(pc, obj) {
+			return 0, 0
+		}
 	}
 	var buf [maxBatch]uintptr
 	if n := k.popBulk(pc, buf[:k.batch()]); n > 0 {
@@ -261,7 +311,9 @@ func (k *core) mustOwn(c *Cache, obj unsafe.Pointer) {
 	if p, ok := pages.Of(obj); !ok || pages.Owner(p) != k.number {
 		c.panicForeign(obj)
 	}
-	c.mustLive("Free")
+	if c.dead.Load() {
+		c.panicDead("Free")
+	}
 	if invariants.Enabled {
 		if _, _, exact := k.find(obj); !exact {
 			panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which points into an object", c.name, obj))
