@@ -159,7 +159,7 @@ func (a *Allocator) Engine() Engine { return a.engine }
 
 // Aborts returns how often the kernel started over a sequence of the process, by
 // CPU number: because the thread was preempted, migrated or signalled, or a sheaf
-// was closed. None on the lock engine.
+// was closed.
 func (a *Allocator) Aborts() []uint64 {
 	counts := make([]uint64, a.hotplug.Possible().Limit())
 	for n := range counts {

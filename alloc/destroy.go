@@ -216,7 +216,7 @@ func (k *core) release() {
 		}
 	}
 	k.released.Store(true)
-	if k.seq && rseq.Fence() != nil {
+	if k.seq && !fault.NoSecondFence && rseq.Fence() != nil {
 		k.a.lostPlaces.Add(1) // a sequence may still hold its address: it is never used again
 		return
 	}

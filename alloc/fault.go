@@ -2,6 +2,9 @@ package alloc
 
 import "slabfs/internal/fault"
 
+// interrupt is what fault.MprotectWhileClosed lets closers of sheaves call. A test sets it.
+var interrupt = func() {}
+
 // A forgetter is a Publisher whose Unlink comes in two halves, for
 // fault.NotifyUnderLocks: the kernel is told, then the files are drained.
 type forgetter interface {

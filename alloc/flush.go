@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"slabfs/internal/fault"
 	"slabfs/internal/pages"
 	"slabfs/internal/rseq"
 )
@@ -80,11 +81,14 @@ func (k *core) closeAreas() error {
 			pc.area.Close()
 		}
 	}
-	if k.seq {
+	if k.seq && !fault.NoFence {
 		if err := rseq.Fence(); err != nil {
 			k.reopenAreas()
 			return fmt.Errorf("close the sheaves of cache %q: %w", k.name, err)
 		}
+	}
+	if fault.MprotectWhileClosed {
+		interrupt()
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 
 	"slabfs/internal/invariants"
 	"slabfs/internal/pages"
+	"slabfs/internal/rseq"
 )
 
 // allocSlow is Alloc without a sequence: on the lock engine, or where one failed.
@@ -70,10 +71,7 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 func (k *core) refill(pc *cpuState, discard *slabList) unsafe.Pointer {
 	k.openArea(pc)
 	var buf [maxBatch]uintptr
-	want := buf[:1]
-	if pc.open.Load() {
-		want = buf[:k.batch()]
-	}
+	want := buf[:k.wanted(pc)]
 	got := k.takeObjects(pc, want)
 	if got == 0 {
 		return nil
@@ -91,6 +89,17 @@ func (k *core) stock(pc *cpuState, objs []uintptr, discard *slabList) unsafe.Poi
 		}
 	}
 	return pointer(objs[0])
+}
+
+// wanted returns how many objects to take where one is needed: half a sheaf, if
+// this thread can put the others there.
+//
+// Preconditions: pc.mu is held.
+func (k *core) wanted(pc *cpuState) int {
+	if pc.open.Load() && (!k.seq || rseq.Registered()) {
+		return k.batch()
+	}
+	return 1
 }
 
 // takeObjects takes up to len(dst) objects from behind the sheaves and returns how many.
@@ -155,10 +164,7 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 		c.panicDead("Alloc")
 	}
 	var buf [maxBatch]uintptr
-	want := buf[:1]
-	if pc.open.Load() {
-		want = buf[:k.batch()]
-	}
+	want := buf[:k.wanted(pc)]
 	var discard slabList
 	n := &k.node
 	n.mu.Lock()

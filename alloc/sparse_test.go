@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"unsafe"
@@ -14,6 +16,8 @@ import (
 
 	"slabfs/internal/cpu"
 	"slabfs/internal/pages"
+	"slabfs/internal/percpu"
+	"slabfs/internal/rseq"
 )
 
 // On a machine with 192 possible CPUs with gaps between their numbers, of which
@@ -65,6 +69,82 @@ func TestSparseCPUs(t *testing.T) {
 		t.Logf("engine %v: %d of %d areas opened, limit of CPU numbers %d", a.Engine(), opened, cpu.Possible().Count(), cpu.Possible().Limit())
 		destroy(t, c)
 	}
+}
+
+// A thread on a CPU that the mask does not know, whose area would lie behind
+// the last region, takes the slow path.
+func TestCPUBeyondMask(t *testing.T) {
+	if os.Getenv(possibleEnv) == "" {
+		t.Setenv(possibleEnv, "0")
+	}
+	if !inChild(t, false) {
+		return
+	}
+	beyond := slices.Max(affinity(t))
+	if beyond == 0 {
+		t.Skip("CPU 0 is the only one")
+	}
+	// The kernel places mappings below each other, so behind the regions nothing can be touched.
+	if err := pages.Reserve(); err != nil {
+		t.Fatal(err)
+	}
+	guard, err := unix.Mmap(-1, 0, 1<<percpu.Shift, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := sequences(t, Options{})
+	if end := uintptr(unsafe.Pointer(percpu.At(0, 1))); end != uintptr(unsafe.Pointer(unsafe.SliceData(guard))) {
+		t.Logf("behind the regions, at %#x, lies something else than at %p", end, unsafe.SliceData(guard))
+	}
+	c := newCache(t, a, "beyond", 64, CacheOptions{})
+	for _, n := range []int{0, beyond} {
+		pinned(t, n, func() {
+			objs := allocN(t, c, 1000)
+			for _, obj := range objs {
+				stamp(bytesAt(obj, 64), uint64(n))
+			}
+			freeAll(c, objs)
+		})
+	}
+	checkRest(t, c, nil)
+	destroy(t, c)
+}
+
+// A thread that cannot register is served by the slow path, on whatever CPU it is.
+func TestUnregisteredThread(t *testing.T) {
+	a := sequences(t, Options{})
+	c := newCache(t, a, "unregistered", 64, CacheOptions{})
+	mine, err := unix.MmapPtr(-1, 0, nil, pages.Size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON) // for good
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rseq.Offset != 0 {
+		t.Skip("a C library registers the threads")
+	}
+	before := a.Unregistered()
+	for registered := true; registered; {
+		done := make(chan bool)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends
+			if _, _, e := unix.RawSyscall6(unix.SYS_RSEQ, uintptr(mine), 32, 0, rseq.Sig, 0, 0); e != 0 {
+				done <- true // it has an area already
+				return
+			}
+			objs := allocN(t, c, 1000)
+			checkRest(t, c, objs)
+			freeAll(c, objs)
+			bulk := make([]unsafe.Pointer, 1000)
+			c.AllocBulk(bulk)
+			c.FreeBulk(bulk)
+			checkRest(t, c, nil)
+			done <- false
+		}()
+		registered = <-done
+	}
+	if n := a.Unregistered() - before; n != 1 {
+		t.Errorf("%d threads could not register; want 1", n)
+	}
+	destroy(t, c)
 }
 
 // resident reports whether there is memory behind an address.

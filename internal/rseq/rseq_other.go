@@ -15,5 +15,8 @@ func Fence() error { panic(never) }
 // Register is not called where Start fails.
 func Register() { panic(never) }
 
+// Registered is not called where Start fails.
+func Registered() bool { panic(never) }
+
 // Failed returns how many threads could not register: none tries.
 func Failed() uint64 { return 0 }

@@ -1,0 +1,37 @@
+//go:build !race && !invariants && fault_sequence
+
+package alloc
+
+import (
+	"bytes"
+	"unsafe"
+
+	"slabfs/internal/percpu"
+)
+
+// The tag fault_sequence takes sequences that stall, which is no fault; each of
+// these tags beside it breaks them in one way, by a constant that the assembler sees:
+//
+//	fault_header_first    they load the header before the limit
+//	fault_late_arming     they arm after they have loaded the CPU
+//	fault_no_cpu_bound    they do not compare the CPU with the highest possible one
+//	fault_long_section    their sections end one instruction after the commit
+//	fault_trusting_abort  an abort goes on with the CPU that was loaded before
+//	fault_area_first      they load the handle's pointer to the area before they arm
+//
+// Two more are in internal/fault: no_fence and no_second_fence.
+
+// init measures the sections: from the entry to the end of the commit store.
+func init() {
+	_, alloc, free := fastCode()
+	for _, d := range []*percpu.Descriptor{alloc, free} {
+		words := (*[4]uint64)(unsafe.Pointer(d)) // version and flags, start, length, abort
+		code := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), uintptr(words[1]))), 400)
+		commit := []byte{0x48, 0x89, 0x19} // movq %rbx,(%rcx)
+		words[2] = uint64(bytes.Index(code, commit)+len(commit)) + faultExtra
+		if trustingAbort {
+			sig := []byte{0x0f, 0xb9, 0x3d, 0x53, 0x30, 0x05, 0x53}
+			words[3] = words[1] + uint64(bytes.Index(code, sig)+len(sig))
+		}
+	}
+}

@@ -1,0 +1,215 @@
+//go:build !race && !invariants && fault_sequence
+
+#include "go_asm.h"
+#include "textflag.h"
+
+// A copy of fast_linux_amd64.s, which explains it, with stalls where a delay
+// would show a mistake, and with one mistake for each build tag that
+// fast_fault_linux_amd64.go lists. The lengths are measured when the program starts.
+
+GLOBL mask<>(SB), NOPTR, $8
+
+#define DESC(name, body, abort) \
+	DATA name<>+0(SB)/8, $0; \
+	DATA name<>+8(SB)/8, $body(SB); \
+	DATA name<>+16(SB)/8, $0; \
+	DATA name<>+24(SB)/8, $abort<>+7(SB); \
+	GLOBL name<>(SB), NOPTR, $32
+
+// STALL waits once in a while, for loops times some 20 ns, without doing what
+// would start the sequence over. It uses AX, R11 and R12.
+#define STALL(every, loops) \
+	MOVQ  DX, R12; \
+	RDTSC; \
+	MOVQ  R12, DX; \
+	SHRL  $3, AX; \
+	TESTL $(every-1), AX; \
+	JNE   5(PC); \
+	MOVL  $loops, R11; \
+	PAUSE; \
+	DECL  R11; \
+	JNE   -2(PC)
+
+#define AREA \
+	MOVQ 0(FS), SI; \
+	ANDQ mask<>(SB), SI; \
+	JEQ  slow; \
+	ADDQ slabfs∕internal∕rseq·Offset(SB), SI
+
+#define ARM(desc) \
+	LEAQ desc<>(SB), AX; \
+	MOVQ AX, const_rsCS(SI)
+
+#define BOUND \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	JCC  slow
+
+#define STALL_AREA STALL(32, 10000)
+#define STALL_LIMIT STALL(4, 500)
+#define STALL_COMMIT STALL(4, 500)
+
+#ifdef const_faultAreaFirst
+#define ENTER(desc) \
+	MOVQ Cache_area(DI), R13; \
+	STALL_AREA; \
+	AREA; \
+	ARM(desc); \
+	MOVL const_rsCPU(SI), CX; \
+	BOUND; \
+	SHLQ $const_shift, CX; \
+	ADDQ R13, CX
+#define ENTER_DONE
+#endif
+
+#ifdef const_faultLateArming
+#define ENTER(desc) \
+	AREA; \
+	MOVL const_rsCPU(SI), CX; \
+	STALL_AREA; \
+	BOUND; \
+	ARM(desc); \
+	SHLQ $const_shift, CX; \
+	ADDQ Cache_area(DI), CX
+#define ENTER_DONE
+#endif
+
+#ifdef const_faultNoCPUBound
+#define ENTER(desc) \
+	AREA; \
+	ARM(desc); \
+	MOVL const_rsCPU(SI), CX; \
+	SHLQ $const_shift, CX; \
+	ADDQ Cache_area(DI), CX; \
+	STALL_AREA
+#define ENTER_DONE
+#endif
+
+#ifdef const_faultTrustingAbort
+#define ENTER(desc) \
+	AREA; \
+	ARM(desc); \
+	MOVL const_rsCPU(SI), R13; \
+again: \
+	MOVL R13, CX; \
+	BOUND; \
+	SHLQ $const_shift, CX; \
+	ADDQ Cache_area(DI), CX; \
+	STALL_AREA
+#define ENTER_DONE
+// RESUME is where the kernel resumes. It arms again, and goes on with the CPU that it was on.
+#define RESUME(desc) \
+	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
+	MOVQ c+0(FP), DI; \
+	AREA; \
+	ARM(desc)
+#endif
+
+#ifndef ENTER_DONE
+#define ENTER(desc) \
+	AREA; \
+	ARM(desc); \
+	MOVL const_rsCPU(SI), CX; \
+	BOUND; \
+	SHLQ $const_shift, CX; \
+	ADDQ Cache_area(DI), CX; \
+	STALL_AREA
+#endif
+
+#ifdef const_faultHeaderFirst
+#define LIMIT_AND_HEADER(limit) \
+	MOVQ (CX), BX; \
+	STALL_LIMIT; \
+	MOVQ limit(CX), DX
+#else
+#define LIMIT_AND_HEADER(limit) \
+	MOVQ limit(CX), DX; \
+	STALL_LIMIT; \
+	MOVQ (CX), BX
+#endif
+
+#define ABORT \
+	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
+	MOVQ 0(FS), SI; \
+	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	MOVL const_rsCPU(SI), CX; \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	JCC  out; \
+	SHLQ $const_abortShift, CX; \
+	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
+	LOCK; \
+	INCQ (CX); \
+out:
+
+DESC(allocDesc, ·allocFast, allocAbort)
+
+// func allocFast(c *Cache) unsafe.Pointer
+TEXT ·allocFast(SB), NOSPLIT|NOFRAME, $0-16
+	MOVQ    c+0(FP), DI
+	ENTER(allocDesc)
+	LIMIT_AND_HEADER(const_offFloor)
+	STALL_COMMIT
+	MOVWLZX BX, R8
+	CMPQ    R8, DX
+	JLS     slow
+	MOVQ    (const_offSlots-8)(CX)(R8*8), AX
+	ADDQ    $const_onePop, BX
+	MOVQ    BX, (CX)      // commit
+	MOVQ    AX, ret+8(FP)
+	RET
+slow:
+	JMP ·allocSlow(SB)
+#ifdef const_faultTrustingAbort
+	RESUME(allocDesc)
+	JMP again
+#endif
+
+TEXT allocAbort<>(SB), NOSPLIT|NOFRAME, $0-16
+	ABORT
+	JMP ·allocSlow(SB)
+
+DESC(freeDesc, ·freeFast, freeAbort)
+
+// func freeFast(c *Cache, obj unsafe.Pointer)
+TEXT ·freeFast(SB), NOSPLIT|NOFRAME, $0-16
+	MOVQ    c+0(FP), DI
+	MOVQ    obj+8(FP), R9
+	MOVQ    R9, DX
+	SUBQ    slabfs∕internal∕pages·Table+0(SB), DX
+	SHRQ    $12, DX
+	CMPQ    DX, slabfs∕internal∕pages·Table+16(SB)
+	JCC     slow
+	MOVQ    slabfs∕internal∕pages·Table+8(SB), R10
+	MOVL    (R10)(DX*4), R10
+	CMPL    R10, Cache_number(DI)
+	JNE     slow
+	ENTER(freeDesc)
+	LIMIT_AND_HEADER(const_offCap)
+	STALL_COMMIT
+	MOVWLZX BX, R8
+	CMPQ    R8, DX
+	JCC     slow
+	MOVQ    R9, const_offSlots(CX)(R8*8)
+	INCQ    BX
+	MOVQ    BX, (CX)      // commit
+	RET
+slow:
+	JMP ·freeSlow(SB)
+#ifdef const_faultTrustingAbort
+	RESUME(freeDesc)
+	MOVQ obj+8(FP), R9
+	JMP  again
+#endif
+
+TEXT freeAbort<>(SB), NOSPLIT|NOFRAME, $0-16
+	ABORT
+	JMP ·freeSlow(SB)
+
+// func fastCode() (m *uint64, alloc, free *percpu.Descriptor)
+TEXT ·fastCode(SB), NOSPLIT, $0-24
+	LEAQ mask<>(SB), AX
+	MOVQ AX, m+0(FP)
+	LEAQ allocDesc<>(SB), AX
+	MOVQ AX, alloc+8(FP)
+	LEAQ freeDesc<>(SB), AX
+	MOVQ AX, free+16(FP)
+	RET

@@ -1,0 +1,5 @@
+//go:build fault_area_first
+
+package alloc
+
+const faultAreaFirst = 1 // for the assembler

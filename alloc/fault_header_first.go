@@ -1,0 +1,5 @@
+//go:build fault_header_first
+
+package alloc
+
+const faultHeaderFirst = 1 // for the assembler

@@ -1,0 +1,5 @@
+//go:build fault_late_arming
+
+package alloc
+
+const faultLateArming = 1 // for the assembler

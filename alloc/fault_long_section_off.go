@@ -1,0 +1,5 @@
+//go:build fault_sequence && !fault_long_section
+
+package alloc
+
+const faultExtra = 0

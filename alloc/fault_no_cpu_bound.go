@@ -1,0 +1,5 @@
+//go:build fault_no_cpu_bound
+
+package alloc
+
+const faultNoCPUBound = 1 // for the assembler

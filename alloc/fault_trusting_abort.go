@@ -1,0 +1,8 @@
+//go:build fault_trusting_abort
+
+package alloc
+
+const (
+	faultTrustingAbort = 1 // for the assembler
+	trustingAbort      = true
+)

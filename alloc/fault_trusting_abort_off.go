@@ -1,0 +1,5 @@
+//go:build fault_sequence && !fault_trusting_abort
+
+package alloc
+
+const trustingAbort = false
