@@ -196,11 +196,12 @@ func Register() {
 	}
 }
 
-// Registered reports whether sequences run on the calling thread. It is a hint
-// where the goroutine is not locked to the thread.
-//
-// Preconditions: Register was called.
-func Registered() bool { return (*Area)(at(uintptr(fsWord() + Offset))).registered() }
+// Registered reports whether sequences run on the calling thread. It is a hint,
+// unless the goroutine is locked to the thread.
+func Registered() bool {
+	word := fsWord()
+	return word != 0 && (*Area)(at(uintptr(word+Offset))).registered()
+}
 
 // registerThread gives the calling thread an area. One that the kernel refuses
 // gets the broken one, for ever.
