@@ -1,0 +1,6 @@
+//go:build !fault_sequence
+
+package alloc
+
+// stallInsts is how many instructions of stalls lie in a sequence.
+const stallInsts = 0
