@@ -24,6 +24,7 @@ const (
 // roles are what the test binary can be besides tests and test clients.
 var roles = map[string]func() error{
 	"program": beProgram,
+	"fill":    beFilling,
 	"measure": beMeasuring,
 	"spin":    beSpinning,
 }

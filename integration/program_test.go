@@ -115,7 +115,7 @@ func onCPU(cpu int, f func()) error {
 	return <-done
 }
 
-// A program is the role "program" as the test sees it.
+// A program is a role that serves, as the test sees it.
 type program struct {
 	t   *testing.T
 	cmd *exec.Cmd
@@ -125,8 +125,14 @@ type program struct {
 
 func startProgram(t *testing.T, dir string, env ...string) *program {
 	t.Helper()
+	return startRole(t, "program", dir, env...)
+}
+
+// startRole starts this binary in a role that mounts on dir, and says so in a line.
+func startRole(t *testing.T, role, dir string, env ...string) *program {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(append(os.Environ(), roleEnv+"=program", programDirEnv+"="+dir), env...)
+	cmd.Env = append(append(os.Environ(), roleEnv+"="+role, programDirEnv+"="+dir), env...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
