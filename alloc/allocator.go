@@ -40,6 +40,7 @@ func (e Engine) String() string {
 type Options struct {
 	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none
 	Engine      Engine       // Auto: what the environment's SLABFS_PERCPU says, lock or rseq, or else the best that is there
+	Merge       bool         // caches of one size share slabs and sheaves, as in Linux
 	Logger      *slog.Logger // reports damage that nobody's call can be blamed for; nil: slog.Default
 }
 
@@ -55,6 +56,7 @@ type Options struct {
 type Allocator struct {
 	log       *slog.Logger // I
 	engine    Engine       // I
+	merge     bool         // I
 	large     uint32       // I: owner of the first page of runs that Bytes hands out
 	largeRest uint32       // I: owner of their other pages
 	queue     *workqueue.Queue
@@ -69,6 +71,7 @@ type Allocator struct {
 	mu      lockdep.Mutex     // slab_mutex
 	caches  []*Cache          // S: not dying, oldest first
 	names   map[string]*Cache // S: reserved: being made, live, or dying until unlinked
+	ids     map[string]*core  // S: reserved in the same way, by cores that names may share
 	trees   []*tree           // S
 	under   bookings          // S: creates and destroys that do their publishing or unlinking
 	closing bool              // S: creates are refused
@@ -104,7 +107,8 @@ func New(o Options) (*Allocator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
-	a := &Allocator{log: o.Logger, engine: engine, large: nextNumber.Add(1), largeRest: nextNumber.Add(1), names: make(map[string]*Cache)}
+	a := &Allocator{log: o.Logger, engine: engine, merge: o.Merge, large: nextNumber.Add(1), largeRest: nextNumber.Add(1),
+		names: make(map[string]*Cache), ids: make(map[string]*core)}
 	if a.log == nil {
 		a.log = slog.Default()
 	}

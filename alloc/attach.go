@@ -8,15 +8,23 @@ import (
 )
 
 // A Publisher makes caches visible somewhere, for instance as files. Its methods
-// run with no lock held, on the goroutine that creates, destroys or attaches;
-// they must not destroy the cache that they are called for, nor panic. Publish
-// and Unlink of one cache never overtake each other.
+// run with no lock held, on the goroutine that creates, destroys or attaches.
+// They must not panic, nor destroy the cache that they are called for, nor create or
+// destroy one that shares its core, for which they would wait. Publish and Unlink of
+// one handle never overtake each other.
+//
+// A directory belongs to a core, which has one name, or with Options.Merge an id and
+// any number of names. For the id, both methods are called with a handle that is
+// named by it: c.Name() == c.ID(). It serves as long as the core has names, whichever
+// they are, and goes with the last of them. A name is then a link to the directory of
+// c.ID(), which is published before the name and unlinked after it.
 type Publisher interface {
-	// Publish makes a cache visible under its name. If it fails, so does NewCache.
+	// Publish makes a directory visible under its name, or a link to the directory
+	// c.ID() if the name is another. If it fails, so does NewCache.
 	Publish(c *Cache, name string) error
 
-	// Unlink makes it invisible. When it returns, nobody uses c through the
-	// publisher any more, and none will.
+	// Unlink makes it invisible. When it returns, nobody uses c through it any
+	// more, and none will.
 	Unlink(c *Cache, name string)
 }
 
@@ -40,7 +48,8 @@ func (t *tree) unlink(c *Cache) {
 }
 
 // Attach publishes all caches, and from now on each that is made, until detach
-// is called. A cache whose Publish fails now is logged, and is absent there.
+// is called. A cache whose Publish fails now is logged, and is absent there, and with
+// a directory all of its names.
 //
 // detach waits until no call of the Publisher is under way, and none comes after
 // it; it unlinks nothing. It may be called twice. It panics when it is called
@@ -49,20 +58,32 @@ func (a *Allocator) Attach(p Publisher) (detach func()) {
 	t := &tree{publisher: p}
 	a.mu.Lock()
 	a.trees = append(a.trees, t)
-	list := slices.Clone(a.caches)
+	var list []*Cache // each directory, then its links
+	for _, k := range *a.cores.Load() {
+		if k.id != "" {
+			list = append(list, k.root)
+		}
+		list = append(list, k.handles...)
+	}
 	for _, c := range list {
 		c.publishes.add(1)
 		t.busy.add(1)
 	}
 	a.mu.Unlock()
+	there := false // the directory
 	for _, c := range list {
-		if c.dead.Load() { // its create failed in another tree
+		dead := c.dead.Load() // its create failed in another tree
+		if c == c.core.root {
+			there = !dead
+		}
+		if dead || !there {
 			a.endPublish(c, t, false)
 			continue
 		}
 		err := t.publish(c)
 		if err != nil {
 			a.log.Error("slabfs: a cache is absent from a tree", "cache", c.name, "error", err)
+			there = c != c.core.root
 		}
 		a.endPublish(c, t, err == nil)
 	}
@@ -88,38 +109,53 @@ func (a *Allocator) detach(t *tree) {
 	a.mu.Unlock()
 }
 
-// bookUnlinks books an unlink in each tree that shows the cache and returns those trees.
+// A booking is one unlink that is to come.
+type booking struct {
+	c *Cache
+	t *tree
+}
+
+// bookUnlinks books an unlink of each handle in each tree that shows it.
 //
-// Preconditions: a.mu is held; no publish of the cache is booked by others.
-func (a *Allocator) bookUnlinks(c *Cache) []*tree {
-	var trees []*tree
-	for _, t := range c.published {
-		if !t.detached {
-			t.busy.add(1)
-			trees = append(trees, t)
+// Preconditions: a.mu is held; no publish of them is booked by others.
+func (a *Allocator) bookUnlinks(cs []*Cache) []booking {
+	var list []booking
+	for _, c := range cs {
+		for _, t := range c.published {
+			if !t.detached {
+				t.busy.add(1)
+				list = append(list, booking{c, t})
+			}
 		}
 	}
-	return trees
+	return list
 }
 
-// unlink makes the cache invisible in the trees where that is booked, and frees its name.
+// unlink does what was booked for some handles, in that order, and frees their names.
 //
 // Preconditions: no lock is held.
-func (a *Allocator) unlink(c *Cache, trees []*tree) {
-	for _, t := range trees {
-		t.unlink(c)
+func (a *Allocator) unlink(cs []*Cache, booked []booking) {
+	for _, b := range booked {
+		b.t.unlink(b.c)
 	}
-	a.endUnlink(c, trees)
+	a.endUnlink(cs, booked)
 }
 
-// endUnlink ends the bookings of unlink.
-func (a *Allocator) endUnlink(c *Cache, trees []*tree) {
+// endUnlink ends the bookings of unlink, and what remove began.
+func (a *Allocator) endUnlink(cs []*Cache, booked []booking) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, t := range trees {
-		t.busy.done(1)
+	for _, b := range booked {
+		b.t.busy.done(1)
 	}
-	delete(a.names, c.name)
+	for _, c := range cs {
+		if c.isDirectory() {
+			delete(a.ids, c.name)
+		} else {
+			delete(a.names, c.name)
+		}
+		c.core.unlinks.done(1)
+	}
 }
 
 var errInCallback = fmt.Errorf("%w: do it from another goroutine", ErrCallback)

@@ -33,6 +33,10 @@ type CacheOptions struct {
 // A Cache is one name's handle for objects of one size. It may be used from any
 // goroutine. A handle that is used after its Destroy panics with its name.
 //
+// With Options.Merge, caches of one size share a core: their slabs and sheaves. An
+// object may be freed through any of their handles, also when the one that it was
+// allocated through is destroyed.
+//
 // Protection of fields:
 //
 //	I  set before others see the handle, then constant
@@ -46,6 +50,7 @@ type Cache struct {
 
 	name        string // I
 	shellDelete bool   // I
+	objectSize  uint32 // I: bytes asked for
 	usersize    uint32 // I
 
 	making    bool     // S: NewCache has not returned
@@ -57,7 +62,7 @@ type Cache struct {
 func (c *Cache) Name() string { return c.name }
 
 // ObjectSize returns the size of objects in bytes that NewCache was asked for.
-func (c *Cache) ObjectSize() int { return int(c.core.objectSize) }
+func (c *Cache) ObjectSize() int { return int(c.objectSize) }
 
 // Alloc returns an object, or nil when the allocator's memory limit is reached.
 // Its content is undefined, but for what a constructor made of it and its users left.
@@ -67,7 +72,7 @@ func (c *Cache) Alloc() unsafe.Pointer { return allocFast(c) }
 func (c *Cache) AllocZeroed() unsafe.Pointer {
 	obj := allocFast(c)
 	if obj != nil {
-		clear(unsafe.Slice((*byte)(obj), c.core.objectSize))
+		clear(unsafe.Slice((*byte)(obj), c.objectSize))
 	}
 	return obj
 }

@@ -3,6 +3,7 @@ package alloc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"slabfs/internal/lockdep"
@@ -51,20 +52,37 @@ func (a *Allocator) Close() error {
 }
 
 // destroyOthers destroys those caches that have no live objects, but for
-// kmalloc-*, and lists the others. The error is about those that were empty.
+// kmalloc-*, and lists the others. The error is about those that were empty. Names
+// of one core end together or not at all.
 func (a *Allocator) destroyOthers() (busy []string, err error) {
+	names := make(map[*core][]string)
+	var cores []*core
 	for _, c := range a.Caches() {
 		if c.usersize > 0 {
 			continue
 		}
-		switch failed := a.destroy(c.find); {
+		if names[c.core] == nil {
+			cores = append(cores, c.core)
+		}
+		names[c.core] = append(names[c.core], c.name)
+	}
+	for _, k := range cores {
+		switch failed := a.destroy(k.findAll); {
 		case errors.Is(failed, ErrBusy):
-			busy = append(busy, c.describeLive())
+			busy = append(busy, k.describeLive(strings.Join(names[k], " and ")))
 		case failed != nil && !errors.Is(failed, errDead):
 			err = failed
 		}
 	}
 	return busy, err
+}
+
+// findAll is what destroy is called with for all handles of a core.
+func (k *core) findAll() ([]*Cache, error) {
+	if len(k.handles) == 0 {
+		return nil, errDead
+	}
+	return slices.Clone(k.handles), nil
 }
 
 // destroyKmalloc destroys kmalloc-*, all of them or none: half of Bytes is no
@@ -86,7 +104,7 @@ func (a *Allocator) destroyKmalloc() (busy []string, err error) {
 	}
 	for _, c := range a.kmalloc {
 		if c.Stats().Objects > 0 {
-			busy = append(busy, c.describeLive())
+			busy = append(busy, c.core.describeLive(c.name))
 		}
 	}
 	if n := a.runs.Load(); n > 0 {
@@ -98,8 +116,8 @@ func (a *Allocator) destroyKmalloc() (busy []string, err error) {
 	return busy, nil
 }
 
-func (c *Cache) describeLive() string {
-	return fmt.Sprintf("%s (%d objects)", c.name, c.Stats().Objects)
+func (k *core) describeLive(names string) string {
+	return fmt.Sprintf("%s (%d objects)", names, k.root.Stats().Objects)
 }
 
 // waitIdle waits until no create publishes and no destroy unlinks.

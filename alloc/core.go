@@ -17,12 +17,15 @@ import (
 // Protection of fields:
 //
 //	I  set before the core is on the allocator's list, then constant
+//	S  slab_mutex
 //	A  atomic
 //	D  written while holding flush_lock and every per-CPU lock, read under any of them
 type core struct {
 	layout                      // I
 	a      *Allocator           // I
-	name   string               // I
+	id     string               // I: of a core that names may share; else empty
+	name   string               // I: the id, or the one name
+	root   *Cache               // I: stands for the directory: the cache itself, or where there is an id the handle of that
 	number uint32               // I: owner of the pages of its slabs; never used again
 	flags  Flags                // I
 	ctor   func(unsafe.Pointer) // I
@@ -34,6 +37,11 @@ type core struct {
 	keepSlabs   atomic.Int32  // A: what cpuPartial comes to, in slabs
 	minPartial  atomic.Uint64 // A: slabs
 	defragRatio atomic.Uint32 // A: percent
+
+	handles    []*Cache      // S: of the names that are live or being made, oldest first
+	unlinks    bookings      // S: unlinks of names and of the directory under way
+	aliases    atomic.Int32  // A: names beside the first; written under slab_mutex
+	objectSize atomic.Uint32 // A: the largest of the names' object sizes; written under slab_mutex
 
 	unreported atomic.Int64 // A: damage that was not logged yet
 
@@ -55,12 +63,17 @@ type cpuState struct {
 	_     [64]byte     // the next one belongs to another CPU
 }
 
-func (a *Allocator) newCore(name string, l layout, o CacheOptions) (*core, error) {
+// newCore returns the core for a cache, with the handle of its directory.
+func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*core, error) {
 	place, err := percpu.NewPlace(l.sheafCap)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoMemory, err)
 	}
-	k := &core{layout: l, a: a, name: name, number: nextNumber.Add(1), flags: o.Flags, ctor: o.Ctor, place: place, seq: a.engine == RSeq}
+	k := &core{layout: l, a: a, id: id, name: c.name, root: c, number: nextNumber.Add(1), flags: o.Flags, ctor: o.Ctor, place: place, seq: a.engine == RSeq}
+	if id != "" {
+		k.name, k.root = id, &Cache{name: id, objectSize: l.size}
+		k.serve(k.root)
+	}
 	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())
 	for n := range a.hotplug.Possible().All() {
 		pc := &cpuState{area: percpu.At(place, n)}
@@ -73,6 +86,9 @@ func (a *Allocator) newCore(name string, l layout, o CacheOptions) (*core, error
 	k.defragRatio.Store(100)
 	return k, nil
 }
+
+// serve makes the core what a new handle is for.
+func (k *core) serve(c *Cache) { c.core, c.number, c.area = k, k.number, k.sequenceArea() }
 
 // nextNumber counts the caches of the process. Numbers are never used again, so
 // a stale pointer never seems to belong to a younger cache.

@@ -15,7 +15,8 @@ const maxName = 60
 
 // NewCache returns a cache for objects of size bytes, 1 to 4 MiB, under a name
 // of 1 to 60 of the characters A-Z a-z 0-9 _ . -, not beginning with a dot. When
-// it returns, the cache is in every attached tree.
+// it returns, the cache is in every attached tree. With Options.Merge it shares the
+// core of another cache of its size, if both may; see Cache.
 //
 // Errors: ErrExist while the name is taken, also by a cache that is being made
 // or destroyed; ErrInvalid; ErrNotBuilt for TypesafeByRCU; ErrClosed; ErrNoMemory
@@ -29,10 +30,10 @@ func (a *Allocator) newCache(name string, size int, o CacheOptions, usersize uin
 		return nil, fmt.Errorf("create cache %q: %w", name, err)
 	}
 	l := newLayout(size, o.Align, o.Flags, cpu.Present().Count())
-	c := &Cache{name: name, shellDelete: o.ShellDelete, usersize: usersize, making: true}
-	trees, err := a.enter(c, l, o)
+	c := &Cache{name: name, shellDelete: o.ShellDelete, objectSize: uint32(size), usersize: usersize, making: true}
+	made, trees, err := a.enter(c, l, o)
 	if err == nil {
-		err = a.publish(c, trees)
+		err = a.publish(made, trees)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("create cache %q: %w", name, err)
@@ -71,41 +72,82 @@ func validName(name string) bool {
 }
 
 // enter reserves the name, puts the cache on the list and books its publishing
-// in the trees that it returns.
-func (a *Allocator) enter(c *Cache, l layout, o CacheOptions) ([]*tree, error) {
-	a.hotplug.RLock()
-	defer a.hotplug.RUnlock()
-	a.mu.Lock()
-	defer a.mu.Unlock()
+// in the trees that it returns: of made, which is the cache, after its directory if
+// that has a handle of its own and is new.
+func (a *Allocator) enter(c *Cache, l layout, o CacheOptions) (made []*Cache, trees []*tree, err error) {
+	id := a.idOf(l, o, c.usersize)
+	for {
+		a.hotplug.RLock()
+		a.mu.Lock()
+		made, trees, idle, err := a.enterLocked(c, id, l, o)
+		a.mu.Unlock()
+		a.hotplug.RUnlock()
+		if idle == nil {
+			return made, trees, err
+		}
+		<-idle
+	}
+}
+
+// enterLocked is one attempt. If idle is not nil nothing has happened: the next makes
+// sense when that is closed.
+//
+// Preconditions: the hotplug lock is held for reading, and a.mu.
+func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (made []*Cache, trees []*tree, idle <-chan struct{}, err error) {
 	if a.closing {
-		return nil, ErrClosed
+		return nil, nil, nil, ErrClosed
 	}
 	if old := a.names[c.name]; old != nil {
 		if old.dead.Load() {
 			a.refused.Add(1)
-			return nil, fmt.Errorf("%w: its old cache is being destroyed; try again", ErrExist)
+			return nil, nil, nil, fmt.Errorf("%w: its old cache is being destroyed; try again", ErrExist)
 		}
-		return nil, ErrExist
+		return nil, nil, nil, ErrExist
 	}
-	k, err := a.newCore(c.name, l, o)
-	if err != nil {
-		return nil, err
+	k := a.ids[id]
+	if k == nil {
+		if k, err = a.newCore(c, id, l, o); err != nil {
+			return nil, nil, nil, err
+		}
+		trees = slices.Clone(a.trees)
+		if id != "" {
+			a.ids[id] = k
+			made = append(made, k.root)
+		}
+	} else {
+		idle = k.root.publishes.wait() // a link needs its directory
+		if idle == nil && k.root.dead.Load() {
+			idle = k.unlinks.wait() // and the next one of this id its name
+		}
+		if idle != nil {
+			return nil, nil, idle, nil
+		}
+		for _, t := range a.trees {
+			if slices.Contains(k.root.published, t) {
+				trees = append(trees, t)
+			}
+		}
 	}
-	c.core, c.number, c.area = k, k.number, k.sequenceArea()
+	k.serve(c)
+	k.setHandles(append(k.handles, c))
 	a.names[c.name] = c
 	a.setCaches(append(a.caches, c))
-	trees := slices.Clone(a.trees)
-	c.publishes.add(len(trees) + 1) // one for NewCache itself
-	for _, t := range trees {
-		t.busy.add(1)
+	made = append(made, c)
+	for _, c := range made {
+		c.publishes.add(len(trees) + 1) // one for NewCache itself
+		for _, t := range trees {
+			t.busy.add(1)
+		}
 	}
 	a.under.add(1)
 	if fault.PublishUnderSlabMutex {
 		for _, t := range trees {
-			_ = t.publisher.Publish(c, c.name)
+			for _, c := range made {
+				_ = t.publisher.Publish(c, c.name)
+			}
 		}
 	}
-	return trees, nil
+	return made, trees, nil, nil
 }
 
 // setCaches replaces the list of caches.
@@ -113,37 +155,39 @@ func (a *Allocator) enter(c *Cache, l layout, o CacheOptions) ([]*tree, error) {
 // Preconditions: a.mu is held.
 func (a *Allocator) setCaches(list []*Cache) {
 	a.caches = list
-	cores := make([]*core, len(list))
-	for i, c := range list {
-		cores[i] = c.core
+	cores := make([]*core, 0, len(list))
+	for _, c := range list {
+		if c == c.core.handles[0] {
+			cores = append(cores, c.core)
+		}
 	}
 	a.cores.Store(&cores)
 }
 
-// publish makes the cache known to the trees in which its publishing is booked.
-// If one of them fails, the cache is gone from all of them when it returns.
+// publish makes what enter has made known to the trees in which that is booked.
+// If one of them fails, it is gone from all of them when publish returns.
 //
 // Preconditions: no lock is held.
-func (a *Allocator) publish(c *Cache, trees []*tree) error {
+func (a *Allocator) publish(made []*Cache, trees []*tree) error {
 	var failed error
 	for _, t := range trees {
-		err := failed
-		if err == nil && !fault.PublishUnderSlabMutex {
-			err = t.publish(c)
+		for _, c := range made {
+			if failed == nil && !fault.PublishUnderSlabMutex {
+				failed = t.publish(c)
+			}
+			a.endPublish(c, t, failed == nil)
 		}
-		if err != nil {
-			failed = err
-		}
-		a.endPublish(c, t, err == nil)
 	}
 	if failed != nil {
-		a.withdraw(c)
+		a.withdraw(made)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if failed == nil {
-		c.making = false
-		c.publishes.done(1)
+		for _, c := range made {
+			c.making = false
+			c.publishes.done(1)
+		}
 	}
 	a.under.done(1)
 	return failed
@@ -160,37 +204,50 @@ func (a *Allocator) endPublish(c *Cache, t *tree, ok bool) {
 	t.busy.done(1)
 }
 
-// withdraw takes back a cache whose publishing failed: nobody but the trees has
-// seen it. It ends NewCache's own booking, which kept destroys away until the handle was dead.
+// withdraw takes back what enter has made, whose publishing failed: nobody but the
+// trees has seen it. It ends NewCache's own bookings, which kept destroys away from it,
+// and others from a new core, until the handles were dead.
 //
 // Preconditions: no lock is held.
-func (a *Allocator) withdraw(c *Cache) {
-	k := c.core
+func (a *Allocator) withdraw(made []*Cache) {
+	k := made[0].core
+	fresh := made[0] == k.root // or else a new name of a core that has others
 	defer k.reportDamage()
 	a.hotplug.RLock()
 	a.mu.Lock()
-	err := a.shutDown([]*Cache{c})
-	c.kill() // whatever a Publisher did with it
-	a.remove(c)
-	c.publishes.done(1)
+	var err error
+	if fresh {
+		err = a.shutDown([]*core{k})
+	}
+	for _, c := range made {
+		c.kill() // whatever a Publisher did with it
+	}
+	a.remove(made)
+	for _, c := range made {
+		c.publishes.done(1)
+	}
 	a.mu.Unlock()
 	a.hotplug.RUnlock()
-	if err == nil {
+	if fresh && err == nil {
 		k.discardAll()
 	}
 
+	slices.Reverse(made) // links first
 	a.mu.Lock()
-	for idle := c.publishes.wait(); idle != nil; idle = c.publishes.wait() { // of trees that attached meanwhile
-		a.mu.Unlock()
-		<-idle
-		a.mu.Lock()
+	for _, c := range made {
+		for idle := c.publishes.wait(); idle != nil; idle = c.publishes.wait() { // of trees that attached meanwhile
+			a.mu.Unlock()
+			<-idle
+			a.mu.Lock()
+		}
 	}
-	trees := a.bookUnlinks(c)
+	booked := a.bookUnlinks(made)
 	a.mu.Unlock()
-	a.unlink(c, trees)
-	if err != nil {
-		a.log.Error("slabfs: a cache could not be published, but has live objects: its memory is lost", "cache", c.name, "objects", c.Stats().Objects, "error", err)
-		return
+	a.unlink(made, booked)
+	switch {
+	case err != nil:
+		a.log.Error("slabfs: a cache could not be published, but has live objects: its memory is lost", "cache", k.name, "objects", k.root.Stats().Objects, "error", err)
+	case fresh:
+		k.release()
 	}
-	k.release()
 }

@@ -14,9 +14,14 @@ import (
 // Destroy ends the cache. When it returns nil, no tree shows it, no show or store of
 // it runs, its memory is given back and its name can be used again.
 //
-// ErrBusy: objects are live; nothing has changed, and the cache works on. It
-// panics if the cache was destroyed before, also by its name. It must not be called
-// from a store of the cache's own files, or from a Publisher for this cache.
+// If other names share its core, only the handle and the name end: the objects live on,
+// and can be freed through the others.
+//
+// ErrBusy: objects are live, and no other name shares the core; nothing has changed,
+// and the cache works on. It panics if the cache was destroyed before, also by its
+// name. It must not be called from a store of the cache's own files, or from a
+// Publisher for this cache. ErrPermission: the handle is a directory's, which a
+// Publisher got.
 func (c *Cache) Destroy() error {
 	err := c.core.a.destroy(c.find)
 	if errors.Is(err, errDead) {
@@ -27,8 +32,11 @@ func (c *Cache) Destroy() error {
 
 // find is what destroy is called with where the handle is known.
 func (c *Cache) find() ([]*Cache, error) {
-	if c.dead.Load() {
+	switch {
+	case c.dead.Load():
 		return nil, errDead
+	case c.isDirectory():
+		return nil, fmt.Errorf("destroy cache %q: it ends with the last of its names: %w", c.name, ErrPermission)
 	}
 	return []*Cache{c}, nil
 }
@@ -59,20 +67,17 @@ func (a *Allocator) DestroyName(name string) error {
 // lock (docs/locking.md). The steps:
 //
 //	shut down   under the locks: close the sheaves, drain, count; dead from here on
-//	unlink      no lock held: out of each tree, drain active references, notify
-//	free name   a create of the same name finds no trace of the old one
+//	unlink      no lock held: out of each tree, links first, drain active references, notify
+//	free name   a create of the same name or id finds no trace of the old one
 //	release     area and control data: nobody can be looking at them
+//
+// A core is shut down and released with its last name; the others are only unlinked.
 func (a *Allocator) destroy(find func() ([]*Cache, error)) error {
 	for {
 		a.hotplug.RLock()
 		a.mu.Lock()
 		cs, err := find()
-		var idle <-chan struct{}
-		for _, c := range cs { // a publish and an unlink never overtake each other
-			if idle == nil {
-				idle = c.publishes.wait()
-			}
-		}
+		idle := inTheWay(cs)
 		if err == nil && idle == nil {
 			return a.destroyLocked(cs)
 		}
@@ -85,101 +90,155 @@ func (a *Allocator) destroy(find func() ([]*Cache, error)) error {
 	}
 }
 
+// inTheWay returns what the destroy of some handles must wait for first, or nil if
+// there is nothing.
+//
+// Preconditions: slab_mutex is held.
+func inTheWay(cs []*Cache) <-chan struct{} {
+	for _, c := range cs {
+		k := c.core
+		others := k.others(cs)
+		waits := []*bookings{&c.publishes} // a publish and an unlink never overtake each other
+		switch {
+		case len(others) == 0:
+			waits = append(waits, &k.root.publishes, &k.unlinks) // nor a directory's unlink that of a link
+		case !slices.ContainsFunc(others, func(h *Cache) bool { return !h.making }):
+			waits = append(waits, &others[0].publishes) // if they fail, these are the last
+		}
+		for _, b := range waits {
+			if idle := b.wait(); idle != nil {
+				return idle
+			}
+		}
+	}
+	return nil
+}
+
 // destroyLocked releases both locks.
 //
 // Preconditions: the hotplug lock is held for reading, and a.mu; none of the
-// caches is dead, and no publish of one is booked.
+// handles is dead, and nothing is in the way.
 func (a *Allocator) destroyLocked(cs []*Cache) error {
-	err := a.shutDown(cs)
-	var finish []func()
+	var cores []*core // which lose their last name
+	for _, c := range cs {
+		if len(c.core.others(cs)) == 0 && !slices.Contains(cores, c.core) {
+			cores = append(cores, c.core)
+		}
+	}
+	err := a.shutDown(cores)
+	var finish func()
 	if err == nil {
 		a.under.add(1)
-		for _, c := range cs {
-			finish = append(finish, a.leave(c))
-		}
+		finish = a.leave(cs, cores)
 	}
 	a.mu.Unlock()
 	a.hotplug.RUnlock()
 
-	for _, c := range cs {
-		c.core.reportDamage()
+	for _, k := range cores {
+		k.reportDamage()
 	}
 	if err != nil {
 		return err
 	}
-	for _, f := range finish {
-		f()
-	}
+	finish()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.under.done(1)
 	return nil
 }
 
-// leave takes a dead cache off the list and books its unlinks. The function that
-// it returns does what remains of destroy, with no lock held.
+// leave takes handles off the list, with cores that have no others and are shut down,
+// and books their unlinks. The function that it returns does what remains of
+// destroy, with no lock held.
 //
 // Preconditions: a.mu is held.
-func (a *Allocator) leave(c *Cache) (finish func()) {
-	k := c.core
-	a.remove(c)
-	trees := a.bookUnlinks(c)
-	unlink := func() { a.unlink(c, trees) }
+func (a *Allocator) leave(cs []*Cache, cores []*core) (finish func()) {
+	cs = slices.Clone(cs)
+	for _, k := range cores {
+		if k.id != "" {
+			cs = append(cs, k.root) // after its links
+		}
+	}
+	for _, c := range cs {
+		c.kill()
+	}
+	a.remove(cs)
+	booked := a.bookUnlinks(cs)
+	unlink := func() { a.unlink(cs, booked) }
 	if fault.UnlinkUnderLocks || fault.NotifyUnderLocks {
-		unlink = a.unlinkLocked(c, trees)
+		unlink = a.unlinkLocked(cs, booked)
+	}
+	release := func() {
+		for _, k := range cores {
+			k.release()
+		}
 	}
 	return func() {
-		k.discardAll()
+		for _, k := range cores {
+			k.discardAll()
+		}
 		if fault.FreeBeforeDrain {
-			k.release()
+			release()
 		}
 		unlink()
 		if !fault.FreeBeforeDrain {
-			k.release()
+			release()
 		}
 	}
 }
 
-// remove takes the cache off the list; its name stays reserved.
+// remove takes dead handles off the lists. Their names stay reserved until endUnlink.
 //
 // Preconditions: a.mu is held.
-func (a *Allocator) remove(c *Cache) {
-	a.setCaches(slices.DeleteFunc(slices.Clone(a.caches), func(d *Cache) bool { return d == c }))
+func (a *Allocator) remove(cs []*Cache) {
+	gone := func(c *Cache) bool { return slices.Contains(cs, c) }
+	for _, c := range cs {
+		c.core.unlinks.add(1)
+		c.core.setHandles(c.core.others(cs))
+	}
+	a.setCaches(slices.DeleteFunc(slices.Clone(a.caches), gone))
 }
 
-// shutDown makes the caches dead, handle and core, if no object of any is live,
-// or else changes nothing and returns ErrBusy, or why the sheaves could not be closed. It holds the per-CPU locks of all of them, which
-// only a holder of flush_lock may: everybody else holds one.
+// shutDown makes the cores and all of their handles dead, if no object of any is live,
+// or else changes nothing and returns ErrBusy, or why the sheaves could not be closed.
+// It holds the per-CPU locks of all of them, which only a holder of flush_lock may:
+// everybody else holds one.
 //
-// Preconditions: the hotplug lock and slab_mutex are held; none of the caches is dead.
-func (a *Allocator) shutDown(cs []*Cache) (err error) {
+// Preconditions: the hotplug lock and slab_mutex are held; none of the cores is dying.
+func (a *Allocator) shutDown(cores []*core) (err error) {
+	if len(cores) == 0 {
+		return nil
+	}
 	a.flushLock.Lock()
 	defer a.flushLock.Unlock()
-	for _, c := range cs {
-		a.roomFor(c.core)
-		c.core.lockCPUs()
-		defer c.core.unlockCPUs()
+	for _, k := range cores {
+		a.roomFor(k)
+		k.lockCPUs()
+		defer k.unlockCPUs()
 	}
-	for _, c := range cs {
-		k := c.core
+	for _, k := range cores {
+		name := k.handles[0].name
 		if err = k.closeAreas(); err != nil {
-			err = fmt.Errorf("destroy cache %q: %w", c.name, err)
+			err = fmt.Errorf("destroy cache %q: %w", name, err)
 			break
 		}
 		objs, kept := k.collect(a.flushBuf[:0])
 		k.giveBack(objs, &kept)
 		if live := int(k.node.slabs.Load())*k.objects - int(k.node.free.Load()); live > 0 {
-			err = fmt.Errorf("destroy cache %q: %d objects are in use: %w", c.name, live, ErrBusy)
+			err = fmt.Errorf("destroy cache %q: %d objects are in use: %w", name, live, ErrBusy)
 			break
 		}
 	}
-	for _, c := range cs {
+	for _, k := range cores {
 		if err != nil {
-			c.core.reopenAreas()
+			k.reopenAreas()
 			continue
 		}
-		c.core.dying = true
-		c.kill()
+		k.dying = true
+		k.root.kill()
+		for _, c := range k.handles {
+			c.kill()
+		}
 	}
 	return err
 }

@@ -113,7 +113,7 @@ func follow(t *testing.T, pc uintptr, op x86asm.Op) (to uintptr, insts []x86asm.
 func TestHeadersApart(t *testing.T) {
 	a := newAllocator(t, Options{})
 	for range 300 {
-		k, err := a.newCore("apart", newLayout(64, 0, 0, 1), CacheOptions{})
+		k, err := a.newCore(&Cache{name: "apart"}, "", newLayout(64, 0, 0, 1), CacheOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}

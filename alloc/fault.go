@@ -13,24 +13,24 @@ type forgetter interface {
 
 // unlinkLocked unlinks as it should not be done, or takes the first half of that
 // step. The function that it returns does the rest, without the locks.
-func (a *Allocator) unlinkLocked(c *Cache, trees []*tree) (rest func()) {
-	drains := make([]func(), len(trees))
-	for i, t := range trees {
-		f, ok := t.publisher.(forgetter)
+func (a *Allocator) unlinkLocked(cs []*Cache, booked []booking) (rest func()) {
+	drains := make([]func(), len(booked))
+	for i, b := range booked {
+		f, ok := b.t.publisher.(forgetter)
 		switch {
 		case fault.UnlinkUnderLocks:
-			t.unlink(c)
+			b.t.unlink(b.c)
 			drains[i] = func() {}
 		case ok:
-			drains[i] = f.Forget(c, c.name)
+			drains[i] = f.Forget(b.c, b.c.name)
 		default:
-			drains[i] = func() { t.unlink(c) }
+			drains[i] = func() { b.t.unlink(b.c) }
 		}
 	}
 	return func() {
 		for _, drain := range drains {
 			drain()
 		}
-		a.endUnlink(c, trees)
+		a.endUnlink(cs, booked)
 	}
 }

@@ -17,18 +17,17 @@ const (
 
 // layout is how objects of one size lie in slabs: SLUB's calculations (Linux 6.17).
 type layout struct {
-	objectSize uint32 // bytes that the user asked for
-	size       uint32 // bytes from one object to the next
-	align      uint32
-	order      int
-	objects    int // per slab
-	words      int // of a slab's bitmap
-	sheafCap   int // objects
+	size     uint32 // bytes from one object to the next
+	align    uint32
+	order    int
+	objects  int // per slab
+	words    int // of a slab's bitmap
+	sheafCap int // objects
 }
 
 func newLayout(objectSize, align int, flags Flags, cpus int) layout {
 	align = calculateAlignment(objectSize, align, flags)
-	l := layout{objectSize: uint32(objectSize), align: uint32(align)}
+	l := layout{align: uint32(align)}
 	l.size = uint32((objectSize + align - 1) &^ (align - 1))
 	l.order = calculateOrder(int(l.size), cpus)
 	l.objects = slabBytes(l.order) / int(l.size)

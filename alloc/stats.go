@@ -10,8 +10,8 @@ import (
 // from counters, without a lock and without a walk over slabs: it is exact while
 // nobody uses the cache, and close to it otherwise.
 type CacheStats struct {
-	// Constants.
-	ObjectSize     int // bytes asked for
+	// Constants, but for the object size and the aliases of caches that merge.
+	ObjectSize     int // bytes asked for, by the name that asked for most
 	Size           int // bytes from one object to the next
 	Align          int // bytes
 	Order          int // of the pages of a slab
@@ -20,7 +20,7 @@ type CacheStats struct {
 	UserSize       int // bytes of an object that Bytes shows to its users
 	Flags          Flags
 	Ctor           func(unsafe.Pointer)
-	Aliases        int // names beside the first
+	Aliases        int // names beside the first that share the slabs
 
 	// Sums of Nodes and CPUs.
 	Slabs          int
@@ -53,7 +53,7 @@ type CPUStats struct {
 func (c *Cache) Stats() CacheStats {
 	k := c.core
 	s := CacheStats{
-		ObjectSize: int(k.objectSize), Size: int(k.size), Align: int(k.align), Order: k.order,
+		ObjectSize: int(k.objectSize.Load()), Aliases: int(k.aliases.Load()), Size: int(k.size), Align: int(k.align), Order: k.order,
 		ObjectsPerSlab: k.objects, SheafCapacity: k.sheafCap, UserSize: int(c.usersize), Flags: k.flags, Ctor: k.ctor,
 	}
 	n := &k.node

@@ -10,8 +10,11 @@ import (
 // Forget makes the kernel forget the cache's directory. The function that it
 // returns waits until none of the files is in use.
 func (p publisher) Forget(_ *alloc.Cache, name string) (drain func()) {
-	if dir, ok := p.t.slab.Child(name).(*sysfs.Kobject); ok {
-		return dir.Forget()
+	switch n := p.t.slab.Child(name).(type) {
+	case *sysfs.Kobject:
+		return n.Forget()
+	case *sysfs.Link:
+		n.Remove()
 	}
 	return func() {}
 }

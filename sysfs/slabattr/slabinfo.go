@@ -10,13 +10,20 @@ import (
 	"slabfs/sysfs"
 )
 
-// slabinfoAttr is proc/slabinfo, version 2.1: one line for each cache, newest first.
+// slabinfoAttr is proc/slabinfo, version 2.1: one line for each cache, newest
+// first. Of caches that are merged it shows the oldest, so that names are unique.
 var slabinfoAttr = &sysfs.Attribute{Name: "slabinfo", Mode: readOnly, Seq: true,
 	Show: func(_ context.Context, obj any, w *bytes.Buffer) error {
 		w.WriteString("slabinfo - version: 2.1\n" +
 			"# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab>" +
 			" : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n")
-		for _, c := range slices.Backward(obj.(*alloc.Allocator).Caches()) {
+		seen := make(map[string]bool)
+		caches := slices.DeleteFunc(obj.(*alloc.Allocator).Caches(), func(c *alloc.Cache) bool {
+			again := seen[c.ID()]
+			seen[c.ID()] = true
+			return again
+		})
+		for _, c := range slices.Backward(caches) {
 			s := c.Stats()
 			fmt.Fprintf(w, "%-17s %6d %6d %6d %4d %4d : tunables %4d %4d %4d : slabdata %6d %6d %6d\n",
 				c.Name(), s.Objects, s.TotalObjects, s.Size, s.ObjectsPerSlab, 1<<s.Order, 0, 0, 0, s.Slabs, s.Slabs, 0)

@@ -2,6 +2,7 @@ package slabattr
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 
 	"slabfs/alloc"
@@ -71,16 +72,28 @@ func (t *Tree) Detach() { t.detach() }
 // publisher is what the allocator sees of a Tree.
 type publisher struct{ t *Tree }
 
-// Publish makes a cache's directory, with all of its files at once.
+// Publish makes a cache's directory, with all of its files at once, or the link of a
+// name to the directory that it shares.
 func (p publisher) Publish(c *alloc.Cache, name string) error {
-	_, err := p.t.slab.Add(name, c, cacheAttrs...)
+	if name == c.ID() {
+		_, err := p.t.slab.Add(name, c, cacheAttrs...)
+		return err
+	}
+	dir, ok := p.t.slab.Child(c.ID()).(*sysfs.Kobject)
+	if !ok {
+		return fmt.Errorf("link %q: its directory %q: %w", name, c.ID(), sysfs.ErrGone)
+	}
+	_, err := p.t.slab.Link(name, dir)
 	return err
 }
 
-// Unlink removes it, and returns when none of its files is in use.
+// Unlink removes it, and returns when none of the directory's files is in use.
 func (p publisher) Unlink(_ *alloc.Cache, name string) {
-	if dir, ok := p.t.slab.Child(name).(*sysfs.Kobject); ok {
-		dir.Remove()
+	switch n := p.t.slab.Child(name).(type) {
+	case *sysfs.Kobject:
+		n.Remove()
+	case *sysfs.Link:
+		n.Remove()
 	}
 }
 
