@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -11,7 +12,8 @@ import (
 )
 
 // A fakeTree is a Publisher that records what it is told, and fails the test
-// when two events of a cache or of a name overtake each other.
+// when two events of a cache or of a name overtake each other, or when it has a link
+// without its directory.
 type fakeTree struct {
 	tb      testing.TB
 	label   string
@@ -41,6 +43,9 @@ func (t *fakeTree) Publish(c *Cache, name string) error {
 	if c.Name() != name || !lockdep.InCallback() {
 		t.tb.Errorf("tree %s: publish of %q, named %q, in a callback: %v", t.label, c.Name(), name, lockdep.InCallback())
 	}
+	if id := c.ID(); t.done[t.shown[id]] != "published" && id != name {
+		t.tb.Errorf("tree %s: publish of %q, which is a link to %q, after %q of that", t.label, name, id, t.done[t.shown[id]])
+	}
 	t.shown[name], t.done[c] = c, "publishing"
 	t.mu.Unlock()
 	var err error
@@ -62,6 +67,11 @@ func (t *fakeTree) Unlink(c *Cache, name string) {
 	t.events = append(t.events, "unlink "+name)
 	if was := t.done[c]; was != "published" {
 		t.tb.Errorf("tree %s: unlink of %q after %q", t.label, name, was)
+	}
+	for link, d := range t.shown {
+		if c.isDirectory() && d != c && d.ID() == name {
+			t.tb.Errorf("tree %s: unlink of %q, to which %q is a link", t.label, name, link)
+		}
 	}
 	t.done[c] = "unlinking"
 	t.mu.Unlock()
@@ -105,19 +115,18 @@ func (t *fakeTree) shows(name string) bool {
 	return t.shown[name] != nil
 }
 
-// checkShows fails unless the tree shows exactly the caches that can be used.
+// checkShows fails unless the tree shows exactly the caches that can be used, and
+// the directories that they share.
 func (t *fakeTree) checkShows(a *Allocator) {
 	t.tb.Helper()
-	caches := a.Caches()
+	want := make(map[string]*Cache)
+	for _, c := range a.Caches() {
+		want[c.ID()], want[c.Name()] = c.core.root, c
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, c := range caches {
-		if t.shown[c.Name()] != c {
-			t.tb.Errorf("tree %s does not show %q", t.label, c.Name())
-		}
-	}
-	if len(t.shown) != len(caches) {
-		t.tb.Errorf("tree %s shows %d caches; want %d", t.label, len(t.shown), len(caches))
+	if !maps.Equal(t.shown, want) {
+		t.tb.Errorf("tree %s shows %q; want %q", t.label, slices.Sorted(maps.Keys(t.shown)), slices.Sorted(maps.Keys(want)))
 	}
 }
 
