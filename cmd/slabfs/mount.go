@@ -17,6 +17,7 @@ import (
 type mountOptions struct {
 	caches      []string
 	load        bool
+	noMerge     bool
 	memoryLimit byteSize
 	daemon      bool
 	options     []string
@@ -31,6 +32,10 @@ func newMountCommand() *cobra.Command {
 		Short: "serve the files of an allocator on DIR",
 		Long: `mount makes an allocator and serves its files on DIR until SIGINT, SIGTERM or
 SIGHUP. It makes DIR if it is missing, and then removes it at the end.
+
+Caches of one size share their slabs, as in Linux: they have one directory, named
+by an id such as :0000192, and each name is a link to it. With --no-merge each has
+a directory of its own, as with the flag no_merge.
 
 At the end a mount that is in use is waited for, 5 seconds at most, and then
 detached. A second signal ends at once. What a killed server left on DIR is
@@ -53,6 +58,7 @@ connection was aborted.`,
 	f := c.Flags()
 	f.StringArrayVar(&o.caches, "cache", nil, "make a cache, `NAME:SIZE[:FLAG,...]`; FLAG is hwcache_align, reclaim_account or no_merge (repeatable)")
 	f.BoolVar(&o.load, "load", false, "run a small allocation load, so that figures move")
+	f.BoolVar(&o.noMerge, "no-merge", false, "give each cache slabs and a directory of its own")
 	f.Var(&o.memoryLimit, "memory-limit", "bytes that slabs may take, such as 64M; 0 is no limit")
 	f.BoolVar(&o.daemon, "daemon", false, "return when it is mounted; a process in the background serves")
 	f.StringSliceVarP(&o.options, "options", "o", nil, "mount options, such as ro or allow_other; comma-separated")

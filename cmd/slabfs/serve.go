@@ -42,7 +42,7 @@ func serve(dir string, o *mountOptions) error {
 	}
 	slog.SetDefault(log)
 
-	a, err := alloc.New(alloc.Options{MemoryLimit: int64(o.memoryLimit)})
+	a, err := alloc.New(alloc.Options{MemoryLimit: int64(o.memoryLimit), Merge: !o.noMerge})
 	if err != nil {
 		return &statusError{statusMount, err}
 	}

@@ -40,14 +40,14 @@ type Load struct {
 	held *stream // mu
 }
 
-// Start makes the caches load-small and load-large and puts them and the kmalloc
-// caches to work. The directory load is added to module.
+// Start makes the caches load-small and load-large, which share their slabs with no
+// other, and puts them and the kmalloc caches to work. The directory load is added to module.
 func Start(a *alloc.Allocator, module *sysfs.Kobject) (*Load, error) {
-	small, err := a.NewCache("load-small", 100, alloc.CacheOptions{ShellDelete: true})
+	small, err := a.NewCache("load-small", 100, alloc.CacheOptions{Flags: alloc.NoMerge, ShellDelete: true})
 	if err != nil {
 		return nil, err
 	}
-	large, err := a.NewCache("load-large", 3000, alloc.CacheOptions{ShellDelete: true})
+	large, err := a.NewCache("load-large", 3000, alloc.CacheOptions{Flags: alloc.NoMerge, ShellDelete: true})
 	if err != nil {
 		return nil, errors.Join(err, small.Destroy())
 	}

@@ -2,9 +2,12 @@ package stress
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -31,6 +34,7 @@ var actorKinds = map[string]actorKind{
 	"read":         {1, true, reader},
 	"alloc":        {2, false, allocator},
 	"busy":         {1, true, refused},
+	"share":        {1, true, sharer},
 	"hoard":        {4, false, hoarder},
 	"attach":       {1, false, attacher},
 	"online":       {1, false, counter},
@@ -41,8 +45,13 @@ const contested = 4 // names
 
 func (a *actor) contestedName() string { return fmt.Sprint("s", a.rng.IntN(contested)) }
 
+var contestedName = regexp.MustCompile(`^s\d$`)
+
 // size is a power of two from 8 to 1024.
 func (a *actor) size() int { return 8 << a.rng.IntN(8) }
+
+// merge is how half of the caches that are made may share their core with others.
+func (a *actor) merge() alloc.Flags { return alloc.NoMerge * alloc.Flags(a.rng.IntN(2)) }
 
 // pause lets others have the CPU, for up to d.
 func (a *actor) pause(d time.Duration) { time.Sleep(time.Duration(a.rng.Int64N(int64(d)))) }
@@ -51,7 +60,7 @@ func (a *actor) pause(d time.Duration) { time.Sleep(time.Duration(a.rng.Int64N(i
 func (a *actor) cache() *alloc.Cache {
 	var found []*alloc.Cache
 	for _, c := range a.a.Caches() {
-		if strings.HasPrefix(c.Name(), "s") {
+		if contestedName.MatchString(c.Name()) {
 			found = append(found, c)
 		}
 	}
@@ -65,7 +74,7 @@ func creator(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
 		name := a.contestedName()
 		_ = a.do(opCreate, name, func() error {
-			_, err := a.a.NewCache(name, a.size(), alloc.CacheOptions{ShellDelete: true})
+			_, err := a.a.NewCache(name, a.size(), alloc.CacheOptions{Flags: a.merge(), ShellDelete: true})
 			return err
 		}, alloc.ErrExist)
 		a.pause(200 * time.Microsecond)
@@ -74,8 +83,11 @@ func creator(ctx context.Context, a *actor) {
 
 func shellCreator(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
-		name := a.contestedName()
-		_, _ = a.ask(opShellCreate, name, request{"echo", a.module("new_cache"), fmt.Sprintln(name, a.size())}, syscall.EEXIST)
+		name, flags := a.contestedName(), ""
+		if a.merge() != 0 {
+			flags = "flags=no_merge"
+		}
+		_, _ = a.ask(opShellCreate, name, request{"echo", a.module("new_cache"), fmt.Sprintln(name, a.size(), flags)}, syscall.EEXIST)
 		a.pause(200 * time.Microsecond)
 	}
 }
@@ -170,7 +182,7 @@ func reader(ctx context.Context, a *actor) {
 // allocator allocates a batch from one cache and frees it in another order. From a
 // cache that stays it lets other allocators free some.
 func allocator(ctx context.Context, a *actor) {
-	stays := a.newCache(fmt.Sprint("alloc", a.number), 64)
+	stays := a.newCache(fmt.Sprint("alloc", a.number), 64, 0)
 	for ctx.Err() == nil {
 		c := stays
 		if a.rng.IntN(4) > 0 {
@@ -224,21 +236,91 @@ func (a *actor) allocate(c *alloc.Cache) (o object, err error) {
 	return o, nil
 }
 
-// release looks at an object and frees it. Its cache is not destroyed, since it is live.
+// release looks at an object and frees it: through its cache, or if that was
+// destroyed through another that shares its core. As long as the object is live,
+// there is one.
 func (w *world) release(o object) {
 	if !o.intact() {
 		w.violate("an object of cache %q at %p was handed out twice, or written by others", o.cache.Name(), o.at)
 	}
-	o.free()
+	for c := o.cache; ; {
+		if !errors.Is(freeThrough(c, o), errDead) {
+			return
+		}
+		caches := w.a.Caches()
+		i := slices.IndexFunc(caches, func(d *alloc.Cache) bool { return d.ID() == o.cache.ID() })
+		if i < 0 {
+			w.violate("cache %q was destroyed with a live object, and no other has it", o.cache.Name())
+			return
+		}
+		c = caches[i]
+	}
 }
 
-// newCache makes a cache for the actor alone.
-func (a *actor) newCache(name string, size int) (c *alloc.Cache) {
+func freeThrough(c *alloc.Cache, o object) (err error) {
+	defer func() { err = deadOr(recover(), "Free", c, err) }()
+	o.free(c)
+	return nil
+}
+
+// newCache makes a cache with a name that the actor alone uses.
+func (a *actor) newCache(name string, size int, flags alloc.Flags) (c *alloc.Cache) {
 	_ = a.do(opCreate, name, func() (err error) {
-		c, err = a.a.NewCache(name, size, alloc.CacheOptions{ShellDelete: true})
+		c, err = a.a.NewCache(name, size, alloc.CacheOptions{Flags: flags, ShellDelete: true})
 		return err
 	})
 	return c
+}
+
+// sharer has two names share one core: one of them can be destroyed while objects
+// are live, which then are the other's; and its link goes, but not the directory.
+func sharer(ctx context.Context, a *actor) {
+	names := [2]string{fmt.Sprint("share", a.number, "a"), fmt.Sprint("share", a.number, "b")}
+	for ctx.Err() == nil {
+		var cs [2]*alloc.Cache
+		for i, name := range names {
+			if cs[i] = a.newCache(name, 40-i, 0); cs[i] == nil {
+				return
+			}
+		}
+		if cs[0].ID() != cs[1].ID() {
+			a.violate("caches of one size have the directories %q and %q", cs[0].ID(), cs[1].ID())
+			return
+		}
+		gone := a.rng.IntN(2)
+		c := cs[1-gone]
+		var objs []object
+		for range 1 + a.rng.IntN(100) {
+			if o, err := a.allocate(cs[a.rng.IntN(2)]); err == nil {
+				objs = append(objs, o)
+			}
+		}
+		a.destroy(cs[gone])
+		if _, err := a.ask(opList, names[gone], request{Do: "list", Path: a.path(names[gone])}, syscall.ENOENT); err == nil {
+			a.violate("the link %q is there after its destroy", names[gone])
+		}
+		file := c.Name() + "/cpu_partial"
+		_, _ = a.ask(opStore, file, request{"echo", a.path(file), "10\n"})
+		for _, o := range objs {
+			a.release(o)
+		}
+		a.destroy(c)
+		a.pause(time.Millisecond)
+	}
+}
+
+// destroy destroys a cache that has no live objects, or shares its core, and lets
+// the kernel hear of it.
+func (a *actor) destroy(c *alloc.Cache) {
+	unheard := a.unheard()
+	if a.rng.IntN(2) == 0 {
+		_ = a.do(opDestroy, c.Name(), c.Destroy)
+	} else {
+		_, _ = a.ask(opShellDestroy, c.Name(), request{"echo", a.module("delete_cache"), c.Name()})
+	}
+	if a.unheard() != unheard {
+		time.Sleep(time.Second) // the kernel may believe in the directory for so long
+	}
 }
 
 // refused follows a cache of its own through its life: with live objects it cannot
@@ -249,7 +331,7 @@ func refused(ctx context.Context, a *actor) {
 	file := name + "/cpu_partial"
 	shellDestroy := request{"echo", a.module("delete_cache"), name}
 	for ctx.Err() == nil {
-		c := a.newCache(name, a.size())
+		c := a.newCache(name, a.size(), alloc.NoMerge)
 		if c == nil {
 			return
 		}
@@ -276,15 +358,7 @@ func refused(ctx context.Context, a *actor) {
 		for _, o := range objs {
 			a.release(o)
 		}
-		unheard := a.unheard()
-		if a.rng.IntN(2) == 0 {
-			_ = a.do(opDestroy, name, c.Destroy)
-		} else {
-			_, _ = a.ask(opShellDestroy, name, shellDestroy)
-		}
-		if a.unheard() != unheard {
-			time.Sleep(time.Second) // the kernel may believe in the directory for so long
-		}
+		a.destroy(c)
 		if _, err := a.ask(opStore, file, request{Do: "write", Data: "10\n"}, syscall.ENODEV); err == nil {
 			a.violate("a descriptor of %q still works after the cache's destroy", file)
 		}
@@ -306,7 +380,7 @@ func (w *world) unheard() uint64 {
 // time, so that others get memory too.
 func hoarder(ctx context.Context, a *actor) {
 	const phase = 100 * time.Millisecond
-	c := a.newCache(fmt.Sprint("hoard", a.number), 32<<10)
+	c := a.newCache(fmt.Sprint("hoard", a.number), 32<<10, 0)
 	if c == nil {
 		return
 	}

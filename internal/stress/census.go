@@ -10,8 +10,8 @@ import (
 
 // A census is a tree that shows nothing. It holds the allocator to what a
 // Publisher is promised: no cache is published twice or under the name of
-// another, Unlink comes after Publish and before the release, and both run with no
-// lock held.
+// another, Unlink comes after Publish and before the release, no link is there
+// without its directory, and both run with no lock held.
 type census struct {
 	w     *world
 	mu    lockdep.Mutex
@@ -33,6 +33,9 @@ func (s *census) Publish(c *alloc.Cache, name string) error {
 	if s.shown[name] != nil {
 		s.w.violate("cache %q is published, but its name still has another cache", name)
 	}
+	if s.shown[c.ID()] == nil && name != c.ID() {
+		s.w.violate("cache %q is published, but not its directory %q", name, c.ID())
+	}
 	s.shown[name] = c
 	return nil
 }
@@ -45,6 +48,11 @@ func (s *census) Unlink(c *alloc.Cache, name string) {
 		s.w.violate("cache %q is unlinked, but was not published", name)
 	}
 	delete(s.shown, name)
+	for link, d := range s.shown {
+		if name == c.ID() && name == d.ID() {
+			s.w.violate("directory %q is unlinked, but not its cache %q", name, link)
+		}
+	}
 }
 
 func (s *census) names() []string {

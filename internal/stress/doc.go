@@ -13,8 +13,9 @@
 // library and by echo > new_cache and > delete_cache; others keep writing
 // cpu_partial, min_partial and shrink of whatever has the names, and reading all of
 // their files; others allocate from them, stamp the objects and look at the stamps
-// again before they free. Beside them caches with live objects refuse to be
-// destroyed, hoarders stay at the memory limit, trees attach and detach, and one
+// again before they free. Half of the caches share their slabs with others of their
+// size. Beside them caches with live objects refuse to be
+// destroyed, caches that share theirs do not refuse, hoarders stay at the memory limit, trees attach and detach, and one
 // goroutine takes and drops the hotplug lock for writing all the time: without a
 // writer that waits, the deadlock that the order of destroy avoids cannot happen
 // (docs/locking.md).

@@ -41,4 +41,5 @@ func (o object) intact() bool {
 	return true
 }
 
-func (o object) free() { o.cache.Free(o.at) }
+// free frees the object through its cache, or another that shares its core.
+func (o object) free(c *alloc.Cache) { c.Free(o.at) }

@@ -168,7 +168,7 @@ const memoryLimit = 16 << 20
 
 func (w *world) setUp() (err error) {
 	log := slog.New(slog.NewTextHandler(w.config.Err, nil))
-	w.a, err = alloc.New(alloc.Options{MemoryLimit: memoryLimit, Logger: log})
+	w.a, err = alloc.New(alloc.Options{MemoryLimit: memoryLimit, Merge: true, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -291,13 +291,15 @@ func (w *world) finish() {
 	_ = a.do(opEnd, "unmount", func() error { return w.srv.Unmount(context.Background()) })
 }
 
-// compare wants the files, the census and the allocator to show the same caches.
+// compare wants the files, the census and the allocator to show the same caches,
+// and no other directory than theirs.
 func (w *world) compare(a *actor) {
 	var want []string
 	for _, c := range w.a.Caches() {
-		want = append(want, c.Name())
+		want = append(want, c.Name(), c.ID())
 	}
 	slices.Sort(want)
+	want = slices.Compact(want)
 	files, err := a.ask(opList, "sys/kernel/slab", request{Do: "list", Path: w.path("")})
 	if err != nil {
 		return

@@ -111,25 +111,25 @@ func TestCaught(t *testing.T) {
 		want string
 	}{
 		{"lose an object", func(_ context.Context, a *actor) {
-			_, _ = a.allocate(a.newCache("lost", 64))
+			_, _ = a.allocate(a.newCache("lost", 64, 0))
 			a.cancel()
 		}, `cache "lost": 1 objects are live after all were freed`},
 		{"hand an object out twice", func(_ context.Context, a *actor) {
-			o, _ := a.allocate(a.newCache("twice", 64))
+			o, _ := a.allocate(a.newCache("twice", 64, 0))
 			*(*uint64)(unsafe.Add(o.at, 32)) = 7
 			a.release(o)
 		}, `an object of cache "twice"`},
 		{"free twice", func(_ context.Context, a *actor) {
-			c := a.newCache("double", 64)
+			c := a.newCache("double", 64, 0)
 			o, _ := a.allocate(c)
-			o.free()
-			o.free()
+			o.free(o.cache)
+			o.free(o.cache)
 			c.Shrink()
 			a.cancel()
 		}, "free already"},
 		{"fail with a wrong error", func(_ context.Context, a *actor) {
-			a.newCache("name", 64)
-			a.newCache("name", 64)
+			a.newCache("name", 64, 0)
+			a.newCache("name", 64, 0)
 		}, `create "name": create cache "name": the name is taken; want success`},
 		{"fail with a wrong errno", func(_ context.Context, a *actor) {
 			_, _ = a.ask(opRead, "nothing", request{Do: "cat", Path: a.path("nothing/order")}, syscall.ENODEV)
@@ -142,7 +142,7 @@ func TestCaught(t *testing.T) {
 			_, _ = a.ask(opRead, "x", request{Do: "cat", Path: a.path("x")}, syscall.ENOENT)
 		}, errClient.Error()},
 		{"hide a cache", func(_ context.Context, a *actor) {
-			a.newCache("hidden", 64)
+			a.newCache("hidden", 64, 0)
 			delete(a.census.shown, "hidden")
 			a.cancel()
 		}, `the second tree shows the caches`},
@@ -265,7 +265,7 @@ func TestIntact(t *testing.T) {
 		if o.intact() {
 			t.Errorf("an object is intact after a write to word %d", i)
 		}
-		o.free()
+		o.free(o.cache)
 	}
 	if err := a.Close(); err != nil {
 		t.Error(err)
