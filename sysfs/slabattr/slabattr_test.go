@@ -22,7 +22,12 @@ import (
 // newTree returns an allocator with its files; both end with the test.
 func newTree(t *testing.T) (*alloc.Allocator, *Tree) {
 	t.Helper()
-	a, err := alloc.New(alloc.Options{})
+	return newTreeOf(t, alloc.Options{})
+}
+
+func newTreeOf(t *testing.T, o alloc.Options) (*alloc.Allocator, *Tree) {
+	t.Helper()
+	a, err := alloc.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}
