@@ -95,20 +95,21 @@ func (a *Allocator) destroy(find func() ([]*Cache, error)) error {
 //
 // Preconditions: slab_mutex is held.
 func inTheWay(cs []*Cache) <-chan struct{} {
+	var waits []*bookings
 	for _, c := range cs {
-		k := c.core
-		others := k.others(cs)
-		waits := []*bookings{&c.publishes} // a publish and an unlink never overtake each other
-		switch {
+		waits = append(waits, &c.publishes) // a publish and an unlink never overtake each other
+	}
+	for _, k := range coresOf(cs) {
+		switch others := k.others(cs); {
 		case len(others) == 0:
 			waits = append(waits, &k.root.publishes, &k.unlinks) // nor a directory's unlink that of a link
 		case !slices.ContainsFunc(others, func(h *Cache) bool { return !h.making }):
-			waits = append(waits, &others[0].publishes) // if they fail, these are the last
+			waits = append(waits, &others[0].publishes) // if all of them fail, these are the last
 		}
-		for _, b := range waits {
-			if idle := b.wait(); idle != nil {
-				return idle
-			}
+	}
+	for _, b := range waits {
+		if idle := b.wait(); idle != nil {
+			return idle
 		}
 	}
 	return nil
@@ -119,12 +120,7 @@ func inTheWay(cs []*Cache) <-chan struct{} {
 // Preconditions: the hotplug lock is held for reading, and a.mu; none of the
 // handles is dead, and nothing is in the way.
 func (a *Allocator) destroyLocked(cs []*Cache) error {
-	var cores []*core // which lose their last name
-	for _, c := range cs {
-		if len(c.core.others(cs)) == 0 && !slices.Contains(cores, c.core) {
-			cores = append(cores, c.core)
-		}
-	}
+	cores := slices.DeleteFunc(coresOf(cs), func(k *core) bool { return len(k.others(cs)) > 0 }) // lose their last name
 	err := a.shutDown(cores)
 	var finish func()
 	if err == nil {
@@ -191,12 +187,13 @@ func (a *Allocator) leave(cs []*Cache, cores []*core) (finish func()) {
 //
 // Preconditions: a.mu is held.
 func (a *Allocator) remove(cs []*Cache) {
-	gone := func(c *Cache) bool { return slices.Contains(cs, c) }
 	for _, c := range cs {
 		c.core.unlinks.add(1)
-		c.core.setHandles(c.core.others(cs))
 	}
-	a.setCaches(slices.DeleteFunc(slices.Clone(a.caches), gone))
+	for _, k := range coresOf(cs) {
+		k.setHandles(k.others(cs))
+	}
+	a.setCaches(slices.DeleteFunc(slices.Clone(a.caches), func(c *Cache) bool { return slices.Contains(cs, c) }))
 }
 
 // shutDown makes the cores and all of their handles dead, if no object of any is live,

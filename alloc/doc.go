@@ -5,7 +5,8 @@
 //	sheaf   one CPU's array of free objects; most calls touch nothing else
 //	cpu slab, cpu partial slabs   slabs that a CPU keeps for its own refills
 //	node    a memory node's barn (full half sheaves) and partial list (slabs with free objects)
-//	core    a cache's slabs and sheaves; a Cache is the handle of one name for it
+//	core    a cache's slabs and sheaves; a Cache is the handle of one name for it,
+//	        and with Options.Merge caches of one size have one core (merge.go)
 //
 // Alloc climbs:
 //

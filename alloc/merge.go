@@ -34,6 +34,17 @@ func (c *Cache) isDirectory() bool { return c.core.id != "" && c == c.core.root 
 // ":0000192" if it may share it with other caches, or else its own name.
 func (c *Cache) ID() string { return c.core.root.name }
 
+// coresOf returns the cores of some handles, each once.
+func coresOf(cs []*Cache) []*core {
+	var cores []*core
+	for _, c := range cs {
+		if !slices.Contains(cores, c.core) {
+			cores = append(cores, c.core)
+		}
+	}
+	return cores
+}
+
 // others returns the handles that the core has beside those.
 //
 // Preconditions: slab_mutex is held.

@@ -4,4 +4,10 @@ package stress
 
 import "slabfs/alloc"
 
-func (m *model) Forget(_ *alloc.Cache, name string) (drain func()) { return m.dir(name).Forget() }
+func (m *model) Forget(c *alloc.Cache, name string) (drain func()) {
+	if name != c.ID() {
+		m.Unlink(c, name)
+		return func() {}
+	}
+	return m.dir(name).Forget()
+}

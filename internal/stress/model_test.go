@@ -3,6 +3,7 @@ package stress
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -31,8 +32,8 @@ type model struct {
 
 const tick = time.Microsecond
 
-func newModel(t *testing.T) *model {
-	a, err := alloc.New(alloc.Options{})
+func newModel(t *testing.T, merge bool) *model {
+	a, err := alloc.New(alloc.Options{Merge: merge})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,17 +68,28 @@ func (m *model) write(f *sysfs.File) error {
 	return err
 }
 
-// Publish makes a directory with one file. A cache whose name says so is tuned first.
+// Publish makes a directory with one file, or a link to that which the cache
+// shares. A cache whose name says so is tuned first.
 func (m *model) Publish(c *alloc.Cache, name string) error {
 	if name == "tuned" {
 		time.Sleep(2 * tick)
 		_ = c.SetCPUPartialContext(m.ctx, 30) // interrupted, if all is not well
 	}
+	if name != c.ID() {
+		_, err := m.tree.Root().Link(name, m.dir(c.ID()))
+		return err
+	}
 	_, err := m.tree.Root().Add(name, c, m.attr)
 	return err
 }
 
-func (m *model) Unlink(_ *alloc.Cache, name string) { m.dir(name).Remove() }
+func (m *model) Unlink(c *alloc.Cache, name string) {
+	if l, ok := m.tree.Root().Child(name).(*sysfs.Link); ok {
+		l.Remove()
+	} else {
+		m.dir(name).Remove()
+	}
+}
 
 func (m *model) dir(name string) *sysfs.Kobject { return m.tree.Root().Child(name).(*sysfs.Kobject) }
 
@@ -120,11 +132,18 @@ func (m *model) close() {
 	}
 }
 
-func forHotplug(t *testing.T, f func(t *testing.T, hotplug bool)) {
+func forHotplug(t *testing.T, f func(t *testing.T, m *model, hotplug bool)) {
 	for _, hotplug := range []bool{true, false} {
-		t.Run("hotplug="+strconv.FormatBool(hotplug), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { f(t, hotplug) })
-		})
+		for _, merge := range []bool{true, false} {
+			t.Run(fmt.Sprintf("hotplug=%v,merge=%v", hotplug, merge), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel(t, merge)
+					defer m.close()
+					m.a.Attach(m)
+					f(t, m, hotplug)
+				})
+			})
+		}
 	}
 }
 
@@ -132,15 +151,12 @@ func forHotplug(t *testing.T, f func(t *testing.T, hotplug bool)) {
 // destroy that holds it for reading wants the reference gone; in between a writer
 // of the lock has come. Without the writer the wrong order looks right.
 func TestThreeParties(t *testing.T) {
-	forHotplug(t, func(t *testing.T, hotplug bool) {
-		m := newModel(t)
-		defer m.close()
-		m.a.Attach(m)
+	forHotplug(t, func(t *testing.T, m *model, hotplug bool) {
 		c, err := m.a.NewCache("model", 64, alloc.CacheOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := m.dir("model").Child("cpu_partial").(*sysfs.File)
+		file := m.dir(c.ID()).Child("cpu_partial").(*sysfs.File)
 		var werr error
 		parties := []func(){
 			func() { werr = m.write(file) },
@@ -175,10 +191,7 @@ func TestThreeParties(t *testing.T) {
 
 // A publish may take the allocator's locks, since it is called with none held.
 func TestPublish(t *testing.T) {
-	forHotplug(t, func(t *testing.T, hotplug bool) {
-		m := newModel(t)
-		defer m.close()
-		m.a.Attach(m)
+	forHotplug(t, func(t *testing.T, m *model, hotplug bool) {
 		parties := []func(){func() {
 			if _, err := m.a.NewCache("tuned", 64, alloc.CacheOptions{}); err != nil {
 				t.Error(err)
