@@ -92,8 +92,8 @@ func (c *Cache) AllocBulk(dst []unsafe.Pointer) bool {
 		if got == len(dst) {
 			return
 		}
-		if got > 0 { // at the limit, or a constructor panics
-			c.FreeBulk(dst[:got])
+		if got > 0 { // at the limit, or a constructor panics, or the name has ended but not the core
+			c.freeBulk(dst[:got])
 		}
 		clear(dst)
 	}()
@@ -142,6 +142,12 @@ func (c *Cache) FreeBulk(src []unsafe.Pointer) {
 	for _, obj := range src {
 		k.mustOwn(c, obj)
 	}
+	c.freeBulk(src)
+}
+
+// freeBulk takes back objects that are the core's.
+func (c *Cache) freeBulk(src []unsafe.Pointer) {
+	k := c.core
 	if invariants.Enabled {
 		k.takeBackAll(c, src)
 	}

@@ -209,6 +209,79 @@ func mustDead(t *testing.T, c *Cache, obj unsafe.Pointer) {
 	}
 }
 
+// Two goroutines use a name that shares its core while a third destroys it, at the first
+// attempt. Their next call panics; no object is lost, doubled, or another cache's.
+func TestDestroyAliasInUse(t *testing.T) {
+	a := newAllocator(t, Options{Merge: true})
+	stays := newCache(t, a, "stays", 64, CacheOptions{})
+	r := random(t)
+	stop := make(chan struct{})
+	wait := disturb(stop,
+		func(*rand.Rand) { stays.Shrink() },
+		func(r *rand.Rand) {
+			d := newCache(t, a, "heir", 64, CacheOptions{Flags: NoMerge})
+			m, x := &ledger{tb: t}, new(exchange)
+			work(d, m, x, r, 200)
+			x.drain(d, m)
+			m.check()
+			destroy(t, d)
+		})
+	l := &ledger{tb: t}
+	for range scaled(400) {
+		used := newCache(t, a, "used", 64, CacheOptions{})
+		var wg sync.WaitGroup
+		for range 2 {
+			r := rand.New(rand.NewPCG(r.Uint64(), 5))
+			wg.Go(func() { useAlias(t, used, stays, l, r) })
+		}
+		within("destroy of a name in use", func() {
+			time.Sleep(time.Duration(r.IntN(200)) * time.Microsecond)
+			destroy(t, used)
+			wg.Wait()
+		})
+	}
+	close(stop)
+	wait()
+	l.check()
+	checkRest(t, stays, nil)
+}
+
+// useAlias allocates and frees through a name until it is destroyed, and frees what
+// is left through another.
+func useAlias(t *testing.T, c, other *Cache, l *ledger, r *rand.Rand) {
+	var mine []held
+	defer func() {
+		if got := fmt.Sprint(recover()); !strings.Contains(got, `on cache "used" after its Destroy`) {
+			t.Errorf("panic: %s", got)
+		}
+		for _, h := range mine {
+			if h.ticket != 0 { // else the Free of it has panicked
+				l.gives(h.obj, 64, h.ticket)
+			}
+			other.Free(h.obj)
+		}
+	}()
+	for {
+		objs := make([]unsafe.Pointer, 1+r.IntN(20))
+		if r.IntN(2) == 0 {
+			objs = objs[:1]
+			objs[0] = c.Alloc()
+		} else {
+			c.AllocBulk(objs)
+		}
+		for _, obj := range objs {
+			mine = append(mine, held{obj, l.got(obj, 64)})
+		}
+		for len(mine) > r.IntN(40) {
+			h := &mine[len(mine)-1]
+			l.gives(h.obj, 64, h.ticket)
+			h.ticket = 0
+			c.Free(h.obj)
+			mine = mine[:len(mine)-1]
+		}
+	}
+}
+
 // withMergedTrees is withTrees for an allocator that merges.
 func withMergedTrees(t *testing.T, f func(t *testing.T, a *Allocator, trees []*fakeTree)) {
 	for n := range 3 {
