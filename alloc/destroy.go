@@ -102,7 +102,7 @@ func inTheWay(cs []*Cache) <-chan struct{} {
 	for _, k := range coresOf(cs) {
 		switch others := k.others(cs); {
 		case len(others) == 0:
-			waits = append(waits, &k.root.publishes, &k.unlinks) // nor a directory's unlink that of a link
+			waits = append(waits, &k.unlinks) // nor a directory's unlink that of a link; publishes of it end before theirs
 		case !slices.ContainsFunc(others, func(h *Cache) bool { return !h.making }):
 			waits = append(waits, &others[0].publishes) // if all of them fail, these are the last
 		}

@@ -504,6 +504,21 @@ func TestAttachMerged(t *testing.T) {
 	expect(t, []*fakeTree{last}, "unlink one", "unlink two", "unlink five", "unlink six")
 }
 
+// A tree that attaches may find a directory dead whose names are about to be.
+func TestAttachFindsDyingDirectory(t *testing.T) {
+	a := newAllocator(t, Options{Merge: true})
+	c := newCache(t, a, "dying", 64, CacheOptions{})
+	c.core.root.dead.Store(true) // as shutDown does, before it comes to the names
+	tree := newTree(t, "A")
+	defer tree.attach(a)()
+	if events := tree.take(); len(events) != len(kmallocSizes) {
+		t.Errorf("told %q", events)
+	}
+	c.core.root.dead.Store(false)
+	destroy(t, c)
+	expect(t, []*fakeTree{tree})
+}
+
 // A name that cannot be published is undone alone, unless it is the first.
 func TestPublishOfAliasFails(t *testing.T) {
 	errFull := errors.New("tree is full")
