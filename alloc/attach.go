@@ -44,7 +44,7 @@ func (t *tree) publish(c *Cache) error {
 
 func (t *tree) unlink(c *Cache) {
 	defer lockdep.Callback()()
-	t.publisher.Unlink(c, c.name)
+	t.publisher.Unlink(c, c.name) // step: unlink
 }
 
 // Attach publishes all caches, and from now on each that is made, until detach
@@ -152,7 +152,7 @@ func (a *Allocator) endUnlink(cs []*Cache, booked []booking) {
 		if c.isDirectory() {
 			delete(a.ids, c.name)
 		} else {
-			delete(a.names, c.name)
+			delete(a.names, c.name) // step: free name
 		}
 		c.core.unlinks.done(1)
 	}

@@ -66,15 +66,19 @@ func (a *Allocator) DestroyName(name string) error {
 // The order is that of Linux since 2022: what drains active references holds no
 // lock (docs/locking.md). The steps:
 //
-//	shut down   under the locks: close the sheaves, drain, count; dead from here on
-//	unlink      no lock held: out of each tree, links first, drain active references, notify
-//	free name   a create of the same name or id finds no trace of the old one
-//	release     area and control data: nobody can be looking at them
+//	look up       under the locks; again after a wait for a publish, without them
+//	shut down     under the locks: close the sheaves, drain, count; dead from here on
+//	off the list  under the locks: unlinks are booked, name and id stay reserved
+//	drop locks    both
+//	unlink        no lock held: out of each tree, links first, drain active references, notify
+//	free name     a create of the same name or id finds no trace of the old one
+//	release       area and control data: nobody can be looking at them
 //
 // A core is shut down and released with its last name; the others are only unlinked.
+// docs/model has the steps too, and what comes of another order.
 func (a *Allocator) destroy(find func() ([]*Cache, error)) error {
 	for {
-		a.hotplug.RLock()
+		a.hotplug.RLock() // step: look up
 		a.mu.Lock()
 		cs, err := find()
 		idle := inTheWay(cs)
@@ -127,7 +131,7 @@ func (a *Allocator) destroyLocked(cs []*Cache) error {
 		a.under.add(1)
 		finish = a.leave(cs, cores)
 	}
-	a.mu.Unlock()
+	a.mu.Unlock() // step: drop locks
 	a.hotplug.RUnlock()
 
 	for _, k := range cores {
@@ -158,7 +162,7 @@ func (a *Allocator) leave(cs []*Cache, cores []*core) (finish func()) {
 	for _, c := range cs {
 		c.kill()
 	}
-	a.remove(cs)
+	a.remove(cs) // step: off the list
 	booked := a.bookUnlinks(cs)
 	unlink := func() { a.unlink(cs, booked) }
 	if fault.UnlinkUnderLocks || fault.NotifyUnderLocks {
@@ -206,7 +210,7 @@ func (a *Allocator) shutDown(cores []*core) (err error) {
 	if len(cores) == 0 {
 		return nil
 	}
-	a.flushLock.Lock()
+	a.flushLock.Lock() // step: shut down
 	defer a.flushLock.Unlock()
 	for _, k := range cores {
 		a.roomFor(k)
@@ -271,7 +275,7 @@ func (k *core) release() {
 			k.a.areas.Add(-int64(percpu.Bytes(k.sheafCap)))
 		}
 	}
-	k.released.Store(true)
+	k.released.Store(true) // step: release
 	if k.seq && !fault.NoSecondFence && rseq.Fence() != nil {
 		k.a.lostPlaces.Add(1) // a sequence may still hold its address: it is never used again
 		return
