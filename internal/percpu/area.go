@@ -144,8 +144,16 @@ func (a *Area) Undo(objs []uintptr) {
 // Level returns how many objects the area holds. Without the CPU's lock it is a hint.
 func (a *Area) Level() int { return int(atomic.LoadUint64(&a.header) & levelMask) }
 
-// Pops returns how many objects Pop returned, modulo 2^48. Without the CPU's lock it is a hint.
-func (a *Area) Pops() uint64 { return atomic.LoadUint64(&a.header) >> levelBits }
+// CountMask is what Counts counts pops in: it begins anew after 2^48.
+const CountMask = 1<<(64-levelBits) - 1
+
+// Counts returns how many objects Pop has returned, modulo CountMask+1, and Level at the
+// same moment. So pushes == pops + level, but for what PushBulk and Undo have added,
+// and PopBulk and Drain have taken. Without the CPU's lock it is a hint.
+func (a *Area) Counts() (pops uint64, level int) {
+	h := atomic.LoadUint64(&a.header)
+	return h >> levelBits, int(h & levelMask)
+}
 
 // Pointer returns an object that was kept as a word. It is no conversion from
 // uintptr, which checkptr would refuse where objects are Go memory.

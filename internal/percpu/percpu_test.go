@@ -174,8 +174,8 @@ func program(t *testing.T, prog []byte) {
 				model = nil
 			}
 		}
-		if a.Level() != len(model) || a.Pops() != uint64(pops) {
-			t.Fatalf("op %d: level %d, %d pops; want %d, %d", pc, a.Level(), a.Pops(), len(model), pops)
+		if p, level := a.Counts(); a.Level() != len(model) || level != len(model) || p != uint64(pops) {
+			t.Fatalf("op %d: level %d, %d, %d pops; want %d, %d", pc, a.Level(), level, p, len(model), pops)
 		}
 	}
 }
@@ -204,8 +204,12 @@ func TestPopsWrap(t *testing.T) {
 	a.Open(4)
 	a.header = ^uint64(levelMask) // the next pop wraps
 	a.Push(Pointer(64))
-	if p := a.Pop(); uintptr(p) != 64 || a.Level() != 0 || a.Pops() != 0 {
-		t.Errorf("Pop = %p, then level %d and %d pops; want 0x40, 0 and 0", p, a.Level(), a.Pops())
+	if pops, _ := a.Counts(); pops != CountMask {
+		t.Errorf("%d pops before the last one; want %d", pops, uint64(CountMask))
+	}
+	p := a.Pop()
+	if pops, level := a.Counts(); uintptr(p) != 64 || level != 0 || pops != 0 {
+		t.Errorf("Pop = %p, then level %d and %d pops; want 0x40, 0 and 0", p, level, pops)
 	}
 }
 

@@ -29,7 +29,7 @@ const (
 // The sequences. Each returns 0 or false if the area has nothing to give or no
 // room, if the thread is not registered, or if the kernel started it over: try
 // again, or take the slow path. base is the area of CPU 0, in memory that is
-// not Go's. What lies at dst and src is used until they return and no longer,
+// not Go's; area is the one that it was. What lies at dst and src is used until they return and no longer,
 // which //go:noescape says.
 
 func seqPop(base unsafe.Pointer) (obj uintptr)
@@ -39,12 +39,12 @@ func seqPush(base unsafe.Pointer, obj uintptr) (ok bool)
 // seqPopBulk keeps no pointer to dst.
 //
 //go:noescape
-func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64)
+func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64, area uintptr)
 
 // seqPushBulk keeps no pointer to src.
 //
 //go:noescape
-func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64)
+func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64, area uintptr)
 
 // seqCode returns the mask of the sequences above and their descriptors, in their order.
 func seqCode() (m *uint64, pop, push, popBulk, pushBulk *Descriptor)
@@ -125,24 +125,24 @@ func PushSeq(base, obj unsafe.Pointer) bool {
 	return false
 }
 
-// PopBulkSeq is PopBulk on the CPU at hand, by a sequence.
-func PopBulkSeq(base unsafe.Pointer, dst []uintptr) int {
+// PopBulkSeq is PopBulk on the CPU at hand, by a sequence. It returns which CPU that was.
+func PopBulkSeq(base unsafe.Pointer, dst []uintptr) (got, cpu int) {
 	for range attempts {
-		if n := seqPopBulk(base, unsafe.SliceData(dst), uint64(len(dst))); n != 0 {
-			return int(n)
+		if got, area := seqPopBulk(base, unsafe.SliceData(dst), uint64(len(dst))); got != 0 {
+			return int(got), int((area - uintptr(base)) >> Shift)
 		}
 	}
-	return 0
+	return 0, 0
 }
 
-// PushBulkSeq is PushBulk on the CPU at hand, by a sequence.
-func PushBulkSeq(base unsafe.Pointer, src []uintptr) int {
+// PushBulkSeq is PushBulk on the CPU at hand, by a sequence. It returns which CPU that was.
+func PushBulkSeq(base unsafe.Pointer, src []uintptr) (kept, cpu int) {
 	for range attempts {
-		if n := seqPushBulk(base, unsafe.SliceData(src), uint64(len(src))); n != 0 {
-			return int(n)
+		if kept, area := seqPushBulk(base, unsafe.SliceData(src), uint64(len(src))); kept != 0 {
+			return int(kept), int((area - uintptr(base)) >> Shift)
 		}
 	}
-	return 0
+	return 0, 0
 }
 
 // A Descriptor is a struct rseq_cs as the kernel reads it.

@@ -118,11 +118,11 @@ TEXT pushAbort<>(SB), NOSPLIT|NOFRAME, $0-17
 
 DESC(popBulkDesc, ·seqPopBulk, const_popBulkLen, popBulkAbort)
 
-// func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64)
+// func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64, area uintptr)
 //
 // Copies the objects pushed last, in the order in which they lie. What an
 // aborted run wrote to dst is written again or not looked at.
-TEXT ·seqPopBulk(SB), NOSPLIT|NOFRAME, $0-32
+TEXT ·seqPopBulk(SB), NOSPLIT|NOFRAME, $0-40
 	ENTER(popBulkDesc)
 	MOVQ    dst+8(FP), DI
 	MOVQ    n+16(FP), R9
@@ -148,20 +148,23 @@ copied:
 	SUBQ    R9, BX
 	MOVQ    BX, (CX)      // commit
 	MOVQ    R9, got+24(FP)
+	MOVQ    CX, area+32(FP)
 	RET
 fail:
 	MOVQ $0, got+24(FP)
+	MOVQ $0, area+32(FP)
 	RET
 
-TEXT popBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-32
+TEXT popBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-40
 	ABORT
 	MOVQ $0, got+24(FP)
+	MOVQ $0, area+32(FP)
 	RET
 
 DESC(pushBulkDesc, ·seqPushBulk, const_pushBulkLen, pushBulkAbort)
 
-// func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64)
-TEXT ·seqPushBulk(SB), NOSPLIT|NOFRAME, $0-32
+// func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64, area uintptr)
+TEXT ·seqPushBulk(SB), NOSPLIT|NOFRAME, $0-40
 	ENTER(pushBulkDesc)
 	MOVQ    src+8(FP), DI
 	MOVQ    n+16(FP), R9
@@ -185,14 +188,17 @@ copied:
 	ADDQ    R9, BX
 	MOVQ    BX, (CX)      // commit
 	MOVQ    R9, kept+24(FP)
+	MOVQ    CX, area+32(FP)
 	RET
 fail:
 	MOVQ $0, kept+24(FP)
+	MOVQ $0, area+32(FP)
 	RET
 
-TEXT pushBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-32
+TEXT pushBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-40
 	ABORT
 	MOVQ $0, kept+24(FP)
+	MOVQ $0, area+32(FP)
 	RET
 
 // func seqCode() (m *uint64, pop, push, popBulk, pushBulk *Descriptor)

@@ -29,7 +29,7 @@ func PopSeq(unsafe.Pointer) unsafe.Pointer { panic(never) }
 func PushSeq(_, _ unsafe.Pointer) bool { panic(never) }
 
 // PopBulkSeq is not called where StartSequences fails.
-func PopBulkSeq(unsafe.Pointer, []uintptr) int { panic(never) }
+func PopBulkSeq(unsafe.Pointer, []uintptr) (got, cpu int) { panic(never) }
 
 // PushBulkSeq is not called where StartSequences fails.
-func PushBulkSeq(unsafe.Pointer, []uintptr) int { panic(never) }
+func PushBulkSeq(unsafe.Pointer, []uintptr) (kept, cpu int) { panic(never) }

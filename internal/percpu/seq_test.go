@@ -98,14 +98,14 @@ func TestConservation(t *testing.T) {
 				rseq.Register()
 				ops.Add(1)
 				if i%3 == 0 {
-					n := PopBulkSeq(base, buf)
+					n, _ := PopBulkSeq(base, buf)
 					for _, w := range buf[:n] {
 						hold(w)
 					}
 					for _, w := range buf[:n] {
 						drop(w)
 					}
-					k := PushBulkSeq(base, buf[:n])
+					k, _ := PushBulkSeq(base, buf[:n])
 					for _, w := range buf[k:n] {
 						fresh <- w
 					}
