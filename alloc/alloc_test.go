@@ -367,9 +367,12 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			pc.area.Close()
 			objs := pc.area.Drain(nil)
 			pc.area.Undo(objs)
-			pc.area.Open(k.sheafCap)
+			pc.area.Open(int(k.sheafCap.Load()))
 			for _, obj := range objs {
 				find("sheaf", pointer(obj)).cached++
+			}
+			if most := int(k.sheafCap.Load()); len(objs) > most {
+				tb.Errorf("CPU %d: %d objects on a sheaf for %d", i, len(objs), most)
 			}
 			cached += len(objs)
 		} else if pc.area.Level() != 0 {
@@ -385,8 +388,8 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 		find("barn", pointer(obj)).cached++
 	}
 	cached += len(n.barn)
-	if most := barnSheaves * k.batch(); len(n.barn) > most {
-		tb.Errorf("%d objects in the barn; want %d at most", len(n.barn), most)
+	if most := barnSheaves * k.batch(); len(n.barn) > most || len(n.barn) > 0 && k.sheafCap.Load() == 0 {
+		tb.Errorf("%d objects in the barn, with sheaves for %d; want %d at most", len(n.barn), k.sheafCap.Load(), most)
 	}
 	partialFree = onList(&n.partial, onNode)
 	partial := n.partial.n

@@ -30,7 +30,7 @@ type core struct {
 	flags  Flags                // I
 	ctor   func(unsafe.Pointer) // I
 	seq    bool                 // I: sequences work on the areas, and not whoever holds a CPU's lock
-	place  percpu.Place         // I
+	place  percpu.Place         // I: of areas for sheafMax objects
 	cpus   []*cpuState          // I: by CPU number; nil where no CPU can be
 
 	cpuPartial  atomic.Uint32 // A: objects
@@ -45,8 +45,9 @@ type core struct {
 
 	unreported atomic.Int64 // A: damage that was not logged yet
 
-	dying    bool        // D: no call may be served any more
-	released atomic.Bool // A: its areas and slabs are given back: nothing may look at it
+	sheafCap atomic.Int32 // A, D: objects that a sheaf takes, 0 to sheafMax; Stats reads it without a lock
+	dying    bool         // D: no call may be served any more
+	released atomic.Bool  // A: its areas and slabs are given back: nothing may look at it
 
 	node node
 }
@@ -60,12 +61,19 @@ type cpuState struct {
 	open  atomic.Bool  // A: the area was opened; stays true while it is closed for a moment
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
 	n     atomic.Int32 // A: slabs.n
-	_     [64]byte     // the next one belongs to another CPU
+
+	// The books, of the sheaf and of events on this CPU. Where a sequence moves
+	// objects, or no lock is needed, the holder of another CPU's lock books them too,
+	// or nobody's.
+	events [numEvents]atomic.Uint64 // A: those of the fast paths without what the area's header counts
+	moved  atomic.Int64             // A: objects put on the sheaf in bulk, less those taken so; written under any CPU's mu
+
+	_ [64]byte // the next one belongs to another CPU
 }
 
 // newCore returns the core for a cache, with the handle of its directory.
 func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*core, error) {
-	place, err := percpu.NewPlace(l.sheafCap)
+	place, err := percpu.NewPlace(l.sheafMax)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoMemory, err)
 	}
@@ -81,6 +89,7 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 		k.cpus[n] = pc
 	}
 	k.node.mu.Init(lockdep.List)
+	k.sheafCap.Store(int32(l.sheafMax))
 	k.setCPUPartial(defaultCPUPartial(l.size))
 	k.minPartial.Store(defaultMinPartial(l.size))
 	k.defragRatio.Store(100)
@@ -96,7 +105,9 @@ var nextNumber atomic.Uint32
 
 // batch returns how many objects move at a time between a sheaf and the node:
 // half a sheaf, so that a goroutine that frees and allocates at the edge does not move them back and forth.
-func (k *core) batch() int { return min(max(k.sheafCap/2, 1), maxBatch) }
+//
+// Preconditions: flush_lock or a per-CPU lock of the core is held.
+func (k *core) batch() int { return min(max(int(k.sheafCap.Load())/2, 1), maxBatch) }
 
 // maxBatch bounds a batch, which lies on the stack.
 const maxBatch = 64
@@ -115,12 +126,17 @@ func (k *core) lockCPU() *cpuState {
 	if k.seq {
 		rseq.Register()
 	}
-	pc := k.cpus[cpu.Current(len(k.cpus))]
-	if pc == nil { // numbers are sparse, and the hint was one that no CPU has
-		pc = k.cpus[len(k.cpus)-1]
-	}
+	pc := k.here()
 	pc.mu.Lock()
 	return pc
+}
+
+// here returns what the CPU at hand keeps of the cache, as a hint.
+func (k *core) here() *cpuState {
+	if pc := k.cpus[cpu.Current(len(k.cpus))]; pc != nil {
+		return pc
+	}
+	return k.cpus[len(k.cpus)-1] // numbers are sparse, and the hint was one that no CPU has
 }
 
 // lockCPUs takes every per-CPU lock, in CPU order.
@@ -144,10 +160,11 @@ func (k *core) unlockCPUs() {
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) openArea(pc *cpuState) {
-	if !pc.open.Load() && k.sheafCap > 0 {
+	if capacity := int(k.sheafCap.Load()); capacity > 0 && !pc.open.Load() {
 		pc.open.Store(true)
-		pc.area.Open(k.sheafCap)
-		k.a.areas.Add(int64(percpu.Bytes(k.sheafCap)))
+		pc.area.Open(capacity)
+		pc.count(SheafAlloc, 1)
+		k.a.areas.Add(int64(percpu.Bytes(k.sheafMax)))
 	}
 }
 
@@ -180,7 +197,7 @@ func (k *core) unkeep(pc *cpuState, p pages.Page) {
 func (k *core) moveToNode(pc *cpuState, p pages.Page, discard *slabList) {
 	k.unkeep(pc, p)
 	k.node.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
-	k.addPartial(p, discard)
+	pc.count(deactivated(k.addPartial(p, discard)), 1)
 }
 
 func pointer(word uintptr) unsafe.Pointer { return percpu.Pointer(word) }

@@ -8,6 +8,7 @@ import (
 	"slabfs/internal/cpu"
 	"slabfs/internal/fault"
 	"slabfs/internal/pages"
+	"slabfs/internal/percpu"
 )
 
 // maxName bounds a name in bytes, so that paths of files stay below what tools take.
@@ -30,6 +31,9 @@ func (a *Allocator) newCache(name string, size int, o CacheOptions, usersize uin
 		return nil, fmt.Errorf("create cache %q: %w", name, err)
 	}
 	l := newLayout(size, o.Align, o.Flags, cpu.Present().Count())
+	if o.SheafCapacity > 0 {
+		l.sheafMax = o.SheafCapacity
+	}
 	c := &Cache{name: name, shellDelete: o.ShellDelete, objectSize: uint32(size), usersize: usersize, making: true}
 	made, trees, err := a.enter(c, l, o)
 	if err == nil {
@@ -49,6 +53,8 @@ func checkCache(name string, size int, o CacheOptions) error {
 		return fmt.Errorf("size of %d bytes, want 1 to %d: %w", size, maxSize, ErrInvalid)
 	case o.Align < 0 || o.Align > pages.Size || bits.OnesCount(uint(o.Align)) > 1:
 		return fmt.Errorf("alignment to %d bytes, want a power of two up to %d: %w", o.Align, pages.Size, ErrInvalid)
+	case o.SheafCapacity < 0 || o.SheafCapacity > percpu.MaxCap:
+		return fmt.Errorf("sheaves of %d objects, want 1 to %d, or 0 for those of its size: %w", o.SheafCapacity, percpu.MaxCap, ErrInvalid)
 	case o.Flags&^allFlags != 0:
 		return fmt.Errorf("flags %#x are unknown: %w", uint32(o.Flags&^allFlags), ErrInvalid)
 	case o.Flags&TypesafeByRCU != 0:

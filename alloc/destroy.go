@@ -272,7 +272,7 @@ func (k *core) release() {
 	for n, pc := range k.cpus {
 		if pc != nil && pc.open.Load() {
 			used.Set(n)
-			k.a.areas.Add(-int64(percpu.Bytes(k.sheafCap)))
+			k.a.areas.Add(-int64(percpu.Bytes(k.sheafMax)))
 		}
 	}
 	k.released.Store(true) // step: release
@@ -280,5 +280,5 @@ func (k *core) release() {
 		k.a.lostPlaces.Add(1) // a sequence may still hold its address: it is never used again
 		return
 	}
-	percpu.FreePlace(k.place, k.sheafCap, used)
+	percpu.FreePlace(k.place, k.sheafMax, used)
 }

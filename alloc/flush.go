@@ -28,8 +28,8 @@ func (k *core) flushAll(ctx context.Context, set, after func()) error {
 }
 
 // flushAllLocked is flushAll for callers that keep CPUs from coming and going.
-// set and after, if not nil, run under flush_lock, before and after the flush;
-// after does not run on a cache that is being destroyed.
+// set and after, if not nil, run under flush_lock, but not on a cache that is being
+// destroyed: set while all sheaves are closed and empty, after when the flush is done.
 //
 // Preconditions: the hotplug lock is held.
 func (k *core) flushAllLocked(ctx context.Context, set, after func()) error {
@@ -38,13 +38,10 @@ func (k *core) flushAllLocked(ctx context.Context, set, after func()) error {
 		return err
 	}
 	defer a.flushLock.Unlock()
-	if set != nil {
-		set()
-	}
 	if k.dying {
 		return nil
 	}
-	if err := k.flush(); err != nil {
+	if err := k.flush(set); err != nil {
 		return err
 	}
 	if after != nil {
@@ -56,7 +53,7 @@ func (k *core) flushAllLocked(ctx context.Context, set, after func()) error {
 // flush is what flushAll does under its locks.
 //
 // Preconditions: the hotplug lock and flush_lock are held; the core is not dying.
-func (k *core) flush() error {
+func (k *core) flush(set func()) error {
 	a := k.a
 	a.roomFor(k)
 	k.lockCPUs()
@@ -65,6 +62,9 @@ func (k *core) flush() error {
 		return err
 	}
 	objs, kept := k.collect(a.flushBuf[:0])
+	if set != nil {
+		set()
+	}
 	k.reopenAreas()
 	k.unlockCPUs()
 	k.giveBack(objs, &kept)
@@ -93,13 +93,13 @@ func (k *core) closeAreas() error {
 	return nil
 }
 
-// reopenAreas undoes closeAreas.
+// reopenAreas undoes closeAreas, for sheaves of the capacity that is set by now.
 //
 // Preconditions: flush_lock and every per-CPU lock are held.
 func (k *core) reopenAreas() {
 	for _, pc := range k.cpus {
 		if pc != nil && pc.open.Load() {
-			pc.area.Open(k.sheafCap)
+			pc.area.Open(int(k.sheafCap.Load()))
 		}
 	}
 }
@@ -109,7 +109,7 @@ func (k *core) reopenAreas() {
 //
 // Preconditions: flush_lock is held.
 func (a *Allocator) roomFor(k *core) {
-	if need := a.hotplug.Possible().Count()*k.sheafCap + barnSheaves*k.batch(); cap(a.flushBuf) < need {
+	if need := a.hotplug.Possible().Count()*int(k.sheafCap.Load()) + barnSheaves*k.batch(); cap(a.flushBuf) < need {
 		a.flushBuf = make([]uintptr, 0, need)
 	}
 }
@@ -128,7 +128,13 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 			continue
 		}
 		if pc.open.Load() {
+			before := len(objs)
 			objs = pc.area.Drain(objs)
+			pc.moved.Add(-int64(len(objs) - before))
+			pc.count(SheafFlush, len(objs)-before)
+		}
+		if pc.slabs.n > 0 {
+			pc.count(CPUSlabFlush, 1)
 		}
 		for p := pc.slabs.head; p != 0; p = pc.slabs.head {
 			k.unkeep(pc, p)
@@ -137,6 +143,7 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 			kept.pushBack(p)
 		}
 	}
+	k.here().count(SheafFlush, len(n.barn))
 	objs = append(objs, n.barn...)
 	n.barn = n.barn[:0]
 	n.inBarn.Store(0)
@@ -147,14 +154,14 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 // calls reportDamage once its locks are released.
 func (k *core) giveBack(objs []uintptr, kept *slabList) {
 	var discard slabList
-	n := &k.node
+	n, at := &k.node, k.here()
 	n.mu.Lock()
 	bad := k.putObjects(objs, nil, &discard)
 	for p := kept.popFront(); p != 0; p = kept.popFront() {
 		if s := slabAt(p); k.freeIn(s) == 0 {
 			s.where = onNone
 		} else {
-			k.addPartial(p, &discard)
+			at.count(deactivated(k.addPartial(p, &discard)), 1)
 		}
 	}
 	n.mu.Unlock()

@@ -101,7 +101,7 @@ func TestLayouts(t *testing.T) {
 					rest := slabBytes(l.order) - l.objects*int(l.size)
 					if int(l.size) < size || l.order < 0 || l.order > pages.MaxOrder || l.objects < 1 || rest < 0 || rest >= int(l.size) ||
 						l.words*64 < l.objects || l.objects > 1<<16-1 || l.words > 1024 || l.size%l.align != 0 || int(l.align) < align ||
-						bits.OnesCount32(l.align) != 1 || l.sheafCap < 1 || pages.Size%l.align != 0 {
+						bits.OnesCount32(l.align) != 1 || l.sheafMax < 1 || pages.Size%l.align != 0 {
 						t.Fatalf("newLayout(%d, %d, %#x, %d) = %+v, %d bytes left", size, align, flags, cpus, l, rest)
 					}
 					if l.order > preferOrder && orderOf(int(l.size)) != l.order {

@@ -210,7 +210,7 @@ func TestStaleDoubleFree(t *testing.T) {
 		pc := k.cpus[n]
 		pc.area.Close()
 		found = pc.area.Drain(nil)
-		pc.area.Open(k.sheafCap)
+		pc.area.Open(int(k.sheafCap.Load()))
 		return found
 	}
 	mine := objsOf(first)

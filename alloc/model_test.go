@@ -140,7 +140,18 @@ func (w *world) step(op byte, arg int) {
 			w.t.Fatalf("after SetCPUPartial: %+v", s)
 		}
 	case 9:
-		w.c.SetMinPartial(uint64(arg % 8))
+		if arg < 128 {
+			w.c.SetMinPartial(uint64(arg % 8))
+			break
+		}
+		capacity := (arg - 128) % (k.sheafMax + 1)
+		if err := w.c.SetSheafCapacity(uint(capacity)); err != nil {
+			w.t.Fatal(err)
+		}
+		checkRest(w.t, w.c, w.live)
+		if s := w.c.Stats(); s.Cached != 0 || s.CPUSlabs != 0 || s.SheafCapacity != capacity {
+			w.t.Fatalf("after SetSheafCapacity(%d): %+v", capacity, s)
+		}
 	case 10:
 		switch {
 		case arg == 255:
@@ -215,6 +226,9 @@ func runProgram(t *testing.T, prog []byte) {
 	w.newCache()
 	for pc := 1; pc+1 < len(prog); pc += 2 {
 		w.step(prog[pc], int(prog[pc+1]))
+		if n := new(tally); n.allocs(w.c)-n.frees(w.c) != int64(len(w.live)) {
+			t.Fatalf("op %d: %d objects counted that were handed out, %d that were taken back, but %d are live", pc, n.allocs(w.c), n.frees(w.c), len(w.live))
+		}
 	}
 	checkRest(t, w.c, w.live)
 	for _, c := range w.a.kmalloc {

@@ -31,18 +31,20 @@ type node struct {
 }
 
 // addPartial puts a slab that is on no list on the partial list, or, if it is
-// empty and enough slabs are kept, on the list of slabs to discard.
+// empty and enough slabs are kept, on the list of slabs to discard. It reports
+// whether it is kept.
 //
 // Preconditions: n.mu is held.
-func (k *core) addPartial(p pages.Page, discard *slabList) {
+func (k *core) addPartial(p pages.Page, discard *slabList) (kept bool) {
 	n, s := &k.node, slabAt(p)
 	if s.inUse == 0 && uint64(n.partial.n) >= k.minPartial.Load() {
 		k.drop(p, discard)
-		return
+		return false
 	}
 	s.where = onNode
 	n.partial.pushBack(p)
 	n.partials.Store(int64(n.partial.n))
+	return true
 }
 
 // removePartial takes a slab off the partial list.
@@ -77,6 +79,11 @@ func (k *core) drop(p pages.Page, discard *slabList) {
 func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad int) {
 	n := &k.node
 	free, cpuFree := 0, 0
+	at := pc // whose event it is
+	if at == nil {
+		at = k.here()
+	}
+	frozen := 0
 	for len(objs) > 0 {
 		p := k.slabOf(pointer(objs[0]))
 		here := k.inSlab(p, objs)
@@ -93,14 +100,18 @@ func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad 
 		switch s := slabAt(p); s.where {
 		case onCPU:
 			cpuFree += put
+			frozen += put
 		case onNone:
 			if pc != nil && k.mayKeep(pc) {
 				k.keep(pc, p, (*slabList).pushBack)
 				cpuFree += put
+				at.count(CPUPartialFree, 1)
 			} else {
 				n.free.Add(int64(free)) // drop counts the slab's objects as free
 				free = 0
-				k.addPartial(p, discard)
+				if k.addPartial(p, discard) {
+					at.count(FreeAddPartial, 1)
+				}
 			}
 		case onNode:
 			if s.inUse == 0 && uint64(n.partial.n) > k.minPartial.Load() {
@@ -108,9 +119,11 @@ func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad 
 				free = 0
 				k.removePartial(p)
 				k.drop(p, discard)
+				at.count(FreeRemovePartial, 1)
 			}
 		}
 	}
+	at.count(FreeFrozen, frozen)
 	n.free.Add(int64(free))
 	n.cpuFree.Add(int64(cpuFree))
 	return bad
@@ -147,6 +160,7 @@ func (k *core) discardSlabs(discard *slabList) {
 	if discard.n == 0 {
 		return
 	}
+	k.here().count(FreeSlab, discard.n)
 	for p := discard.popFront(); p != 0; p = discard.popFront() {
 		k.freeSlab(p)
 	}

@@ -43,18 +43,32 @@ func (k *core) push(pc *cpuState, obj unsafe.Pointer) bool {
 	return pc.area.Push(obj)
 }
 
-func (k *core) popBulk(pc *cpuState, dst []uintptr) int {
-	if k.seq {
-		return percpu.PopBulkSeq(k.sequenceArea(), dst)
+// popBulk and pushBulk also return whose sheaf it was, in whose books the objects are.
+
+func (k *core) popBulk(pc *cpuState, dst []uintptr) (got int, at *cpuState) {
+	if at = pc; k.seq {
+		var n int
+		if got, n = percpu.PopBulkSeq(k.sequenceArea(), dst); got > 0 {
+			at = k.cpus[n]
+		}
+	} else {
+		got = pc.area.PopBulk(dst)
 	}
-	return pc.area.PopBulk(dst)
+	at.moved.Add(-int64(got))
+	return got, at
 }
 
-func (k *core) pushBulk(pc *cpuState, src []uintptr) int {
-	if k.seq {
-		return percpu.PushBulkSeq(k.sequenceArea(), src)
+func (k *core) pushBulk(pc *cpuState, src []uintptr) (kept int, at *cpuState) {
+	if at = pc; k.seq {
+		var n int
+		if kept, n = percpu.PushBulkSeq(k.sequenceArea(), src); kept > 0 {
+			at = k.cpus[n]
+		}
+	} else {
+		kept = pc.area.PushBulk(src)
 	}
-	return pc.area.PushBulk(src)
+	at.moved.Add(int64(kept))
+	return kept, at
 }
 
 // kill makes the handle dead: its sequences find the closed area from here on,

@@ -22,7 +22,7 @@ type layout struct {
 	order    int
 	objects  int // per slab
 	words    int // of a slab's bitmap
-	sheafCap int // objects
+	sheafMax int // objects that a sheaf has room for
 }
 
 func newLayout(objectSize, align int, flags Flags, cpus int) layout {
@@ -32,7 +32,7 @@ func newLayout(objectSize, align int, flags Flags, cpus int) layout {
 	l.order = calculateOrder(int(l.size), cpus)
 	l.objects = slabBytes(l.order) / int(l.size)
 	l.words = (l.objects + 63) / 64
-	l.sheafCap = percpu.DefaultCap(int(l.size))
+	l.sheafMax = percpu.DefaultCap(int(l.size))
 	return l
 }
 

@@ -72,20 +72,26 @@ func (k *core) refill(pc *cpuState, discard *slabList) unsafe.Pointer {
 	k.openArea(pc)
 	var buf [maxBatch]uintptr
 	want := buf[:k.wanted(pc)]
-	got := k.takeObjects(pc, want)
+	got, fromBarn := k.takeObjects(pc, want)
 	if got == 0 {
 		return nil
 	}
-	return k.stock(pc, want[:got], discard)
+	return k.stock(pc, want[:got], fromBarn, discard)
 }
 
-// stock returns the first of some objects and puts the others on the sheaf.
+// stock returns the first of some objects, which come from the barn or from
+// slabs, and puts the others on the sheaf.
 //
 // Preconditions: pc.mu is held; the core is not dying.
-func (k *core) stock(pc *cpuState, objs []uintptr, discard *slabList) unsafe.Pointer {
+func (k *core) stock(pc *cpuState, objs []uintptr, fromBarn bool, discard *slabList) unsafe.Pointer {
+	pc.count(AllocSlowpath, 1)
 	if rest := objs[1:]; len(rest) > 0 {
-		if kept := k.pushBulk(pc, rest); kept < len(rest) { // somebody else filled it, or the thread runs on another CPU by now
-			k.damaged(k.giveObjects(pc, rest[kept:], discard))
+		kept, at := k.pushBulk(pc, rest)
+		if !fromBarn {
+			at.count(SheafRefill, kept)
+		}
+		if kept < len(rest) { // somebody else filled it, or the thread runs on another CPU by now
+			k.damaged(k.giveObjects(pc, rest[kept:], false, discard))
 		}
 	}
 	return pointer(objs[0])
@@ -102,17 +108,24 @@ func (k *core) wanted(pc *cpuState) int {
 	return 1
 }
 
-// takeObjects takes up to len(dst) objects from behind the sheaves and returns how many.
+// takeObjects takes up to len(dst) objects from behind the sheaves and returns
+// how many, and whether it was the barn that had them.
 //
 // Preconditions: pc.mu is held; the core is not dying.
-func (k *core) takeObjects(pc *cpuState, dst []uintptr) int {
+func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool) {
 	n := &k.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if got := n.takeBarn(dst); got > 0 {
-		return got
+	if k.sheafCap.Load() > 0 {
+		if got = n.takeBarn(dst); got > 0 {
+			pc.count(BarnGet, 1)
+			return got, true
+		}
+		pc.count(BarnGetFail, 1)
 	}
-	got := 0
+	if pc.slabs.n > 0 {
+		pc.count(AllocRefill, 1)
+	}
 	for got < len(dst) {
 		p := pc.slabs.head
 		if p == 0 {
@@ -124,11 +137,15 @@ func (k *core) takeObjects(pc *cpuState, dst []uintptr) int {
 		got += k.take(p, dst[got:])
 		if k.freeIn(slabAt(p)) == 0 {
 			k.unkeep(pc, p)
+			pc.count(DeactivateBypass, 1)
+			if pc.slabs.n > 0 {
+				pc.count(CPUPartialAlloc, 1)
+			}
 		}
 	}
 	n.free.Add(-int64(got))
 	n.cpuFree.Add(-int64(got))
-	return got
+	return got, false
 }
 
 // keepPartial moves slabs from the node's partial list to a CPU that has none:
@@ -144,6 +161,10 @@ func (k *core) keepPartial(pc *cpuState) bool {
 		k.removePartial(p)
 		k.keep(pc, p, (*slabList).pushBack)
 		k.node.cpuFree.Add(int64(k.freeIn(slabAt(p))))
+	}
+	if pc.slabs.n > 0 {
+		pc.count(AllocFromPartial, 1)
+		pc.count(CPUPartialNode, pc.slabs.n-1)
 	}
 	return pc.slabs.n > 0
 }
@@ -173,8 +194,10 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 	rest := int64(k.objects - got)
 	n.slabs.Add(1)
 	n.free.Add(rest)
+	pc.count(AllocSlab, 1)
 	if rest > 0 {
 		for !k.mayKeep(pc) { // as in SLUB, all that the CPU kept goes at once
+			pc.count(CPUPartialDrain, 1)
 			for pc.slabs.n > 0 {
 				k.moveToNode(pc, pc.slabs.head, &discard)
 			}
@@ -183,7 +206,7 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 		n.cpuFree.Add(rest)
 	}
 	n.mu.Unlock()
-	obj := k.stock(pc, want[:got], &discard)
+	obj := k.stock(pc, want[:got], false, &discard)
 	pc.mu.Unlock()
 	k.discardSlabs(&discard)
 	return obj, nil
@@ -246,12 +269,13 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 		pc.mu.Unlock()
 		c.panicDead("Free")
 	}
-	if pc.area.Level() < k.sheafCap && k.push(pc, obj) {
+	if pc.area.Level() < int(k.sheafCap.Load()) && k.push(pc, obj) {
 		pc.mu.Unlock()
 		return
 	}
 	var discard slabList
 	others, own := k.makeRoom(pc, obj, &discard)
+	pc.count(FreeSlowpath, 1-own)
 	pc.mu.Unlock()
 	k.discardSlabs(&discard)
 	k.damaged(others)
@@ -268,35 +292,44 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (others, own int) {
+	one := [1]uintptr{uintptr(obj)} // pushed in bulk, so that it is no free_fastpath
 	if !pc.open.Load() {
 		k.openArea(pc)
-		if k.push(pc, obj) {
+		if kept, _ := k.pushBulk(pc, one[:]); kept > 0 {
 			return 0, 0
 		}
 	}
 	var buf [maxBatch]uintptr
-	if n := k.popBulk(pc, buf[:k.batch()]); n > 0 {
-		others = k.giveObjects(pc, buf[:n], discard)
-		if k.push(pc, obj) {
+	if n, _ := k.popBulk(pc, buf[:k.batch()]); n > 0 {
+		others = k.giveObjects(pc, buf[:n], true, discard)
+		if kept, _ := k.pushBulk(pc, one[:]); kept > 0 {
 			return others, 0
 		} // else the thread runs on another CPU by now
 	}
-	buf[0] = uintptr(obj)
-	return others, k.giveObjects(pc, buf[:1], discard)
+	return others, k.giveObjects(pc, one[:], false, discard)
 }
 
 // giveObjects hands free objects to the barn, if they are a whole half sheaf and
 // it has room, or else to their slabs. It returns how many could not be put.
+// fromSheaf counts the others as flushed.
 //
 // Preconditions: pc.mu is held.
-func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad int) {
+func (k *core) giveObjects(pc *cpuState, objs []uintptr, fromSheaf bool, discard *slabList) (bad int) {
 	n := &k.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(objs) == k.batch() && pc.open.Load() && k.putBarn(objs) {
-		return 0
+	if len(objs) == k.batch() && pc.open.Load() && k.sheafCap.Load() > 0 {
+		if k.putBarn(objs) {
+			pc.count(BarnPut, 1)
+			return 0
+		}
+		pc.count(BarnPutFail, 1)
 	}
-	return k.putObjects(objs, pc, discard)
+	bad = k.putObjects(objs, pc, discard)
+	if fromSheaf {
+		pc.count(SheafFlush, len(objs)-bad)
+	}
+	return bad
 }
 
 // handOut is the last thing that happens to an object before the user has it.

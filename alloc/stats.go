@@ -10,7 +10,8 @@ import (
 // from counters, without a lock and without a walk over slabs: it is exact while
 // nobody uses the cache, and close to it otherwise.
 type CacheStats struct {
-	// Constants, but for the object size and the aliases of caches that merge.
+	// Constants, but for the object size and the aliases of caches that merge, and for
+	// the sheaf capacity, which SetSheafCapacity changes.
 	ObjectSize     int // bytes asked for, by the name that asked for most
 	Size           int // bytes from one object to the next
 	Align          int // bytes
@@ -54,7 +55,7 @@ func (c *Cache) Stats() CacheStats {
 	k := c.core
 	s := CacheStats{
 		ObjectSize: int(k.objectSize.Load()), Aliases: int(k.aliases.Load()), Size: int(k.size), Align: int(k.align), Order: k.order,
-		ObjectsPerSlab: k.objects, SheafCapacity: k.sheafCap, UserSize: int(c.usersize), Flags: k.flags, Ctor: k.ctor,
+		ObjectsPerSlab: k.objects, SheafCapacity: int(k.sheafCap.Load()), UserSize: int(c.usersize), Flags: k.flags, Ctor: k.ctor,
 	}
 	n := &k.node
 	free, cpuFree := int(n.free.Load()), int(n.cpuFree.Load())

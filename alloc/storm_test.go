@@ -76,13 +76,6 @@ func interrupts(t *testing.T) (actors []func(*rand.Rand), stop func()) {
 	}
 }
 
-func sum(counts []uint64) (n uint64) {
-	for _, c := range counts {
-		n += c
-	}
-	return n
-}
-
 // tlbShootdowns sets what closers of sheaves do while they are closed, with the tag
 // fault_mprotect_while_closed: it interrupts all CPUs and starts no sequence over.
 func tlbShootdowns(t *testing.T) {
@@ -112,13 +105,16 @@ func tlbShootdowns(t *testing.T) {
 func TestStorm(t *testing.T) {
 	for _, engine := range []Engine{RSeq, Lock} {
 		t.Run(engine.String(), func(t *testing.T) { storm(t, engine) })
+		t.Run(engine.String()+"/retune", func(t *testing.T) { storm(t, engine, retune, clearSome) })
 	}
 }
 
-func storm(t *testing.T, engine Engine) {
+// storm also runs what more disturbs a cache.
+func storm(t *testing.T, engine Engine, more ...func(*testing.T, *Cache, *tally) func(*rand.Rand)) {
 	sequences(t, Options{}) // or skip
 	a := newAllocator(t, Options{Engine: engine})
 	c := newCache(t, a, "storm", 64, CacheOptions{})
+	var cleared tally
 	r := random(t)
 	l := &ledger{tb: t}
 	var x exchange
@@ -136,6 +132,9 @@ func storm(t *testing.T, engine Engine) {
 		func(*rand.Rand) { runtime.GC() },
 		func(*rand.Rand) { c.Shrink(); a.Hotplug().Lock(); a.Hotplug().Unlock() },
 	)
+	for _, m := range more {
+		actors = append(actors, m(t, c, &cleared))
+	}
 	before := sum(a.Aborts())
 	stop := make(chan struct{})
 	wait := disturb(stop, actors...)
@@ -156,6 +155,7 @@ func storm(t *testing.T, engine Engine) {
 	x.drain(c, l)
 	l.check()
 	checkRest(t, c, nil)
+	cleared.check(t, c, l.allocs.Load(), l.frees.Load())
 	destroy(t, c)
 	if n := a.Damage(); n != 0 {
 		t.Errorf("%d objects could not go back to their slabs", n)
@@ -237,7 +237,7 @@ func TestHeir(t *testing.T) {
 	inherited := 0
 	for round := 0; round < scaled(*opsFlag)/5000 && foreign.Load() == 0; round++ {
 		c := newCache(t, a, "old", 64, CacheOptions{ShellDelete: true})
-		capacity := c.core.sheafCap
+		capacity := c.core.sheafMax
 		var wg, begun sync.WaitGroup
 		begun.Add(runtime.NumCPU())
 		for range runtime.NumCPU() {

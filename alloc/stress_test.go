@@ -202,6 +202,7 @@ func TestConservation(t *testing.T) {
 			a := newAllocator(t, Options{MemoryLimit: tc.limit})
 			c := newCache(t, a, "stress", tc.size, CacheOptions{})
 			l := &ledger{tb: t}
+			var cleared tally
 			var x exchange
 			goroutines := 4*runtime.GOMAXPROCS(0) + 3
 			stop := make(chan struct{})
@@ -217,6 +218,8 @@ func TestConservation(t *testing.T) {
 				func(*rand.Rand) { runtime.GC() },
 				func(*rand.Rand) { c.Stats(); a.CachedBytes(); a.MetadataBytes() },
 				func(r *rand.Rand) { churn(t, a, tc.size, r) },
+				retune(t, c, &cleared),
+				clearSome(t, c, &cleared),
 				func(r *rand.Rand) {
 					if b := a.Bytes(r.IntN(20_000)); b != nil {
 						a.FreeBytes(b)
@@ -243,6 +246,11 @@ func TestConservation(t *testing.T) {
 				t.Errorf("nil %d times at a limit of %d bytes", n, tc.limit)
 			}
 			checkRest(t, c, nil)
+			if tc.limit == 0 {
+				cleared.check(t, c, l.allocs.Load(), l.frees.Load())
+			} else { // an AllocBulk that failed has given back what it had
+				cleared.check(t, c, cleared.allocs(c), cleared.allocs(c))
+			}
 			destroy(t, c)
 			if n := a.Damage(); n != 0 {
 				t.Errorf("%d objects could not go back to their slabs", n)
@@ -265,6 +273,9 @@ func churn(t *testing.T, a *Allocator, size int, r *rand.Rand) {
 	var x exchange
 	work(c, l, &x, r, 300)
 	x.drain(c, l)
+	if a.MemoryLimit() == 0 {
+		new(tally).check(t, c, l.allocs.Load(), l.frees.Load())
+	}
 	var mine []held
 	for range r.IntN(100) {
 		if obj := c.Alloc(); obj != nil {

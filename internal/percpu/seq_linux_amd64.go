@@ -29,8 +29,8 @@ const (
 // The sequences. Each returns 0 or false if the area has nothing to give or no
 // room, if the thread is not registered, or if the kernel started it over: try
 // again, or take the slow path. base is the area of CPU 0, in memory that is
-// not Go's; area is the one that it was. What lies at dst and src is used until they return and no longer,
-// which //go:noescape says.
+// not Go's; area is where the objects went or came from. What lies at dst and src
+// is used until they return and no longer, which //go:noescape says.
 
 func seqPop(base unsafe.Pointer) (obj uintptr)
 

@@ -1,0 +1,286 @@
+package alloc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"slabfs/internal/percpu"
+)
+
+func sum(counts []uint64) (n uint64) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+// A tally is what clears have taken away from the events of a cache.
+type tally [numEvents]atomic.Uint64
+
+// total returns how often an event has happened, clears or not.
+func (y *tally) total(c *Cache, e Event) uint64 { return y[e].Load() + sum(c.Events(e)) }
+
+func (y *tally) allocs(c *Cache) int64 {
+	return int64(y.total(c, AllocFastpath) + y.total(c, AllocSlowpath))
+}
+
+func (y *tally) frees(c *Cache) int64 {
+	return int64(y.total(c, FreeFastpath) + y.total(c, FreeSlowpath))
+}
+
+// check fails unless a cache that nobody uses has counted each object that was
+// handed out or taken back once, and its slabs.
+func (y *tally) check(tb testing.TB, c *Cache, allocs, frees int64) {
+	tb.Helper()
+	if a, f := y.allocs(c), y.frees(c); a != allocs || f != frees {
+		tb.Errorf("%d objects counted that were handed out, %d that were taken back; want %d, %d", a, f, allocs, frees)
+	}
+	made, gone := y.total(c, AllocSlab), y.total(c, FreeSlab)
+	if slabs := c.Stats().Slabs; made-gone != uint64(slabs) {
+		tb.Errorf("%d slabs counted that were made, %d that are gone; but there are %d", made, gone, slabs)
+	}
+}
+
+// clearSome returns an actor that clears events.
+func clearSome(t *testing.T, c *Cache, y *tally) func(*rand.Rand) {
+	return func(r *rand.Rand) {
+		e := Event(r.IntN(int(numEvents)))
+		if r.IntN(2) == 0 {
+			e %= FreeSlowpath + 1
+		}
+		n, err := c.core.clearEvents(context.Background(), e)
+		if err != nil {
+			t.Error(err)
+		}
+		y[e].Add(n)
+		if n >= 1<<40 {
+			t.Errorf("%d times %v", n, e)
+		}
+	}
+}
+
+// retune returns an actor that changes the capacity of sheaves.
+func retune(t *testing.T, c *Cache, _ *tally) func(*rand.Rand) {
+	most := uint(c.core.sheafMax)
+	capacities := []uint{0, 1, 2, most / 2, most/2 | 1, most - 1, most, most, most}
+	return func(r *rand.Rand) {
+		want := capacities[r.IntN(len(capacities))]
+		if err := c.SetSheafCapacity(want); err != nil {
+			t.Error(err)
+		}
+		if err := c.SetSheafCapacity(most + 1 + uint(r.Uint64N(1<<40))); !errors.Is(err, ErrInvalid) {
+			t.Errorf("SetSheafCapacity of more than %d: %v; want ErrInvalid", most, err)
+		}
+		if got := c.SheafCapacity(); got != want {
+			t.Errorf("capacity %d after SetSheafCapacity(%d)", got, want)
+		}
+	}
+}
+
+// engines are those that tests run on: what is there, and the lock engine.
+func engines(t *testing.T, f func(t *testing.T, a *Allocator)) {
+	t.Helper()
+	for _, e := range []Engine{Auto, Lock} {
+		t.Run(fmt.Sprintf("engine=%v", e), func(t *testing.T) { f(t, newAllocator(t, Options{Engine: e})) })
+	}
+}
+
+// What one CPU counts, step by step: 64 objects in a slab, 60 on a sheaf, 30 at a time.
+func TestEvents(t *testing.T) {
+	first, _ := twoCPUs(t)
+	engines(t, func(t *testing.T, a *Allocator) {
+		pinned(t, first, func() { countEvents(t, a) })
+	})
+}
+
+func countEvents(t *testing.T, a *Allocator) {
+	c := newCache(t, a, "events", 64, CacheOptions{})
+	c.SetMinPartial(1)
+	var objs []unsafe.Pointer
+	allocs := func(n int) func() { return func() { objs = append(objs, allocN(t, c, n)...) } }
+	frees := func(n int) func() {
+		return func() {
+			freeAll(c, objs[:n])
+			objs = objs[n:]
+		}
+	}
+	bulk := make([]unsafe.Pointer, 40)
+	type counts map[Event]uint64
+	before := make(counts)
+	for i, step := range []struct {
+		do   func()
+		want counts
+	}{
+		{func() {}, counts{}},
+		{allocs(1), counts{AllocSlowpath: 1, BarnGetFail: 1, AllocSlab: 1, SheafAlloc: 1, SheafRefill: 29}},
+		{allocs(29), counts{AllocFastpath: 29}},
+		{allocs(1), counts{AllocSlowpath: 1, BarnGetFail: 1, AllocRefill: 1, SheafRefill: 29}},
+		{allocs(30), counts{AllocFastpath: 29, AllocSlowpath: 1, BarnGetFail: 1, AllocRefill: 1, SheafRefill: 3, DeactivateBypass: 1}},
+		{allocs(3), counts{AllocFastpath: 3}},
+		{frees(60), counts{FreeFastpath: 60}},
+		{frees(1), counts{FreeSlowpath: 1, BarnPut: 1}},
+		{frees(3), counts{FreeFastpath: 3}},
+		{allocs(35), counts{AllocFastpath: 34, AllocSlowpath: 1, BarnGet: 1}},
+		{func() { c.AllocBulk(bulk) }, counts{AllocFastpath: 39, AllocSlowpath: 1, BarnGetFail: 2, AllocSlab: 1, SheafRefill: 29}},
+		{frees(5), counts{FreeFastpath: 5}},
+		{func() { c.FreeBulk(bulk) }, counts{FreeFastpath: 36, FreeSlowpath: 4, FreeFrozen: 4}},
+		{func() { flush(t, c) }, counts{SheafFlush: 60, FreeAddPartial: 1, CPUSlabFlush: 1, DeactivateEmpty: 1, FreeSlab: 1}},
+		{allocs(1), counts{AllocSlowpath: 1, BarnGetFail: 1, AllocFromPartial: 1, SheafRefill: 29}},
+		{func() { flush(t, c) }, counts{SheafFlush: 29, CPUSlabFlush: 1, DeactivateToTail: 1}},
+	} {
+		step.do()
+		for e := range numEvents {
+			per := c.Events(e)
+			n := sum(per)
+			if got := n - before[e]; got != step.want[e] {
+				t.Errorf("step %d: %d more times %v; want %d", i, got, e, step.want[e])
+			}
+			before[e] = n
+			if at := slices.IndexFunc(per, func(n uint64) bool { return n > 0 }); at >= 0 && n != per[at] {
+				t.Errorf("step %d: %v on several CPUs: %d", i, e, per)
+			}
+		}
+	}
+	new(tally).check(t, c, 140, 109)
+	for e := range numEvents {
+		if err := c.ClearEvents(t.Context(), e); err != nil || sum(c.Events(e)) != 0 {
+			t.Errorf("%v cleared: %d, %v; want 0", e, sum(c.Events(e)), err)
+		}
+	}
+	freeAll(c, objs)
+	if got := sum(c.Events(FreeFastpath)) + sum(c.Events(FreeSlowpath)); got != uint64(len(objs)) {
+		t.Errorf("%d objects taken back since the clear; want %d", got, len(objs))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	a.Hotplug().Lock()
+	if err := c.ClearEvents(ctx, FreeFastpath); !errors.Is(err, context.Canceled) {
+		t.Errorf("ClearEvents with a context that has ended: %v", err)
+	}
+	a.Hotplug().Unlock()
+	destroy(t, c)
+	for e := range numEvents {
+		if n := sum(c.Events(e)); n != 0 {
+			t.Errorf("%d times %v in a destroyed cache", n, e)
+		}
+	}
+}
+
+// The count of pops begins anew after 2^48, and what is not booked yet never shows as a huge number.
+func TestEventsWrap(t *testing.T) {
+	pc := newCache(t, newAllocator(t, Options{Engine: Lock}), "wrap", 64, CacheOptions{}).core.cpus[0]
+	pc.mu.Lock()
+	defer pc.mu.Unlock()
+	for _, tc := range []struct{ events, want uint64 }{
+		{percpu.CountMask - nearly, percpu.CountMask - nearly},
+		{percpu.CountMask, 0},
+		{percpu.CountMask + 1, 0},
+		{percpu.CountMask + 8, 7},
+		{^uint64(0), 0},
+	} {
+		pc.events[AllocFastpath].Store(tc.events)
+		pc.open.Store(true)
+		if got := pc.happened(AllocFastpath); got != tc.want {
+			t.Errorf("happened with %#x = %#x; want %#x", tc.events, got, tc.want)
+		}
+		pc.open.Store(false)
+	}
+}
+
+// With capacity 0 nothing stays on sheaves or in the barn, whatever is called.
+func TestNoSheaves(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		c := newCache(t, a, "none", 64, CacheOptions{})
+		objs := allocN(t, c, 1000)
+		freeAll(c, objs[500:])
+		objs = objs[:500]
+		empty := func(what string) {
+			t.Helper()
+			if s := c.Stats(); s.Cached != 0 || s.Objects != len(objs) || s.SheafCapacity != 0 {
+				t.Errorf("%s: %d objects cached, %d live, capacity %d; want 0, %d, 0", what, s.Cached, s.Objects, s.SheafCapacity, len(objs))
+			}
+			checkRest(t, c, objs)
+		}
+		if err := c.SetSheafCapacity(0); err != nil {
+			t.Fatal(err)
+		}
+		empty("set")
+		fast := sum(c.Events(AllocFastpath)) + sum(c.Events(FreeFastpath))
+		objs = append(objs, allocN(t, c, 100)...)
+		empty("Alloc")
+		freeAll(c, objs[550:])
+		objs = objs[:550]
+		empty("Free")
+		bulk := make([]unsafe.Pointer, 200)
+		c.AllocBulk(bulk)
+		objs = append(objs, bulk...)
+		empty("AllocBulk")
+		c.FreeBulk(bulk)
+		objs = objs[:550]
+		empty("FreeBulk")
+		if n := sum(c.Events(AllocFastpath)) + sum(c.Events(FreeFastpath)); n != fast {
+			t.Errorf("%d calls found a sheaf", n-fast)
+		}
+		if err := c.SetSheafCapacity(60); err != nil {
+			t.Fatal(err)
+		}
+		freeAll(c, objs[:50])
+		objs = objs[50:]
+		if s := c.Stats(); s.Cached == 0 || s.SheafCapacity != 60 {
+			t.Errorf("capacity %d again: %d objects cached after 50 frees", s.SheafCapacity, s.Cached)
+		}
+		checkRest(t, c, objs)
+		freeAll(c, objs)
+		destroy(t, c)
+	})
+}
+
+// A sheaf takes as many objects as its capacity says, also one that is opened later.
+func TestCapacities(t *testing.T) {
+	first, second := twoCPUs(t)
+	engines(t, func(t *testing.T, a *Allocator) {
+		for _, most := range []int{1, 2, 3, 63, percpu.MaxCap} {
+			c := newCache(t, a, fmt.Sprint("cap", most), 64, CacheOptions{SheafCapacity: most})
+			if got := c.SheafCapacity(); got != uint(most) {
+				t.Errorf("a new cache has capacity %d; want %d", got, most)
+			}
+			objs := allocN(t, c, 2*most)
+			for _, want := range []int{most, (most + 1) / 2, most} {
+				if err := c.SetSheafCapacity(uint(want)); err != nil {
+					t.Fatal(err)
+				}
+				for _, n := range []int{first, second} {
+					exact := uint64(0)
+					pinned(t, n, func() {
+						before := sum(c.Events(FreeFastpath))
+						freeAll(c, objs[:want])
+						objs = append(objs[want:], objs[:want]...)
+						exact = sum(c.Events(FreeFastpath)) - before
+						flush(t, c)
+						for i := range want {
+							objs[len(objs)-1-i] = c.Alloc()
+						}
+					})
+					if exact+1 < uint64(want) || exact > uint64(want) { // the first opens the sheaf
+						t.Errorf("capacity %d of %d: %d objects found room on CPU %d", want, most, exact, n)
+					}
+					flush(t, c)
+				}
+			}
+			freeAll(c, objs)
+			checkRest(t, c, nil)
+			destroy(t, c)
+		}
+		for _, bad := range []int{-1, percpu.MaxCap + 1} {
+			if _, err := a.NewCache("bad", 64, CacheOptions{SheafCapacity: bad}); !errors.Is(err, ErrInvalid) {
+				t.Errorf("NewCache with sheaves of %d objects: %v; want ErrInvalid", bad, err)
+			}
+		}
+	})
+}
