@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"slabfs/internal/percpu"
@@ -283,4 +284,81 @@ func TestCapacities(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Objects are booked where they went, which with sequences is the CPU that the
+// thread is on, whosever lock it holds.
+func TestBooks(t *testing.T) {
+	first, second := twoCPUs(t)
+	engines(t, func(t *testing.T, a *Allocator) {
+		c := newCache(t, a, "books", 64, CacheOptions{})
+		k := c.core
+		objs := make([]unsafe.Pointer, 20)
+		for _, n := range []int{first, second} { // both sheaves are open, both threads registered
+			pinned(t, n, func() { c.Free(c.Alloc()) })
+		}
+		flush(t, c)
+		want := k.cpus[first]
+		pinned(t, second, func() {
+			c.Free(c.Alloc())
+			c.AllocBulk(objs)
+			flush(t, c)
+			if k.seq {
+				want = k.cpus[second]
+			}
+			pc := k.cpus[first]
+			pc.mu.Lock()
+			defer pc.mu.Unlock()
+			before, moved := want.area.Level(), want.moved.Load()
+			if kept, at := k.pushBulk(pc, unsafe.Slice((*uintptr)(unsafe.Pointer(&objs[0])), len(objs))); kept != len(objs) || at != want {
+				t.Errorf("pushBulk kept %d, on CPU %d; want %d on %d", kept, slices.Index(k.cpus, at), len(objs), slices.Index(k.cpus, want))
+			}
+			if got, n := want.area.Level()-before, want.moved.Load()-moved; got != len(objs) || n != int64(len(objs)) {
+				t.Errorf("%d objects more there, %d booked; want %d", got, n, len(objs))
+			}
+			var buf [20]uintptr
+			if got, at := k.popBulk(pc, buf[:]); got != len(objs) || at != want || want.moved.Load() != moved {
+				t.Errorf("popBulk returned %d, from CPU %d, %d are booked; want %d from %d, %d",
+					got, slices.Index(k.cpus, at), want.moved.Load(), len(objs), slices.Index(k.cpus, want), moved)
+			}
+		})
+		freeAll(c, objs)
+		destroy(t, c)
+	})
+}
+
+// A clear waits for what was moved and is not booked yet.
+func TestClearWaits(t *testing.T) {
+	c := newCache(t, newAllocator(t, Options{Engine: Lock}), "clear", 64, CacheOptions{})
+	k := c.core
+	c.Free(c.Alloc())
+	flush(t, c)
+	pc := k.cpus[slices.IndexFunc(k.cpus, func(pc *cpuState) bool { return pc != nil && pc.open.Load() })]
+	pc.mu.Lock()
+	pc.area.PushBulk([]uintptr{8, 16, 24}) // no objects: nobody asks for one here
+	done := make(chan error)
+	go func() { done <- c.ClearEvents(context.Background(), FreeFastpath) }()
+	select {
+	case err := <-done:
+		t.Errorf("ClearEvents ended during a move: %v", err)
+		done = nil
+	case <-time.After(20 * time.Millisecond):
+	}
+	pc.moved.Add(3)
+	pc.mu.Unlock()
+	if done != nil {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if n := sum(c.Events(FreeFastpath)); n != 0 {
+		t.Errorf("%d after the clear; want 0", n)
+	}
+	pc.mu.Lock()
+	var buf [3]uintptr
+	if n, _ := k.popBulk(pc, buf[:]); n != 3 {
+		t.Errorf("popBulk returned %d; want 3", n)
+	}
+	pc.mu.Unlock()
+	destroy(t, c)
 }
