@@ -409,7 +409,7 @@ func seenTree(t *testing.T, s *session) {
 
 func documentedFiles(t *testing.T) (files []string) {
 	t.Helper()
-	entry := regexp.MustCompile("(?m)^### `(.*)`$")
+	entry := regexp.MustCompile("(?m)^(?:### |\\| )`([^`]+)`")
 	err := filepath.WalkDir("../docs/abi", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

@@ -142,6 +142,10 @@ func storer(ctx context.Context, a *actor) {
 			file = "min_partial"
 		case 1:
 			file, data = "shrink", "1\n"
+		case 2:
+			file, data = "sheaf_capacity", fmt.Sprintln(a.rng.IntN(5)) // every cache has room for 4
+		case 3:
+			file, data = "free_fastpath", "0\n"
 		}
 		what := name + "/" + file
 		if _, err := a.ask(opOpen, what, request{Do: "openw", Path: a.path(what)}, syscall.ENOENT, syscall.ENODEV); err != nil {
@@ -159,7 +163,8 @@ func storer(ctx context.Context, a *actor) {
 
 // files are what a reader looks at in a cache.
 var files = strings.Fields(`slab_size object_size objs_per_slab order sheaf_capacity min_partial cpu_partial
-	objects_partial partial cpu_slabs ctor aliases align slabs_cpu_partial total_objects objects slabs usersize`)
+	objects_partial partial cpu_slabs ctor aliases align slabs_cpu_partial total_objects objects slabs usersize
+	alloc_fastpath free_fastpath free_slab sheaf_flush`)
 
 func reader(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {

@@ -24,7 +24,13 @@ var cacheAttrs = []*sysfs.Attribute{
 	constant("object_size", func(s *alloc.CacheStats) int { return s.ObjectSize }),
 	constant("objs_per_slab", func(s *alloc.CacheStats) int { return s.ObjectsPerSlab }),
 	constant("order", func(s *alloc.CacheStats) int { return s.Order }),
-	constant("sheaf_capacity", func(s *alloc.CacheStats) int { return s.SheafCapacity }),
+	{
+		Name: "sheaf_capacity", Mode: readWrite,
+		Show: show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, c.SheafCapacity()) }),
+		Store: storeUint(32, func(ctx context.Context, c *alloc.Cache, n uint64) error {
+			return errno(c.SetSheafCapacityContext(ctx, uint(n)))
+		}),
+	},
 	{
 		Name: "min_partial", Mode: readWrite,
 		Show:  show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, c.MinPartial()) }),
@@ -60,6 +66,19 @@ var cacheAttrs = []*sysfs.Attribute{
 	perNode("total_objects", func(n *alloc.NodeStats) int { return n.TotalObjects }),
 	perNode("objects", func(n *alloc.NodeStats) int { return n.Objects }),
 	perNode("slabs", func(n *alloc.NodeStats) int { return n.Slabs }),
+	zero("sanity_checks"),
+	zero("trace"),
+	zero("red_zone"),
+	zero("poison"),
+	zero("store_user"),
+	{
+		Name: "validate", Mode: readWrite,
+		Show: show(func(*alloc.Cache, *bytes.Buffer) {}),
+		Store: store(func(_ context.Context, _ *alloc.Cache, data []byte) error {
+			return fmt.Errorf("store %q in validate of a cache without debugging (build with -tags invariants): %w", data, sysfs.ErrInvalid)
+		}),
+	},
+	zero("cache_dma"),
 	{
 		Name: "remote_node_defrag_ratio", Mode: readWrite,
 		Show: show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, c.RemoteNodeDefragRatio()) }),
@@ -70,6 +89,51 @@ var cacheAttrs = []*sysfs.Attribute{
 			return c.SetRemoteNodeDefragRatio(uint(n))
 		}),
 	},
+
+	noStat("alloc_cpu_sheaf"),
+	stat(alloc.AllocFastpath),
+	stat(alloc.AllocSlowpath),
+	noStat("free_cpu_sheaf"),
+	noStat("free_rcu_sheaf"),
+	noStat("free_rcu_sheaf_fail"),
+	stat(alloc.FreeFastpath),
+	stat(alloc.FreeSlowpath),
+	stat(alloc.FreeFrozen),
+	stat(alloc.FreeAddPartial),
+	stat(alloc.FreeRemovePartial),
+	stat(alloc.AllocFromPartial),
+	stat(alloc.AllocSlab),
+	stat(alloc.AllocRefill),
+	noStat("alloc_node_mismatch"),
+	stat(alloc.FreeSlab),
+	stat(alloc.CPUSlabFlush),
+	noStat("deactivate_full"),
+	stat(alloc.DeactivateEmpty),
+	noStat("deactivate_to_head"),
+	stat(alloc.DeactivateToTail),
+	noStat("deactivate_remote_frees"),
+	stat(alloc.DeactivateBypass),
+	noStat("order_fallback"),
+	noStat("cmpxchg_double_fail"),
+	noStat("cmpxchg_double_cpu_fail"),
+	stat(alloc.CPUPartialAlloc),
+	stat(alloc.CPUPartialFree),
+	stat(alloc.CPUPartialNode),
+	stat(alloc.CPUPartialDrain),
+	stat(alloc.SheafFlush),
+	stat(alloc.SheafRefill),
+	stat(alloc.SheafAlloc),
+	noStat("sheaf_free"),
+	stat(alloc.BarnGet),
+	stat(alloc.BarnGetFail),
+	stat(alloc.BarnPut),
+	stat(alloc.BarnPutFail),
+	noStat("sheaf_prefill_fast"),
+	noStat("sheaf_prefill_slow"),
+	noStat("sheaf_prefill_oversize"),
+	noStat("sheaf_return_fast"),
+	noStat("sheaf_return_slow"),
+
 	constant("usersize", func(s *alloc.CacheStats) int { return s.UserSize }),
 }
 
@@ -120,6 +184,35 @@ func flag(name string, f alloc.Flags) *sysfs.Attribute {
 		}
 		return 0
 	})
+}
+
+// zero is a file of a flag that no cache has.
+func zero(name string) *sysfs.Attribute {
+	return constant(name, func(*alloc.CacheStats) int { return 0 })
+}
+
+// stat is a file of SLUB_STATS: the sum, and each CPU that has some. A 0 clears it.
+func stat(e alloc.Event) *sysfs.Attribute {
+	return statFile(e.String(), func(c *alloc.Cache) []uint64 { return c.Events(e) },
+		func(ctx context.Context, c *alloc.Cache) error { return c.ClearEvents(ctx, e) })
+}
+
+// noStat is one of an event that never happens here.
+func noStat(name string) *sysfs.Attribute {
+	return statFile(name, func(*alloc.Cache) []uint64 { return nil }, func(context.Context, *alloc.Cache) error { return nil })
+}
+
+func statFile(name string, counts func(*alloc.Cache) []uint64, clear func(context.Context, *alloc.Cache) error) *sysfs.Attribute {
+	return &sysfs.Attribute{
+		Name: name, Mode: readWrite,
+		Show: show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, perCPU(counts(c))) }),
+		Store: store(func(ctx context.Context, c *alloc.Cache, data []byte) error {
+			if data[0] != '0' {
+				return fmt.Errorf("store %q in %s, which takes a 0: %w", data, name, sysfs.ErrInvalid)
+			}
+			return clear(ctx, c)
+		}),
+	}
 }
 
 // perNode is a file with a total, and what each node that has some contributes:

@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -79,6 +80,50 @@ func (t *Tree) echo(tb testing.TB, text, p string) error {
 
 const slabDir = "sys/kernel/slab/"
 
+// The files of a cache in Linux 6.18, in their order: all, but for those of debugging builds.
+var (
+	before = strings.Fields(`slab_size object_size objs_per_slab order sheaf_capacity min_partial cpu_partial objects_partial partial
+		cpu_slabs ctor aliases align hwcache_align reclaim_account destroy_by_rcu shrink slabs_cpu_partial total_objects objects slabs
+		sanity_checks trace red_zone poison store_user validate cache_dma remote_node_defrag_ratio`)
+	stats = strings.Fields(`alloc_cpu_sheaf alloc_fastpath alloc_slowpath free_cpu_sheaf free_rcu_sheaf free_rcu_sheaf_fail free_fastpath
+		free_slowpath free_frozen free_add_partial free_remove_partial alloc_from_partial alloc_slab alloc_refill alloc_node_mismatch
+		free_slab cpuslab_flush deactivate_full deactivate_empty deactivate_to_head deactivate_to_tail deactivate_remote_frees
+		deactivate_bypass order_fallback cmpxchg_double_fail cmpxchg_double_cpu_fail cpu_partial_alloc cpu_partial_free cpu_partial_node
+		cpu_partial_drain sheaf_flush sheaf_refill sheaf_alloc sheaf_free barn_get barn_get_fail barn_put barn_put_fail
+		sheaf_prefill_fast sheaf_prefill_slow sheaf_prefill_oversize sheaf_return_fast sheaf_return_slow`)
+	after = []string{"usersize"}
+)
+
+// A machine that has no SLUB_STATS shows the other 30, with these modes.
+func TestFiles(t *testing.T) {
+	_, tree := newTree(t)
+	var names []string
+	modes := make(map[string]uint32)
+	for _, n := range tree.tree.Root().Child("sys").(*sysfs.Kobject).Child("kernel").(*sysfs.Kobject).Child("slab").(*sysfs.Kobject).
+		Child("kmalloc-64").(*sysfs.Kobject).Children() {
+		names = append(names, n.Name())
+	}
+	for _, a := range cacheAttrs {
+		modes[a.Name] = uint32(a.Mode)
+	}
+	if want := slices.Concat(before, stats, after); !slices.Equal(names, want) {
+		t.Errorf("files of a cache: %v; want %v", names, want)
+	}
+	entries, err := os.ReadDir("/sys/kernel/slab/kmalloc-64")
+	if err != nil {
+		t.Skipf("no files of Linux to compare with: %v", err)
+	}
+	for _, e := range entries {
+		fi, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mode, ok := modes[e.Name()]; ok && mode != uint32(fi.Mode().Perm()) && e.Name() != "sheaf_capacity" {
+			t.Errorf("%s has mode %o; in Linux %o", e.Name(), mode, fi.Mode().Perm())
+		}
+	}
+}
+
 // Formats of the files of a cache: what a parser may rely on.
 var formats = func() map[string]*regexp.Regexp {
 	const num, perNode = `\d+\n`, `(0|[1-9]\d* N0=[1-9]\d*)\n`
@@ -88,9 +133,11 @@ var formats = func() map[string]*regexp.Regexp {
 			"remote_node_defrag_ratio usersize",
 		perNode:                           "objects_partial partial cpu_slabs total_objects objects slabs",
 		`[01]\n`:                          "hwcache_align reclaim_account destroy_by_rcu",
+		`0\n`:                             "sanity_checks trace red_zone poison store_user cache_dma",
+		`(0|[1-9]\d*( C\d+=[1-9]\d*)+)\n`: strings.Join(stats, " "),
 		`\d+\(\d+\)( C\d+=\d+\(\d+\))*\n`: "slabs_cpu_partial",
 		`(\S+\+0x0/0x[0-9a-f]+\n)?`:       "ctor",
-		``:                                "shrink",
+		``:                                "shrink validate",
 	} {
 		for name := range strings.FieldsSeq(names) {
 			m[name] = regexp.MustCompile(`\A` + expr + `\z`)
@@ -175,6 +222,32 @@ func TestStores(t *testing.T) {
 		{"shrink", "01", einval, ""},
 		{"shrink", "+1", einval, ""},
 		{"shrink", "\x00", einval, ""},
+		{"sheaf_capacity", "31", 0, "31\n"},
+		{"sheaf_capacity", "+060\n", 0, "60\n"},
+		{"sheaf_capacity", "61", einval, "60\n"},
+		{"sheaf_capacity", "4294967295", einval, "60\n"},
+		{"sheaf_capacity", "4294967296", erange, "60\n"},
+		{"sheaf_capacity", "18446744073709551616abc", erange, "60\n"},
+		{"sheaf_capacity", "0\x00junk", 0, "0\n"},
+		{"sheaf_capacity", "-0", einval, "0\n"},
+		{"sheaf_capacity", "0x10", einval, "0\n"},
+		{"sheaf_capacity", "\n", einval, "0\n"},
+		{"sheaf_capacity", "60", 0, "60\n"},
+		{"validate", "1", einval, ""},
+		{"validate", "1\n", einval, ""},
+		{"validate", "0", einval, ""},
+		{"validate", "\x00", einval, ""},
+		{"alloc_fastpath", "0", 0, "0\n"},
+		{"alloc_slab", "0\n", 0, "0\n"},
+		{"alloc_slab", "0abc", 0, "0\n"},
+		{"alloc_slab", "00000000000000000000000", 0, "0\n"},
+		{"alloc_slab", "1", einval, "0\n"},
+		{"alloc_slab", "+0", einval, "0\n"},
+		{"alloc_slab", " 0", einval, "0\n"},
+		{"alloc_slab", "\n", einval, "0\n"},
+		{"alloc_slab", "\x00", einval, "0\n"},
+		{"order_fallback", "0\n", 0, "0\n"},
+		{"order_fallback", "abc", einval, "0\n"},
 	} {
 		err := tree.echo(t, tc.text, slabDir+"kmalloc-64/"+tc.file)
 		if !hasErrno(err, tc.err) {
@@ -479,7 +552,7 @@ func TestDocumented(t *testing.T) {
 	}
 	_, tree := newTree(t)
 	entries := make(map[string]bool)
-	for _, m := range regexp.MustCompile("(?m)^### `([^`]+)`").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^(?:### |\\| )`([^`]+)`").FindAllStringSubmatch(string(text), -1) {
 		entries[m[1]] = true
 	}
 	files := make(map[string]bool)
