@@ -62,9 +62,8 @@ type cpuState struct {
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
 	n     atomic.Int32 // A: slabs.n
 
-	// The books, of the sheaf and of events on this CPU. Where a sequence moves
-	// objects, or no lock is needed, the holder of another CPU's lock books them too,
-	// or nobody's.
+	// The books. They are atomic since readers take no lock, a sequence moves objects
+	// here for the holder of another CPU's lock, and some events need no lock.
 	events [numEvents]atomic.Uint64 // A: those of the fast paths without what the area's header counts
 	moved  atomic.Int64             // A: objects put on the sheaf in bulk, less those taken so; written under any CPU's mu
 

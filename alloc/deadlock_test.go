@@ -245,11 +245,14 @@ func TestContext(t *testing.T) {
 	c := newCache(t, a, "context", 64, CacheOptions{})
 	freeAll(c, allocN(t, c, 100))
 	before, cached := c.CPUPartial(), c.Stats().Cached
+	frees := sum(c.Events(FreeFastpath))
 	for name, lock := range map[string]*lockdep.RWSem{"flush_lock": &a.flushLock} {
 		lock.Lock()
 		for op, f := range map[string]func(context.Context) error{
-			"SetCPUPartial": func(ctx context.Context) error { return c.SetCPUPartialContext(ctx, 3) },
-			"Shrink":        c.ShrinkContext,
+			"SetCPUPartial":    func(ctx context.Context) error { return c.SetCPUPartialContext(ctx, 3) },
+			"Shrink":           c.ShrinkContext,
+			"SetSheafCapacity": func(ctx context.Context) error { return c.SetSheafCapacityContext(ctx, 3) },
+			"ClearEvents":      func(ctx context.Context) error { return c.ClearEvents(ctx, FreeFastpath) },
 		} {
 			ctx, cancel := context.WithCancel(context.Background())
 			time.AfterFunc(time.Millisecond, cancel)
@@ -272,6 +275,9 @@ func TestContext(t *testing.T) {
 	a.Hotplug().Unlock()
 	if c.CPUPartial() != before || c.Stats().Cached != cached {
 		t.Errorf("cpu_partial is %d and %d objects are cached; want %d and %d as before", c.CPUPartial(), c.Stats().Cached, before, cached)
+	}
+	if c.SheafCapacity() != 60 || frees == 0 || sum(c.Events(FreeFastpath)) != frees {
+		t.Errorf("sheaf_capacity is %d, free_fastpath %d; want 60, %d as before", c.SheafCapacity(), c.Events(FreeFastpath), frees)
 	}
 	checkUnlocked(a)
 }

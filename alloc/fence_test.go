@@ -40,17 +40,21 @@ func TestFenceFails(t *testing.T) {
 	rseq.FailFences(true)
 	defer rseq.FailFences(false)
 	for what, f := range map[string]func() error{
-		"SetCPUPartial": func() error { return c.SetCPUPartial(c.CPUPartial()) },
-		"Shrink":        func() error { return c.ShrinkContext(t.Context()) },
-		"Destroy":       c.Destroy,
-		"DestroyName":   func() error { return a.DestroyName("fence") },
-		"Close":         a.Close,
+		"SetCPUPartial":    func() error { return c.SetCPUPartial(7) },
+		"SetSheafCapacity": func() error { return c.SetSheafCapacity(7) },
+		"Shrink":           func() error { return c.ShrinkContext(t.Context()) },
+		"Destroy":          c.Destroy,
+		"DestroyName":      func() error { return a.DestroyName("fence") },
+		"Close":            a.Close,
 	} {
 		if err := f(); !errors.Is(err, unix.ENOMEM) || !strings.Contains(err.Error(), `close the sheaves of cache "`) {
 			t.Errorf("%s: %v; want that of the fence", what, err)
 		}
 		checkRest(t, c, objs[:300])
 		checkUnlocked(a)
+		if c.CPUPartial() != 120 || c.SheafCapacity() != 60 {
+			t.Errorf("%s: cpu_partial is %d, sheaf_capacity %d; want 120, 60 as before", what, c.CPUPartial(), c.SheafCapacity())
+		}
 		objs = append(objs[:300], allocN(t, c, 200)...)
 		freeAll(c, objs[300:])
 	}

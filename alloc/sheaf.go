@@ -43,8 +43,7 @@ func (k *core) push(pc *cpuState, obj unsafe.Pointer) bool {
 	return pc.area.Push(obj)
 }
 
-// popBulk and pushBulk also return whose sheaf it was, in whose books the objects are.
-
+// popBulk also returns whose sheaf it was: the objects are in its books.
 func (k *core) popBulk(pc *cpuState, dst []uintptr) (got int, at *cpuState) {
 	if at = pc; k.seq {
 		var n int
@@ -58,6 +57,7 @@ func (k *core) popBulk(pc *cpuState, dst []uintptr) (got int, at *cpuState) {
 	return got, at
 }
 
+// pushBulk also returns whose sheaf it was: the objects are in its books.
 func (k *core) pushBulk(pc *cpuState, src []uintptr) (kept int, at *cpuState) {
 	if at = pc; k.seq {
 		var n int
