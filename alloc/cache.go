@@ -127,8 +127,8 @@ func (c *Cache) allocSome(dst []unsafe.Pointer) int {
 		pc.mu.Unlock()
 		c.panicDead("AllocBulk")
 	}
-	n, at := k.popBulk(pc, want)
-	at.count(AllocFastpath, n)
+	n := k.popBulk(pc, want)
+	pc.count(AllocFastpath, n)
 	if n == 0 {
 		n, _ = k.takeObjects(pc, want)
 		pc.count(AllocSlowpath, n)
@@ -172,8 +172,8 @@ func (c *Cache) freeBulk(src []unsafe.Pointer) {
 			c.panicDead("FreeBulk")
 		}
 		k.openArea(pc)
-		kept, at := k.pushBulk(pc, objs)
-		at.count(FreeFastpath, kept)
+		kept := k.pushBulk(pc, objs)
+		pc.count(FreeFastpath, kept)
 		if rest := objs[kept:]; len(rest) > 0 {
 			lost := k.giveObjects(pc, rest, false, &discard)
 			pc.count(FreeSlowpath, len(rest)-lost)

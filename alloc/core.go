@@ -62,10 +62,12 @@ type cpuState struct {
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
 	n     atomic.Int32 // A: slabs.n
 
-	// The books. They are atomic since readers take no lock, a sequence moves objects
-	// here for the holder of another CPU's lock, and some events need no lock.
-	events [numEvents]atomic.Uint64 // A: those of the fast paths without what the area's header counts
-	moved  atomic.Int64             // A: objects put on the sheaf in bulk, less those taken so; written under any CPU's mu
+	// The books, read without a lock. What a sequence moved here for the holder of
+	// another CPU's lock, and what happened with no CPU's lock held, is apart.
+	events      [numEvents]counter       // L: those of the fast paths without what the area's header counts
+	moved       counter                  // L: objects put on the sheaf in bulk, less those taken so
+	otherEvents [numEvents]atomic.Uint64 // A
+	otherMoved  atomic.Uint64            // A: written under some CPU's mu
 
 	_ [64]byte // the next one belongs to another CPU
 }

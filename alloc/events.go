@@ -58,9 +58,17 @@ var eventNames = [numEvents]string{
 func (e Event) String() string { return eventNames[e] }
 
 // count books an event that happened n times.
-func (pc *cpuState) count(e Event, n int) {
-	if n != 0 {
-		pc.events[e].Add(uint64(n))
+//
+// Preconditions: pc.mu is held.
+func (pc *cpuState) count(e Event, n int) { pc.events[e].add(n) }
+
+// count books an event on a CPU whose lock is held, or if that is nil on the CPU at hand.
+func (k *core) count(pc *cpuState, e Event, n int) {
+	switch {
+	case pc != nil:
+		pc.count(e, n)
+	case n != 0:
+		k.here().otherEvents[e].Add(uint64(n))
 	}
 }
 
@@ -85,23 +93,22 @@ const nearly = 1 << 20
 //
 // Preconditions: the core is not released.
 func (pc *cpuState) happened(e Event) uint64 {
-	n := pc.events[e].Load()
+	n := pc.events[e].load() + pc.otherEvents[e].Load()
 	if e != AllocFastpath && e != FreeFastpath || !pc.open.Load() {
 		return n
 	}
-	var moved int64
-	var pops uint64
+	var moved, pops uint64
 	var level int
 	for range 8 { // objects move meanwhile
-		moved = pc.moved.Load()
+		moved = pc.moved.load() + pc.otherMoved.Load()
 		pops, level = pc.area.Counts()
-		if pc.moved.Load() == moved {
+		if pc.moved.load()+pc.otherMoved.Load() == moved {
 			break
 		}
 	}
 	n += pops
 	if e == FreeFastpath {
-		n += uint64(int64(level) - moved)
+		n += uint64(level) - moved
 	}
 	n &= percpu.CountMask
 	if n > percpu.CountMask-nearly { // negative: moved is not booked yet
@@ -154,7 +161,7 @@ func (k *core) clearEvents(ctx context.Context, e Event) (cleared uint64, err er
 	for n := range a.hotplug.Online().All() {
 		pc := k.cpus[n]
 		happened := pc.happened(e)
-		pc.events[e].Add(-happened)
+		pc.events[e].add(-int(happened))
 		cleared += happened
 	}
 	return cleared, nil

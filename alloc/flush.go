@@ -130,7 +130,7 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 		if pc.open.Load() {
 			before := len(objs)
 			objs = pc.area.Drain(objs)
-			pc.moved.Add(-int64(len(objs) - before))
+			pc.moved.add(before - len(objs))
 			pc.count(SheafFlush, len(objs)-before)
 		}
 		if pc.slabs.n > 0 {
@@ -143,7 +143,7 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 			kept.pushBack(p)
 		}
 	}
-	k.here().count(SheafFlush, len(n.barn))
+	k.count(nil, SheafFlush, len(n.barn))
 	objs = append(objs, n.barn...)
 	n.barn = n.barn[:0]
 	n.inBarn.Store(0)
@@ -154,14 +154,14 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 // calls reportDamage once its locks are released.
 func (k *core) giveBack(objs []uintptr, kept *slabList) {
 	var discard slabList
-	n, at := &k.node, k.here()
+	n := &k.node
 	n.mu.Lock()
 	bad := k.putObjects(objs, nil, &discard)
 	for p := kept.popFront(); p != 0; p = kept.popFront() {
 		if s := slabAt(p); k.freeIn(s) == 0 {
 			s.where = onNone
 		} else {
-			at.count(deactivated(k.addPartial(p, &discard)), 1)
+			k.count(nil, deactivated(k.addPartial(p, &discard)), 1)
 		}
 	}
 	n.mu.Unlock()

@@ -79,10 +79,6 @@ func (k *core) drop(p pages.Page, discard *slabList) {
 func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad int) {
 	n := &k.node
 	free, cpuFree := 0, 0
-	at := pc // whose event it is
-	if at == nil {
-		at = k.here()
-	}
 	frozen := 0
 	for len(objs) > 0 {
 		p := k.slabOf(pointer(objs[0]))
@@ -105,12 +101,12 @@ func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad 
 			if pc != nil && k.mayKeep(pc) {
 				k.keep(pc, p, (*slabList).pushBack)
 				cpuFree += put
-				at.count(CPUPartialFree, 1)
+				pc.count(CPUPartialFree, 1)
 			} else {
 				n.free.Add(int64(free)) // drop counts the slab's objects as free
 				free = 0
 				if k.addPartial(p, discard) {
-					at.count(FreeAddPartial, 1)
+					k.count(pc, FreeAddPartial, 1)
 				}
 			}
 		case onNode:
@@ -119,11 +115,11 @@ func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad 
 				free = 0
 				k.removePartial(p)
 				k.drop(p, discard)
-				at.count(FreeRemovePartial, 1)
+				k.count(pc, FreeRemovePartial, 1)
 			}
 		}
 	}
-	at.count(FreeFrozen, frozen)
+	k.count(pc, FreeFrozen, frozen)
 	n.free.Add(int64(free))
 	n.cpuFree.Add(int64(cpuFree))
 	return bad
@@ -160,7 +156,7 @@ func (k *core) discardSlabs(discard *slabList) {
 	if discard.n == 0 {
 		return
 	}
-	k.here().count(FreeSlab, discard.n)
+	k.count(nil, FreeSlab, discard.n)
 	for p := discard.popFront(); p != 0; p = discard.popFront() {
 		k.freeSlab(p)
 	}

@@ -43,32 +43,38 @@ func (k *core) push(pc *cpuState, obj unsafe.Pointer) bool {
 	return pc.area.Push(obj)
 }
 
-// popBulk also returns whose sheaf it was: the objects are in its books.
-func (k *core) popBulk(pc *cpuState, dst []uintptr) (got int, at *cpuState) {
-	if at = pc; k.seq {
-		var n int
-		if got, n = percpu.PopBulkSeq(k.sequenceArea(), dst); got > 0 {
-			at = k.cpus[n]
-		}
-	} else {
-		got = pc.area.PopBulk(dst)
+func (k *core) popBulk(pc *cpuState, dst []uintptr) int {
+	if k.seq {
+		got, at := percpu.PopBulkSeq(k.sequenceArea(), dst)
+		k.bookMove(pc, at, -got)
+		return got
 	}
-	at.moved.Add(-int64(got))
-	return got, at
+	got := pc.area.PopBulk(dst)
+	pc.moved.add(-got)
+	return got
 }
 
-// pushBulk also returns whose sheaf it was: the objects are in its books.
-func (k *core) pushBulk(pc *cpuState, src []uintptr) (kept int, at *cpuState) {
-	if at = pc; k.seq {
-		var n int
-		if kept, n = percpu.PushBulkSeq(k.sequenceArea(), src); kept > 0 {
-			at = k.cpus[n]
-		}
-	} else {
-		kept = pc.area.PushBulk(src)
+func (k *core) pushBulk(pc *cpuState, src []uintptr) int {
+	if k.seq {
+		kept, at := percpu.PushBulkSeq(k.sequenceArea(), src)
+		k.bookMove(pc, at, kept)
+		return kept
 	}
-	at.moved.Add(int64(kept))
-	return kept, at
+	kept := pc.area.PushBulk(src)
+	pc.moved.add(kept)
+	return kept
+}
+
+// bookMove notes that n objects were put on a CPU's sheaf in bulk.
+//
+// Preconditions: pc.mu is held.
+func (k *core) bookMove(pc *cpuState, cpu, n int) {
+	switch at := k.cpus[cpu]; {
+	case at == pc:
+		pc.moved.add(n)
+	case n != 0:
+		at.otherMoved.Add(uint64(n))
+	}
 }
 
 // kill makes the handle dead: its sequences find the closed area from here on,

@@ -86,9 +86,9 @@ func (k *core) refill(pc *cpuState, discard *slabList) unsafe.Pointer {
 func (k *core) stock(pc *cpuState, objs []uintptr, fromBarn bool, discard *slabList) unsafe.Pointer {
 	pc.count(AllocSlowpath, 1)
 	if rest := objs[1:]; len(rest) > 0 {
-		kept, at := k.pushBulk(pc, rest)
+		kept := k.pushBulk(pc, rest)
 		if !fromBarn {
-			at.count(SheafRefill, kept)
+			pc.count(SheafRefill, kept)
 		}
 		if kept < len(rest) { // somebody else filled it, or the thread runs on another CPU by now
 			k.damaged(k.giveObjects(pc, rest[kept:], false, discard))
@@ -295,14 +295,14 @@ func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (ot
 	one := [1]uintptr{uintptr(obj)} // pushed in bulk, so that it is no free_fastpath
 	if !pc.open.Load() {
 		k.openArea(pc)
-		if kept, _ := k.pushBulk(pc, one[:]); kept > 0 {
+		if k.pushBulk(pc, one[:]) > 0 {
 			return 0, 0
 		}
 	}
 	var buf [maxBatch]uintptr
-	if n, _ := k.popBulk(pc, buf[:k.batch()]); n > 0 {
+	if n := k.popBulk(pc, buf[:k.batch()]); n > 0 {
 		others = k.giveObjects(pc, buf[:n], true, discard)
-		if kept, _ := k.pushBulk(pc, one[:]); kept > 0 {
+		if k.pushBulk(pc, one[:]) > 0 {
 			return others, 0
 		} // else the thread runs on another CPU by now
 	}
