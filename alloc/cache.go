@@ -30,7 +30,8 @@ type CacheOptions struct {
 	ShellDelete bool                 // delete_cache may destroy it
 
 	// SheafCapacity is how many free objects each CPU keeps at hand, 1 to 4096. 0: by
-	// size, 60 below 256 bytes, 28 below 1024, 12 below 4096, else 4.
+	// size, 60 below 256 bytes, 28 below 1024, 12 below 4096, else 4. A cache for which
+	// it was chosen does not merge.
 	SheafCapacity int
 }
 

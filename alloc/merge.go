@@ -8,13 +8,14 @@ import (
 // This file says which caches share a core, as SLUB does since Linux 2.6.22.
 
 // idOf returns the id of the core that a cache is to share, or "" if it must have
-// its own: if it has a constructor, a user size, or a flag that says so.
+// its own: if it has a constructor, a user size, a sheaf capacity of its own, or a
+// flag that says so.
 //
 // SLUB joins the oldest cache whose size is at most 7 bytes larger, a multiple of the
 // wanted alignment, and whose ReclaimAccount is equal. All sizes are multiples of a
 // word, so this is a cache of the very same size; there is one, and its id tells it.
 func (a *Allocator) idOf(l layout, o CacheOptions, usersize uint32) string {
-	if !a.merge || o.Ctor != nil || usersize != 0 || o.Flags&(TypesafeByRCU|NoMerge) != 0 {
+	if !a.merge || o.Ctor != nil || usersize != 0 || o.SheafCapacity != 0 || o.Flags&(TypesafeByRCU|NoMerge) != 0 {
 		return ""
 	}
 	letters := ""

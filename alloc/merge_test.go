@@ -35,6 +35,7 @@ func TestIDs(t *testing.T) {
 		{4232, CacheOptions{Flags: ReclaimAccount}, ":a-0004232"},
 		{4 << 20, CacheOptions{}, ":4194304"},
 		{192, CacheOptions{Flags: NoMerge}, ""},
+		{192, CacheOptions{SheafCapacity: 60}, ""},
 		{192, CacheOptions{Ctor: func(unsafe.Pointer) {}}, ""},
 	} {
 		for range 2 { // made first, joined
@@ -60,8 +61,8 @@ func TestIDs(t *testing.T) {
 			t.Errorf("%s has merged with %s", c.Name(), c.ID())
 		}
 	}
-	if n := len(*merging.cores.Load()); n != len(kmallocSizes)+8+2*2 {
-		t.Errorf("%d cores; want those of kmalloc-*, 8 ids, and 4 caches that do not merge", n)
+	if n := len(*merging.cores.Load()); n != len(kmallocSizes)+8+3*2 {
+		t.Errorf("%d cores; want those of kmalloc-*, 8 ids, and 6 caches that do not merge", n)
 	}
 }
 
