@@ -56,7 +56,7 @@ type core struct {
 //
 // Protection of fields: L, mu; A, atomic, written under mu.
 type cpuState struct {
-	mu    lockdep.Mutex
+	mu    lockdep.Spin
 	area  *percpu.Area // L: this CPU's sheaf
 	open  atomic.Bool  // A: the area was opened; stays true while it is closed for a moment
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs

@@ -6,6 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// current is Current. It is in assembly for the price of one call.
+func current(limit int) int
+
 // readCPU returns the CPU number that Linux keeps in TSC_AUX, where RDPID finds it.
 func readCPU() uint32
 

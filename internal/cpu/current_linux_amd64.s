@@ -1,4 +1,18 @@
+#include "go_asm.h"
 #include "textflag.h"
+
+// func current(limit int) int
+TEXT ·current(SB), NOSPLIT|NOFRAME, $0-16
+	CMPL ·canRead(SB), $const_yes
+	JNE  slow
+	BYTE $0xf3; BYTE $0x0f; BYTE $0xc7; BYTE $0xf8 // as in readCPU
+	ANDL $0xfff, AX
+	CMPQ AX, limit+0(FP)
+	JGE  slow
+	MOVQ AX, ret+8(FP)
+	RET
+slow:
+	JMP ·currentSlow(SB)
 
 // func readCPU() uint32
 //

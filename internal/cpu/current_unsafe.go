@@ -9,14 +9,7 @@ import (
 // The thread may be elsewhere when the caller looks at it, so it is a hint, good
 // for choosing a lock. Where the CPU cannot be read cheaply it is a number that
 // stays with the goroutine for most of its calls.
-func Current(limit int) int {
-	if canRead.Load() == yes {
-		if n := int(readCPU()); n < limit {
-			return n
-		}
-	}
-	return currentSlow(limit)
-}
+func Current(limit int) int { return current(limit) }
 
 // canRead tells whether readCPU tells the truth: there is an instruction for
 // it, and it agrees with the kernel on two CPUs.
@@ -24,6 +17,8 @@ var canRead atomic.Int32
 
 const yes, no = 1, 2
 
+// currentSlow is Current before the probe, where the CPU cannot be read, and for
+// CPUs beyond the limit.
 func currentSlow(limit int) int {
 	if canRead.Load() == 0 {
 		answer := int32(no)

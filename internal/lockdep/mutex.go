@@ -2,12 +2,12 @@ package lockdep
 
 import "sync"
 
-// useCond puts every Mutex on sync.Cond. It is set before the first Lock and
+// useCond puts every Mutex and Spin on sync.Cond. It is set before the first Lock and
 // never changed afterwards, so reading it needs no synchronization.
 var useCond bool
 
-// UseCond makes the waits of every Mutex visible to testing/synctest, at twice
-// the price of a lock. It is for tests, and must be called before any Mutex is used.
+// UseCond makes the waits of every Mutex and Spin visible to testing/synctest, at twice
+// the price of a lock. It is for tests, and must be called before any of them is used.
 func UseCond() { useCond = true }
 
 // A Mutex is a mutual exclusion lock with a class. The zero value is unlocked

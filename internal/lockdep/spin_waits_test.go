@@ -1,0 +1,59 @@
+//go:build !race
+
+package lockdep
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// While somebody is hungry others stand back, until they are hungry too.
+func TestSpinStandsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Spin
+		s.Init(Leaf)
+		lock := func() time.Duration {
+			start := time.Now()
+			s.Lock()
+			defer s.Unlock()
+			return time.Since(start)
+		}
+		if took := lock(); took != 0 {
+			t.Errorf("a free lock took %v; want no sleep", took)
+		}
+		s.hungry.Add(1)
+		if took, want := lock(), (1+2+4+8+8+8)*nap; took != want {
+			t.Errorf("a free lock that somebody hungry waits for took %v; want %v", took, want)
+		}
+		if n := s.hungry.Add(-1); n != 0 {
+			t.Errorf("%d are hungry; want 0", n)
+		}
+		if took := lock(); took != 0 {
+			t.Errorf("a free lock took %v afterwards; want no sleep", took)
+		}
+	})
+}
+
+// To testing/synctest who waits is asleep, or waits for a Mutex with UseCond, which it sees too.
+func TestSpinInBubble(t *testing.T) {
+	bothModes(t, func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var s Spin
+			s.Init(Leaf)
+			got := make(chan bool, 1)
+			s.Lock()
+			go func() {
+				s.Lock()
+				got <- true
+				s.Unlock()
+			}()
+			time.Sleep(time.Second)
+			if len(got) > 0 {
+				t.Error("two goroutines hold the lock")
+			}
+			s.Unlock()
+			<-got
+		})
+	})
+}
