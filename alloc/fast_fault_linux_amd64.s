@@ -7,7 +7,8 @@
 // would show a mistake, and with one mistake for each build tag that
 // fast_fault_linux_amd64.go lists. The lengths are measured when the program starts.
 
-GLOBL mask<>(SB), NOPTR, $8
+DATA offset<>+0(SB)/8, $const_notStarted
+GLOBL offset<>(SB), NOPTR, $8
 
 #define DESC(name, body, abort) \
 	DATA name<>+0(SB)/8, $0; \
@@ -32,9 +33,8 @@ GLOBL mask<>(SB), NOPTR, $8
 
 #define AREA \
 	MOVQ 0(FS), SI; \
-	ANDQ mask<>(SB), SI; \
-	JEQ  slow; \
-	ADDQ slabfs∕internal∕rseq·Offset(SB), SI
+	ADDQ offset<>(SB), SI; \
+	JLE  slow
 
 #define ARM(desc) \
 	LEAQ desc<>(SB), AX; \
@@ -130,7 +130,7 @@ again: \
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
-	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	ADDQ offset<>(SB), SI; \
 	MOVL const_rsCPU(SI), CX; \
 	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
 	JCC  out; \
@@ -173,13 +173,13 @@ DESC(freeDesc, ·freeFast, freeAbort)
 TEXT ·freeFast(SB), NOSPLIT|NOFRAME, $0-16
 	MOVQ    c+0(FP), DI
 	MOVQ    obj+8(FP), R9
-	MOVQ    R9, DX
-	SUBQ    slabfs∕internal∕pages·Table+0(SB), DX
-	SHRQ    $12, DX
-	CMPQ    DX, slabfs∕internal∕pages·Table+16(SB)
-	JCC     slow
-	MOVQ    slabfs∕internal∕pages·Table+8(SB), R10
-	MOVL    (R10)(DX*4), R10
+	MOVQ    slabfs∕internal∕pages·Table+0(SB), R10
+	MOVQ    R10, DX
+	SUBQ    R9, DX
+	SARQ    $12, DX
+	CMPQ    DX, slabfs∕internal∕pages·Table+8(SB)
+	JCS     slow
+	MOVL    1(R10)(DX*4), R10
 	CMPL    R10, Cache_number(DI)
 	JNE     slow
 	ENTER(freeDesc)
@@ -204,10 +204,10 @@ TEXT freeAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 	ABORT
 	JMP ·freeSlow(SB)
 
-// func fastCode() (m *uint64, alloc, free *percpu.Descriptor)
+// func fastCode() (offset *uint64, alloc, free *percpu.Descriptor)
 TEXT ·fastCode(SB), NOSPLIT, $0-24
-	LEAQ mask<>(SB), AX
-	MOVQ AX, m+0(FP)
+	LEAQ offset<>(SB), AX
+	MOVQ AX, offset+0(FP)
 	LEAQ allocDesc<>(SB), AX
 	MOVQ AX, alloc+8(FP)
 	LEAQ freeDesc<>(SB), AX

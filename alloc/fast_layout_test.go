@@ -26,17 +26,17 @@ type entry struct {
 }
 
 func entries() []entry {
-	mask, alloc, free := fastCode()
+	offset, alloc, free := fastCode()
 	symbols := map[string]unsafe.Pointer{
-		"Mask": unsafe.Pointer(mask), "Offset": unsafe.Pointer(&rseq.Offset),
+		"Offset":   unsafe.Pointer(offset),
 		"CPULimit": unsafe.Pointer(&percpu.CPULimit), "Aborts": unsafe.Pointer(&percpu.Aborts),
 	}
 	return []entry{
-		{(*Cache).Alloc, allocSlow, 27 + stallInsts, seqtest.Sequence{
-			Name: "alloc", Desc: unsafe.Pointer(alloc), Symbols: symbols, Area: "[rdi]", Limit: offFloor, Insts: 20 + stallInsts,
+		{(*Cache).Alloc, allocSlow, 26 + stallInsts, seqtest.Sequence{
+			Name: "alloc", Desc: unsafe.Pointer(alloc), Symbols: symbols, Area: "[rdi]", Limit: offFloor, Insts: 19 + stallInsts,
 		}},
-		{(*Cache).Free, freeSlow, 38 + stallInsts, seqtest.Sequence{
-			Name: "free", Desc: unsafe.Pointer(free), Symbols: symbols, Area: "[rdi]", Limit: offCap, Insts: 30 + stallInsts,
+		{(*Cache).Free, freeSlow, 37 + stallInsts, seqtest.Sequence{
+			Name: "free", Desc: unsafe.Pointer(free), Symbols: symbols, Area: "[rdi]", Limit: offCap, Insts: 29 + stallInsts,
 		}},
 	}
 }

@@ -12,8 +12,8 @@ import (
 // What the sequences are written with: their lengths in bytes from entry to the
 // end of the commit store, and constants of internal/percpu and internal/rseq.
 const (
-	allocLen = 90
-	freeLen  = 131
+	allocLen = 83
+	freeLen  = 121
 
 	shift      = percpu.Shift
 	onePop     = percpu.OnePop
@@ -24,6 +24,7 @@ const (
 	rsCPU      = rseq.OffCPU
 	rsCS       = rseq.OffCS
 	rsSig      = rseq.Sig
+	notStarted = percpu.NotStarted
 )
 
 // allocFast pops from the sheaf of the CPU at hand, or jumps to allocSlow.
@@ -42,11 +43,11 @@ func allocFast(c *Cache) unsafe.Pointer
 //go:noescape
 func freeFast(c *Cache, obj unsafe.Pointer)
 
-// fastCode returns the mask of both and their descriptors.
-func fastCode() (m *uint64, alloc, free *percpu.Descriptor)
+// fastCode returns the offset of both and their descriptors.
+func fastCode() (offset *uint64, alloc, free *percpu.Descriptor)
 
 // startSequences lets the fast paths run where sequences can be used.
 func startSequences() error {
-	mask, alloc, free := fastCode()
-	return percpu.StartSequences(mask, alloc, free)
+	offset, alloc, free := fastCode()
+	return percpu.StartSequences(offset, alloc, free)
 }

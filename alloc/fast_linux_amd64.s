@@ -13,8 +13,9 @@
 // A NOFRAME function may jump to a Go function of the same signature: the stack
 // looks as if its caller had called it.
 
-// mask is this file's own; internal/percpu tells why.
-GLOBL mask<>(SB), NOPTR, $8
+// offset is this file's own; internal/percpu tells why.
+DATA offset<>+0(SB)/8, $const_notStarted
+GLOBL offset<>(SB), NOPTR, $8
 
 #define DESC(name, body, len, abort) \
 	DATA name<>+0(SB)/8, $0; \
@@ -26,9 +27,8 @@ GLOBL mask<>(SB), NOPTR, $8
 // ENTER arms, and leaves the area of the CPU at hand in CX. DI is the handle.
 #define ENTER(desc) \
 	MOVQ 0(FS), SI; \
-	ANDQ mask<>(SB), SI; \
-	JEQ  slow; \
-	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	ADDQ offset<>(SB), SI; \
+	JLE  slow; \
 	LEAQ desc<>(SB), AX; \
 	MOVQ AX, const_rsCS(SI); \
 	MOVL const_rsCPU(SI), CX; \
@@ -40,7 +40,7 @@ GLOBL mask<>(SB), NOPTR, $8
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
-	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	ADDQ offset<>(SB), SI; \
 	MOVL const_rsCPU(SI), CX; \
 	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
 	JCC  out; \
@@ -77,17 +77,18 @@ DESC(freeDesc, ·freeFast, const_freeLen, freeAbort)
 
 // func freeFast(c *Cache, obj unsafe.Pointer)
 //
-// Before the sequence: the number of the page's owner must be the cache's.
+// Before the sequence: the number of the page's owner must be the cache's. How
+// pages.Table leads there is told there; a load less is some 6 % of a pair's time.
 TEXT ·freeFast(SB), NOSPLIT|NOFRAME, $0-16
 	MOVQ    c+0(FP), DI
 	MOVQ    obj+8(FP), R9
-	MOVQ    R9, DX
-	SUBQ    slabfs∕internal∕pages·Table+0(SB), DX
-	SHRQ    $12, DX
-	CMPQ    DX, slabfs∕internal∕pages·Table+16(SB)
-	JCC     slow
-	MOVQ    slabfs∕internal∕pages·Table+8(SB), R10
-	MOVL    (R10)(DX*4), R10
+	MOVQ    slabfs∕internal∕pages·Table+0(SB), R10
+	MOVQ    R10, DX
+	SUBQ    R9, DX
+	SARQ    $12, DX
+	CMPQ    DX, slabfs∕internal∕pages·Table+8(SB)
+	JCS     slow
+	MOVL    1(R10)(DX*4), R10
 	CMPL    R10, Cache_number(DI)
 	JNE     slow
 	ENTER(freeDesc)
@@ -107,10 +108,10 @@ TEXT freeAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 	ABORT
 	JMP ·freeSlow(SB)
 
-// func fastCode() (m *uint64, alloc, free *percpu.Descriptor)
+// func fastCode() (offset *uint64, alloc, free *percpu.Descriptor)
 TEXT ·fastCode(SB), NOSPLIT, $0-24
-	LEAQ mask<>(SB), AX
-	MOVQ AX, m+0(FP)
+	LEAQ offset<>(SB), AX
+	MOVQ AX, offset+0(FP)
 	LEAQ allocDesc<>(SB), AX
 	MOVQ AX, alloc+8(FP)
 	LEAQ freeDesc<>(SB), AX

@@ -12,12 +12,15 @@ const (
 	GoMemory = true
 )
 
-// reserveArena takes one allocation, so that pointer arithmetic within the arena
-// stays within one variable.
-func reserveArena(n uintptr) (unsafe.Pointer, error) {
-	arena := make([]byte, n+arenaAlign)
-	p := unsafe.Pointer(unsafe.SliceData(arena))
-	return unsafe.Add(p, -uintptr(p)&(arenaAlign-1)), nil
+// reserveArena takes n bytes for the arena and so many for the tables: one
+// allocation each, so that pointer arithmetic stays within one variable. Behind
+// the tables is a word, for their end to point to.
+func reserveArena(tables, n uintptr) (table, arena unsafe.Pointer, err error) {
+	if table, err = reserveSpace(tables + 8); err != nil {
+		return nil, nil, err
+	}
+	p := unsafe.Pointer(unsafe.SliceData(make([]byte, n+arenaAlign)))
+	return table, unsafe.Add(p, -uintptr(p)&(arenaAlign-1)), nil
 }
 
 func commitArena(unsafe.Pointer, uintptr) error { return nil }

@@ -16,12 +16,16 @@ const (
 	GoMemory = false
 )
 
-func reserveArena(n uintptr) (unsafe.Pointer, error) {
-	p, err := reserveSpace(n + arenaAlign)
+// reserveArena takes n bytes for the arena and so many for the tables, which end
+// where the arena begins.
+func reserveArena(tables, n uintptr) (table, arena unsafe.Pointer, err error) {
+	p, err := reserveSpace(tables + n + arenaAlign)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return unsafe.Add(p, -uintptr(p)&(arenaAlign-1)), nil
+	arena = unsafe.Add(p, tables)
+	arena = unsafe.Add(arena, -uintptr(arena)&(arenaAlign-1))
+	return unsafe.Add(arena, -int(tables)), arena, nil
 }
 
 func commitArena(p unsafe.Pointer, n uintptr) error { return commit(p, n) }

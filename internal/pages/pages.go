@@ -46,12 +46,13 @@ const tagFree = 0xf3
 
 var _ [0]struct{} = [unsafe.Sizeof(freeBlock{}) - DescSize]struct{}{}
 
-// Table is what a fast path needs to find the owner of an address without a call.
-// It is constant once the page heap is reserved, but for End, which grows.
+// Table is what a fast path needs to find the owner of an address without a call: where the
+// arena is not Go memory, owners end where page 0 begins, that of page 0 last, so
+// that one word leads to both. With n = (Last - address) >> 12, which is minus the page's
+// number minus 1, the owner is at Last + 1 + 4*n if n >= End, both taken as unsigned.
 var Table struct {
-	Base   unsafe.Pointer // address of page 0
-	Owners unsafe.Pointer // a uint32 for each page
-	End    uint64         // pages below it have an owner that can be read
+	Last uint64 // address of the last byte before page 0; constant once the page heap is reserved
+	End  uint64 // minus the number of pages that have an owner that can be read
 }
 
 // heap is the one page heap of the process.
@@ -64,7 +65,7 @@ var Table struct {
 var heap struct {
 	base   unsafe.Pointer // I: address of page 0
 	limit  Page           // I: pages reserved
-	owners unsafe.Pointer // I: one uint32 for each page
+	owners unsafe.Pointer // I: end of one uint32 for each page, that of page 0 last
 	descs  unsafe.Pointer // I: DescSize bytes for each page
 	err    error          // I: why nothing could be reserved
 
@@ -106,7 +107,7 @@ func SetOwner(p Page, n int, number uint32) {
 	}
 }
 
-func owner(p Page) *uint32 { return (*uint32)(unsafe.Add(heap.owners, uintptr(p)*4)) }
+func owner(p Page) *uint32 { return (*uint32)(unsafe.Add(heap.owners, -4*(int(p)+1))) }
 
 // Desc returns the descriptor of a page, DescSize bytes aligned to 8, for the
 // holder of the run that begins there. They are undefined at first, but for the last, which is 0.
@@ -243,9 +244,16 @@ func allocFresh(blocks int) (Page, error) {
 	if err := grow(Page(end)); err != nil {
 		return 0, err
 	}
-	heap.end.Store(uint32(end))
-	atomic.StoreUint64(&Table.End, end)
+	setEnd(Page(end))
 	return p, nil
+}
+
+// setEnd lets the pages below end have owners.
+//
+// Preconditions: heap.mu is held, or nobody else knows of the heap.
+func setEnd(end Page) {
+	heap.end.Store(uint32(end))
+	atomic.StoreUint64(&Table.End, -uint64(end))
 }
 
 // freePages gives back any number of pages, as the largest blocks that they hold.

@@ -19,8 +19,8 @@ var reserveOnce = sync.OnceFunc(func() {
 	}
 	// The first block is never used: page 0 is no page. But it has owners, nobody, for Of to lead to.
 	if heap.err = grow(blockPages); heap.err == nil {
-		Table.Base, Table.Owners, Table.End = heap.base, heap.owners, blockPages
-		heap.end.Store(blockPages)
+		Table.Last = uint64(uintptr(heap.base)) - 1
+		setEnd(blockPages)
 	}
 })
 
@@ -48,19 +48,14 @@ func reserveAll(limit uintptr) error {
 		return err
 	}
 	n := limit >> Shift
-	owners, err := reserveSpace(n * (4 + DescSize + bitsWidth))
+	tables, arena, err := reserveArena(n*(bitsWidth+DescSize+4), limit)
 	if err != nil {
 		return err
 	}
-	arena, err := reserveArena(limit)
-	if err != nil {
-		releaseSpace(owners, n*(4+DescSize+bitsWidth))
-		return err
-	}
-	heap.base, heap.owners = arena, owners
-	heap.descs = unsafe.Add(owners, n*4)
-	bitmaps.base = unsafe.Add(heap.descs, n*DescSize)
-	bitmaps.limit = n * bitsWidth / wordSize
+	bitmaps.base, bitmaps.limit = tables, n*bitsWidth/wordSize
+	heap.descs = unsafe.Add(tables, n*bitsWidth)
+	heap.owners = unsafe.Add(heap.descs, n*(DescSize+4))
+	heap.base = arena
 	return nil
 }
 
@@ -74,11 +69,11 @@ func grow(end Page) error {
 		for _, part := range []struct {
 			base  unsafe.Pointer
 			width uintptr // bytes for each page of the arena
-		}{{heap.owners, 4}, {heap.descs, DescSize}} {
+		}{{unsafe.Add(heap.owners, -4*int(to)), 4}, {unsafe.Add(heap.descs, from*DescSize), DescSize}} {
 			if err := mayAllocate(); err != nil {
 				return err
 			}
-			if err := commit(unsafe.Add(part.base, from*part.width), (to-from)*part.width); err != nil {
+			if err := commit(part.base, (to-from)*part.width); err != nil {
 				return fmt.Errorf("grow the page tables: %w: %w", ErrNoMemory, err)
 			}
 		}

@@ -16,10 +16,10 @@ import (
 // What the sequences are written with: their lengths in bytes from entry to the
 // end of the commit store, and constants of internal/rseq.
 const (
-	popLen      = 87
-	pushLen     = 88
-	popBulkLen  = 127
-	pushBulkLen = 121
+	popLen      = 80
+	pushLen     = 81
+	popBulkLen  = 120
+	pushBulkLen = 114
 
 	rsCPU = rseq.OffCPU
 	rsCS  = rseq.OffCS
@@ -46,14 +46,17 @@ func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64, area u
 //go:noescape
 func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64, area uintptr)
 
-// seqCode returns the mask of the sequences above and their descriptors, in their order.
-func seqCode() (m *uint64, pop, push, popBulk, pushBulk *Descriptor)
+// seqCode returns the offset of the sequences above and their descriptors, in their order.
+func seqCode() (offset *uint64, pop, push, popBulk, pushBulk *Descriptor)
 
 // What sequences need, constant after StartSequences.
 var (
 	CPULimit uint32         // numbers of CPUs are below it; 0: no sequence runs
 	Aborts   unsafe.Pointer // 1<<AbortShift bytes for each CPU, of which the first 8 count
 )
+
+// NotStarted is the lowest signed number: added to any it leaves none above 0.
+const NotStarted uint64 = 1 << 63
 
 // AbortShift is log2 of the distance of two CPUs' abort counters.
 const AbortShift = 6
@@ -63,12 +66,13 @@ const AbortShift = 6
 const attempts = 4
 
 // StartSequences finds out whether sequences can be used on areas: those here and
-// those of the caller, whose mask and descriptors it gives. If so they run from
+// those of the caller, whose offset and descriptors it gives. If so they run from
 // then on. It may be called again.
 //
-// A mask is the word that sequences AND 0(FS) with, all ones from then on. While
-// it is 0 they take the slow path before they write anything through 0(FS).
-func StartSequences(mask *uint64, descriptors ...*Descriptor) error {
+// An offset is what sequences add to 0(FS), which is rseq.Offset from then on. While it is
+// NotStarted they take the slow path before they write anything there, whatever
+// the word is; afterwards where it is 0, on a thread that is not registered.
+func StartSequences(offset *uint64, descriptors ...*Descriptor) error {
 	if regions.shift != Shift {
 		return fmt.Errorf("%w: the per-CPU regions are only 2^%d bytes (is there a limit, ulimit -v?)", rseq.ErrUnsupported, regions.shift)
 	}
@@ -82,9 +86,9 @@ func StartSequences(mask *uint64, descriptors ...*Descriptor) error {
 		return err
 	}
 	startOnce()
-	atomic.StoreUint64(own, ^uint64(0))
-	if mask != nil {
-		atomic.StoreUint64(mask, ^uint64(0))
+	atomic.StoreUint64(own, rseq.Offset)
+	if offset != nil {
+		atomic.StoreUint64(offset, rseq.Offset)
 	}
 	return nil
 }

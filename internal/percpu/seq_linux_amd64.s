@@ -8,9 +8,8 @@
 // with its IP behind that store but before the section would be disarmed and run
 // on unprotected. In pseudo-code, with | where the kernel may start over:
 //
-//	start: word = 0(FS) & mask
-//	       if word == 0 { fail }             // not registered, or no engine
-//	       rs = word + offset
+//	start: rs = 0(FS) + offset
+//	       if rs <= 0 { fail }               // not registered, or no engine
 //	       rs.rseqCS = descriptor            // arm
 //	       n = rs.cpuID                      // ours from here to the commit
 //	       if unsigned(n) >= limit { fail }
@@ -26,10 +25,12 @@
 // TestSequenceLayout reads the machine code: the lengths, the arming store inside
 // the section, the commit at its end, the order of the loads, the signatures.
 
-// mask is this file's own, and not a variable of Go: a plugin has another copy of
+// offset is this file's own, and not a variable of Go: a plugin has another copy of
 // the code, which is assembled in another way, and shares variables with its host.
-// A copy runs once it was checked itself.
-GLOBL mask<>(SB), NOPTR, $8
+// A copy runs once it was checked itself: until then its offset is the lowest
+// number, which leaves nothing above 0.
+DATA offset<>+0(SB)/8, $const_NotStarted
+GLOBL offset<>(SB), NOPTR, $8
 
 #define DESC(name, body, len, abort) \
 	DATA name<>+0(SB)/8, $0; \
@@ -41,9 +42,8 @@ GLOBL mask<>(SB), NOPTR, $8
 // ENTER arms and leaves the area in CX, or goes to fail.
 #define ENTER(desc) \
 	MOVQ 0(FS), SI; \
-	ANDQ mask<>(SB), SI; \
-	JEQ  fail; \
-	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	ADDQ offset<>(SB), SI; \
+	JLE  fail; \
 	LEAQ desc<>(SB), AX; \
 	MOVQ AX, const_rsCS(SI); \
 	MOVL const_rsCPU(SI), CX; \
@@ -57,7 +57,7 @@ GLOBL mask<>(SB), NOPTR, $8
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
-	ADDQ slabfs∕internal∕rseq·Offset(SB), SI; \
+	ADDQ offset<>(SB), SI; \
 	MOVL const_rsCPU(SI), CX; \
 	CMPL CX, ·CPULimit(SB); \
 	JCC  out; \
@@ -201,10 +201,10 @@ TEXT pushBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-40
 	MOVQ $0, area+32(FP)
 	RET
 
-// func seqCode() (m *uint64, pop, push, popBulk, pushBulk *Descriptor)
+// func seqCode() (offset *uint64, pop, push, popBulk, pushBulk *Descriptor)
 TEXT ·seqCode(SB), NOSPLIT, $0-40
-	LEAQ mask<>(SB), AX
-	MOVQ AX, m+0(FP)
+	LEAQ offset<>(SB), AX
+	MOVQ AX, offset+0(FP)
 	LEAQ popDesc<>(SB), AX
 	MOVQ AX, pop+8(FP)
 	LEAQ pushDesc<>(SB), AX

@@ -39,9 +39,8 @@ type inst struct {
 func (s *Sequence) steps() []struct{ what, text string } {
 	return []struct{ what, text string }{
 		{"load of the word that leads to the thread's area", `mov rsi, qword ptr fs:\[(0x0)?\]`},
-		{"mask", `and rsi, qword ptr \[Mask\]`},
-		{"jump to the slow path where the mask leaves nothing", `jz out`},
 		{"offset", `add rsi, qword ptr \[Offset\]`},
+		{"jump to the slow path where the offset leaves nothing above 0", `jle out`},
 		{"address of its own descriptor", `lea rax, ptr \[Desc\]`},
 		{"arming store", fmt.Sprintf(`mov qword ptr \[rsi\+%#x\], rax`, 8)},
 		{"load of the CPU", fmt.Sprintf(`mov ecx, dword ptr \[rsi\+%#x\]`, 4)},
