@@ -63,12 +63,22 @@ func (a *Allocator) Bytes(n int) []byte {
 	if uint(n) > maxKmalloc {
 		return a.pageBytes(n)
 	}
-	c := a.bySize[(n+7)/8]
+	c := a.classFor(uintptr(n))
 	obj := allocFast(c)
 	if obj == nil {
 		return nil
 	}
 	return unsafe.Slice((*byte)(obj), c.usersize)[:n]
+}
+
+// classFor returns a.bySize[(n+7)/8]. Written so, the compiler would first load from a to see
+// whether it is nil, since the array is larger than a page.
+//
+// Preconditions: n <= maxKmalloc.
+//
+//go:nosplit
+func (a *Allocator) classFor(n uintptr) *Cache {
+	return *(**Cache)(unsafe.Add(unsafe.Pointer(a), unsafe.Offsetof(a.bySize)+(n+7)&(2*maxKmalloc-8)*unsafe.Sizeof(a)/8))
 }
 
 // pageBytes returns n bytes, more than a class has, in pages of their own, or nil.
@@ -116,7 +126,7 @@ func (a *Allocator) FreeBytes(b []byte) {
 	}
 	// In slabs of objects of a power of two this tells where one begins. Whether obj
 	// lies in such a slab is what freeFast looks at first.
-	c := a.bySize[(size+7)/8]
+	c := a.classFor(uintptr(size))
 	if uint(c.usersize) != size || uint(uintptr(obj))&(size-1) != 0 {
 		a.freeBytesSlow(obj, int(size))
 		return

@@ -8,8 +8,12 @@ import (
 )
 
 // A Typed is a cache of values of one type. It may be used from any goroutine.
+//
+// It is the Cache itself under a type that knows T, and not a pointer to one, which would be
+// two loads more for a pair.
 type Typed[T any] struct {
-	cache *Cache
+	_     [0]*T // a Typed of one type does not convert to another's
+	cache Cache
 }
 
 // NewTyped returns a cache for values of type T, which must hold no Go pointers:
@@ -29,7 +33,7 @@ func NewTyped[T any](a *Allocator, name string, o CacheOptions) (*Typed[T], erro
 	if err != nil {
 		return nil, err
 	}
-	return &Typed[T]{c}, nil
+	return (*Typed[T])(unsafe.Pointer(c)), nil
 }
 
 // pointerPaths appends the paths below path at which values of a type hold Go pointers.
@@ -54,11 +58,11 @@ func pointerPaths(bad []string, t reflect.Type, path string) []string {
 }
 
 // Cache returns the cache below, for its statistics, bulk calls and Destroy.
-func (t *Typed[T]) Cache() *Cache { return t.cache }
+func (t *Typed[T]) Cache() *Cache { return &t.cache }
 
 // Alloc returns a zeroed value, or nil when the allocator's memory limit is reached.
 func (t *Typed[T]) Alloc() *T {
-	p := (*T)(allocFast(t.cache))
+	p := (*T)(allocFast(&t.cache))
 	if p != nil {
 		var zero T
 		*p = zero
@@ -67,13 +71,13 @@ func (t *Typed[T]) Alloc() *T {
 }
 
 // Free takes a value back; see Cache.Free.
-func (t *Typed[T]) Free(p *T) { freeFast(t.cache, unsafe.Pointer(p)) }
+func (t *Typed[T]) Free(p *T) { freeFast(&t.cache, unsafe.Pointer(p)) }
 
 // AllocRef is Alloc for a value that is held as a Ref.
 func (t *Typed[T]) AllocRef() Ref[T] { return RefOf(t.Alloc()) }
 
 // FreeRef is Free for a value that is held as a Ref.
-func (t *Typed[T]) FreeRef(r Ref[T]) { freeFast(t.cache, unsafe.Pointer(r.Get())) }
+func (t *Typed[T]) FreeRef(r Ref[T]) { freeFast(&t.cache, unsafe.Pointer(r.Get())) }
 
 // A Ref refers to a value of a Typed without being a Go pointer: 8 bytes, zero
 // is nil, comparable. It may lie in off-heap values, slices and map keys, and the
