@@ -27,6 +27,7 @@ var roles = map[string]func() error{
 	"fill":    beFilling,
 	"measure": beMeasuring,
 	"spin":    beSpinning,
+	"churn":   beChurning,
 }
 
 var (

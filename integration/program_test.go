@@ -117,7 +117,7 @@ func onCPU(cpu int, f func()) error {
 
 // A program is a role that serves, as the test sees it.
 type program struct {
-	t   *testing.T
+	t   testing.TB
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
@@ -129,7 +129,7 @@ func startProgram(t *testing.T, dir string, env ...string) *program {
 }
 
 // startRole starts this binary in a role that mounts on dir, and says so in a line.
-func startRole(t *testing.T, role, dir string, env ...string) *program {
+func startRole(t testing.TB, role, dir string, env ...string) *program {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(append(os.Environ(), roleEnv+"="+role, programDirEnv+"="+dir), env...)

@@ -1,0 +1,106 @@
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"slabfs/alloc"
+	"slabfs/sysfs/fusefs"
+	"slabfs/sysfs/slabattr"
+)
+
+// churnersEnv is how many goroutines of the role "churn" allocate and free all the time.
+const churnersEnv = "SLABFS_TEST_CHURNERS"
+
+// beChurning serves the files of an allocator whose cache "session" is at work
+// until standard input ends.
+func beChurning() error {
+	a, err := alloc.New(alloc.Options{})
+	if err != nil {
+		return err
+	}
+	c, err := a.NewCache("session", 64, alloc.CacheOptions{Flags: alloc.NoMerge})
+	if err != nil {
+		return err
+	}
+	srv, err := slabattr.Mount(os.Getenv(programDirEnv), a, fusefs.Options{})
+	if err != nil {
+		return err
+	}
+	churners, err := strconv.Atoi(os.Getenv(churnersEnv))
+	if err != nil {
+		return err
+	}
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range churners {
+		wg.Go(func() {
+			var objs [500]unsafe.Pointer
+			for !stop.Load() {
+				for i := range objs {
+					objs[i] = c.Alloc()
+				}
+				for _, obj := range objs {
+					c.Free(obj)
+				}
+			}
+		})
+	}
+	if err := json.NewEncoder(os.Stdout).Encode("ready"); err != nil {
+		return err
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	stop.Store(true)
+	wg.Wait()
+	if err := srv.Unmount(context.Background()); err != nil {
+		return err
+	}
+	return a.Close()
+}
+
+// BenchmarkFlush is what a write to an open cpu_partial, which flushes, takes longer
+// than one to min_partial, which does not; by how much the medians differ, and the
+// 99th percentiles. Both alternate. With cpus=allocating the server has a
+// goroutine for each CPU that does nothing but allocate and free.
+func BenchmarkFlush(b *testing.B) {
+	needRoot(b)
+	const chunk = 100
+	for _, bm := range []struct {
+		name     string
+		churners int
+	}{{"cpus=idle", 0}, {"cpus=allocating", runtime.NumCPU()}} {
+		b.Run(bm.name, func(b *testing.B) {
+			dir := root.newDir(b, true)
+			startRole(b, "churn", dir, fmt.Sprint(churnersEnv, "=", bm.churners))
+			files := []string{"cpu_partial", "min_partial"}
+			took := make([][]time.Duration, len(files))
+			attr := func(name string) string { return dir + "/sys/kernel/slab/session/" + name }
+			b.ResetTimer()
+			for done := 0; done < max(b.N, chunk); done += chunk {
+				for i, file := range files {
+					took[i] = append(took[i], measure(b, job{"pwrite", attr(file), attr("object_size"), chunk}).Took...)
+				}
+			}
+			b.ReportMetric(0, "ns/op") // what the child measured counts
+			for i, file := range files {
+				slices.Sort(took[i])
+				b.ReportMetric(float64(percentile(took[i], 50)), file+"-median-ns")
+				b.ReportMetric(float64(percentile(took[i], 99)), file+"-p99-ns")
+			}
+			for _, p := range []int{50, 99} {
+				b.ReportMetric(float64(percentile(took[0], p)-percentile(took[1], p)), fmt.Sprintf("p%d-diff-ns", p))
+			}
+		})
+	}
+}
