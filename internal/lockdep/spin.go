@@ -13,16 +13,16 @@ import (
 // A Spin is a Mutex for short sections that hardly anybody waits for and in which
 // nobody waits for long. Taking it is one atomic instruction and giving it back is
 // none, since nobody is told: who waits looks again, first at once, then after others
-// have run, then after sleeping. So a wait may end 160 microseconds late. Who has
-// slept several times goes before all who come then: nobody waits for ever for a
-// holder that comes back at once.
+// have run, then after sleeping. So a wait may end 80 microseconds late. Who sleeps
+// goes before all who come then: nobody waits for ever for a holder that comes
+// back at once.
 //
 // A holder may be preempted or wait for another lock; the others sleep meanwhile.
 // In race builds and after UseCond it is a Mutex: the race detector and
 // testing/synctest see no other.
 type Spin struct {
 	held   uint32       // 1 while somebody holds it
-	hungry atomic.Int32 // who have slept several times; while there are any, others stand back
+	hungry atomic.Int32 // who sleep; while there are any, others stand back
 	mu     Mutex        // has the class, and is the lock with UseCond
 }
 
@@ -59,10 +59,9 @@ func (s *Spin) Unlock() {
 const (
 	spins  = 10
 	yields = 10
-	naps   = 5 // before it is hungry
 
 	nap    = 20 * time.Microsecond // the first; each is twice as long as the one before
-	maxNap = 8 * nap
+	maxNap = 4 * nap
 )
 
 func (s *Spin) lockSlow() {
@@ -79,7 +78,7 @@ func (s *Spin) lockSlow() {
 		case i < spins+yields:
 			runtime.Gosched()
 			continue
-		case i == spins+yields+naps:
+		case !hungry:
 			hungry = true
 			s.hungry.Add(1)
 		}
