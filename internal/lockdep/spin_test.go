@@ -116,7 +116,7 @@ func TestSpinWaiterGetsIt(t *testing.T) {
 			}
 			for range 50 {
 				s.Lock()
-				s.Unlock() //nolint:staticcheck // the section is empty on purpose
+				s.Unlock()
 			}
 			stop.Store(true)
 			wg.Wait()
@@ -130,13 +130,13 @@ func BenchmarkSpin(b *testing.B) {
 	b.Run("mutex", func(b *testing.B) {
 		for b.Loop() {
 			m.Lock()
-			m.Unlock() //nolint:staticcheck // the section is empty on purpose
+			m.Unlock()
 		}
 	})
 	b.Run("spin", func(b *testing.B) {
 		for b.Loop() {
 			s.Lock()
-			s.Unlock() //nolint:staticcheck // the section is empty on purpose
+			s.Unlock()
 		}
 	})
 }

@@ -35,6 +35,25 @@ func TestSpinStandsBack(t *testing.T) {
 	})
 }
 
+// With UseCond the Mutex is what is locked; the assembly jumps to unlockCond.
+func TestSpinCond(t *testing.T) {
+	defer func(saved bool) { useCond = saved }(useCond)
+	UseCond()
+	var s Spin
+	s.Init(Leaf)
+	for name, unlock := range map[string]func(*Spin){"Unlock": (*Spin).Unlock, "unlockCond": unlockCond} {
+		s.Lock()
+		if s.held != 0 || s.mu.TryLock() {
+			t.Errorf("Lock takes the word, %d, or leaves the Mutex free", s.held)
+		}
+		unlock(&s)
+		if !s.mu.TryLock() {
+			t.Fatalf("%s leaves the Mutex locked", name)
+		}
+		s.mu.Unlock()
+	}
+}
+
 // To testing/synctest who waits is asleep, or waits for a Mutex with UseCond, which it sees too.
 func TestSpinInBubble(t *testing.T) {
 	bothModes(t, func(t *testing.T) {
