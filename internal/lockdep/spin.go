@@ -58,7 +58,7 @@ func (s *Spin) Unlock() {
 // How often a wait looks in each of its phases. A holder that runs is gone after the first.
 const (
 	spins  = 10
-	yields = 10
+	yields = 60
 
 	nap    = 20 * time.Microsecond // the first; each is twice as long as the one before
 	maxNap = 4 * nap
