@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 type Kobject struct {
 	node
 	children map[string]Node // T
+	order    []Node          // T: the children, by position
 	leaving  int             // T: children that have left and are not drained yet
 }
 
@@ -27,7 +27,49 @@ type Link struct {
 }
 
 func newNode(t *Tree, parent *Kobject, name string, obj any, mode fs.FileMode) node {
-	return node{tree: t, parent: parent, name: name, ino: t.inodes.Add(1), mode: mode, born: time.Now(), obj: obj}
+	return node{tree: t, parent: parent, name: name, ino: t.inodes.Add(1), position: position(name), mode: mode, born: time.Now(), obj: obj}
+}
+
+// position is a hash (FNV-1a) of 62 bits, so that it is a file offset, and at
+// least 2: "." and ".." come first. Two names of one directory that share one are
+// not to be expected.
+func position(name string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 1099511628211
+	}
+	return 2 + h>>2
+}
+
+func comparePositions(n Node, position uint64) int { return cmp.Compare(n.Position(), position) }
+
+// insert puts n among the children, where lookups and listings find it.
+//
+// Preconditions: k.tree.mu is held, or k is not published; the name is free.
+func (k *Kobject) insert(n Node) {
+	k.children[n.Name()] = n
+	i, _ := slices.BinarySearchFunc(k.order, n.Position(), comparePositions)
+	k.order = slices.Insert(k.order, i, n)
+	k.changed()
+}
+
+// drop takes n out of the children.
+//
+// Preconditions: k.tree.mu is held; n is among them.
+func (k *Kobject) drop(n Node) {
+	delete(k.children, n.Name())
+	i := slices.Index(k.order, n)
+	k.order = slices.Delete(k.order, i, i+1)
+	k.changed()
+}
+
+// changed moves the times of a directory whose metadata somebody has set; of
+// others they do not move, as in sysfs.
+func (k *Kobject) changed() {
+	if k.meta != nil {
+		k.meta.Mtime = time.Now()
+		k.meta.Ctime = k.meta.Mtime
+	}
 }
 
 func newKobject(t *Tree, parent *Kobject, name string, obj any) *Kobject {
@@ -69,7 +111,7 @@ func (k *Kobject) Add(name string, obj any, attrs ...*Attribute) (*Kobject, erro
 		if err != nil {
 			return nil, fmt.Errorf("add %q: %w", dir.Path(), err)
 		}
-		dir.children[a.Name] = f
+		dir.insert(f)
 	}
 	if err := k.publish(dir); err != nil {
 		return nil, err
@@ -106,7 +148,7 @@ func (k *Kobject) Link(name string, target *Kobject) (*Link, error) {
 	return l, nil
 }
 
-// publish puts n among the children, where lookups find it.
+// publish makes n a child, unless the name is taken.
 func (k *Kobject) publish(n Node) error {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()
@@ -116,7 +158,7 @@ func (k *Kobject) publish(n Node) error {
 	case k.children[n.Name()] != nil:
 		return fmt.Errorf("add %q: %w", n.Path(), ErrExist)
 	}
-	k.children[n.Name()] = n
+	k.insert(n)
 	return nil
 }
 
@@ -136,11 +178,18 @@ func (k *Kobject) Child(name string) Node {
 
 // Children returns what is in the directory, oldest first. A removed directory is empty.
 func (k *Kobject) Children() []Node {
-	k.tree.mu.Lock()
-	nodes := slices.Collect(maps.Values(k.children))
-	k.tree.mu.Unlock()
+	nodes := k.ChildrenFrom(0)
 	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Ino(), b.Ino()) })
 	return nodes
+}
+
+// ChildrenFrom returns the children at this position and behind it, in the
+// order of positions.
+func (k *Kobject) ChildrenFrom(position uint64) []Node {
+	k.tree.mu.Lock()
+	defer k.tree.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(k.order, position, comparePositions)
+	return slices.Clone(k.order[i:])
 }
 
 // Links returns what stat shows as the number of links: two, and one for each
@@ -194,7 +243,7 @@ func (k *Kobject) removeAndDrain() bool {
 //
 // Preconditions: k.tree.mu is held; k is not gone.
 func (k *Kobject) takeOut() []Node {
-	delete(k.parent.children, k.name)
+	k.parent.drop(k)
 	k.parent.leaving++
 	k.tree.drains.Add(1)
 	return k.deactivate(nil)
@@ -241,7 +290,7 @@ func (k *Kobject) deactivate(nodes []Node) []Node {
 		c.base().gone = true
 		nodes = append(nodes, c)
 	}
-	k.children = nil
+	k.children, k.order = nil, nil
 	return nodes
 }
 
@@ -268,7 +317,7 @@ func (l *Link) Remove() {
 	t.mu.Lock()
 	was := l.gone
 	if !was {
-		delete(l.parent.children, l.name)
+		l.parent.drop(l)
 		l.gone = true
 	}
 	t.mu.Unlock()

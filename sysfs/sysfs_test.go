@@ -124,6 +124,43 @@ func TestLookup(t *testing.T) {
 	}
 }
 
+// A listing's order and offsets depend on names alone.
+func TestPositions(t *testing.T) {
+	one, other := NewTree().Root(), NewTree().Root()
+	var kobjects []*Kobject
+	for i := range 300 {
+		kobjects = append(kobjects, add(t, one, fmt.Sprint("n", i), nil))
+		add(t, other, fmt.Sprint("n", 299-i), nil)
+	}
+	all := one.ChildrenFrom(0)
+	names := func(nodes []Node) (names []string) {
+		for _, n := range nodes {
+			names = append(names, n.Name())
+		}
+		return names
+	}
+	if !slices.Equal(names(all), names(other.ChildrenFrom(0))) || len(all) != 300 {
+		t.Errorf("%d children, in an order that depends on how they came", len(all))
+	}
+	for i, n := range all {
+		at, behind := one.ChildrenFrom(n.Position()), one.ChildrenFrom(n.Position()+1)
+		if n.Position() < 2 || n.Position() >= 1<<63 || !slices.Equal(at, all[i:]) || !slices.Equal(behind, all[i+1:]) {
+			t.Fatalf("position %d of %s: %d children from there, %d behind; want an offset of 2 or more, %d, %d",
+				n.Position(), n.Name(), len(at), len(behind), len(all)-i, len(all)-i-1)
+		}
+	}
+	for _, k := range kobjects[:299] {
+		k.Remove()
+	}
+	if got := names(one.ChildrenFrom(0)); !slices.Equal(got, []string{"n299"}) {
+		t.Errorf("children after removals: %q; want n299", got)
+	}
+	back := add(t, one, "n0", nil)
+	if back.Position() != kobjects[0].Position() || len(one.ChildrenFrom(back.Position())) == 0 {
+		t.Errorf("a name that came back stands at %d; want %d as before", back.Position(), kobjects[0].Position())
+	}
+}
+
 func TestLinkTarget(t *testing.T) {
 	root := NewTree().Root()
 	a := add(t, root, "a", nil)

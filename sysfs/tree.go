@@ -135,6 +135,7 @@ type Node interface {
 	Name() string
 	Path() string     // from the root, "/" for the root itself; keeps its value after removal
 	Ino() uint64      // inode number: 1 for the root, never that of another node
+	Position() uint64 // where listings of the directory have it; given by the name alone
 	Parent() *Kobject // nil for the root
 	Removed() bool    // out of the tree
 	Meta() Meta       // what chmod, chown and utimes set
@@ -154,16 +155,17 @@ type Meta struct {
 
 // node is what all kinds of nodes have.
 type node struct {
-	tree   *Tree       // I
-	parent *Kobject    // I
-	name   string      // I
-	ino    uint64      // I
-	mode   fs.FileMode // I: until meta says otherwise
-	born   time.Time   // I
-	obj    any         // what the program gave; nil once drained, since a client may keep the node for long
-	meta   *Meta       // T: nil until changed
-	gone   bool        // T: out of the tree
-	quiet  bool        // T: drained as well
+	tree     *Tree       // I
+	parent   *Kobject    // I
+	name     string      // I
+	ino      uint64      // I
+	position uint64      // I
+	mode     fs.FileMode // I: until meta says otherwise
+	born     time.Time   // I
+	obj      any         // what the program gave; nil once drained, since a client may keep the node for long
+	meta     *Meta       // T: nil until changed
+	gone     bool        // T: out of the tree
+	quiet    bool        // T: drained as well
 }
 
 func (n *node) base() *node { return n }
@@ -173,6 +175,11 @@ func (n *node) Name() string { return n.name }
 
 // Ino returns the inode number.
 func (n *node) Ino() uint64 { return n.ino }
+
+// Position returns where a listing of the directory has the node: an offset of
+// at least 2. It depends on the name alone: an entry that leaves moves no other,
+// and one that comes back under its name has its old place.
+func (n *node) Position() uint64 { return n.position }
 
 // Parent returns the directory that the node is or was in, nil for the root.
 func (n *node) Parent() *Kobject { return n.parent }
