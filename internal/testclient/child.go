@@ -1,10 +1,12 @@
 package testclient
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"time"
 
@@ -58,11 +60,12 @@ type Stat struct {
 	Bsize, Namelen, Type, FSFlag int64
 }
 
-// An Entry is a line of a directory: d_name, d_ino, d_type.
+// An Entry is a line of a directory: d_name, d_ino, d_type, d_off.
 type Entry struct {
 	Name string
 	Ino  uint64
 	Type byte
+	Off  uint64
 }
 
 const (
@@ -157,6 +160,17 @@ var ops = map[string]func(Op) (Reply, error){
 		fd, err := unix.Open(o.Path, o.Flags|unix.O_CLOEXEC, o.Mode)
 		return Reply{FD: fd}, err
 	},
+	"openmany": func(o Op) (Reply, error) { // Path, Flags; opens it Size times; gives N: how often that worked, FD: the last
+		var r Reply
+		for r.N < int64(o.Size) {
+			fd, err := unix.Open(o.Path, o.Flags|unix.O_CLOEXEC, 0)
+			if err != nil {
+				return r, err
+			}
+			r.N, r.FD = r.N+1, fd
+		}
+		return r, nil
+	},
 	"openat": func(o Op) (Reply, error) { // FD, Path, Flags, Mode; gives FD
 		fd, err := unix.Openat(o.FD, o.Path, o.Flags|unix.O_CLOEXEC, o.Mode)
 		return Reply{FD: fd}, err
@@ -212,13 +226,7 @@ var ops = map[string]func(Op) (Reply, error){
 		buf := make([]byte, 4096)
 		start := time.Now()
 		for range o.Size {
-			fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return Reply{}, err
-			}
-			_, err = unix.Read(fd, buf)
-			unix.Close(fd)
-			if err != nil {
+			if err := readOnce(o.Path, buf); err != nil {
 				return Reply{}, err
 			}
 		}
@@ -271,7 +279,16 @@ var ops = map[string]func(Op) (Reply, error){
 	"symlink": func(o Op) (Reply, error) { return Reply{}, unix.Symlink(o.Path2, o.Path) }, // Path, Path2: target
 	"mknod":   func(o Op) (Reply, error) { return Reply{}, unix.Mknod(o.Path, o.Mode, 0) }, // Path, Mode
 	"chdir":   func(o Op) (Reply, error) { return Reply{}, unix.Chdir(o.Path) },            // Path
-	"sync":    func(Op) (Reply, error) { return Reply{}, nil },                             // nothing: is the client there?
+	"poll": func(o Op) (Reply, error) { // FD; does not wait; gives N: revents of all that can be asked for
+		fds := []unix.PollFd{{Fd: int32(o.FD), Events: unix.POLLIN | unix.POLLPRI | unix.POLLOUT | unix.POLLERR}}
+		_, err := unix.Poll(fds, 0)
+		return Reply{N: int64(fds[0].Revents)}, err
+	},
+	"handle": func(o Op) (Reply, error) { // Path; name_to_handle_at(2)
+		_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, o.Path, 0)
+		return Reply{}, err
+	},
+	"sync": func(Op) (Reply, error) { return Reply{}, nil }, // nothing: is the client there?
 	"setxattr": func(o Op) (Reply, error) { // Path, Path2: name, Data
 		return Reply{}, unix.Setxattr(o.Path, o.Path2, o.Data, 0)
 	},
@@ -285,19 +302,27 @@ var ops = map[string]func(Op) (Reply, error){
 		return Reply{Data: buf[:max(n, 0)]}, err
 	},
 	"readdir": func(o Op) (Reply, error) { // Path; opens, lists, closes; gives Entries
-		fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return Reply{}, err
-		}
-		defer unix.Close(fd)
+		entries, err := readdir(o.Path)
+		return Reply{Entries: entries}, err
+	},
+	"walk": func(o Op) (Reply, error) { // Path; what ls -lR does; gives N: how many it has seen
 		var r Reply
-		for {
-			more, err := getdents(fd, make([]byte, 32<<10))
-			if err != nil || len(more) == 0 {
-				return r, err
+		return r, walk(o.Path, func(path string, _ Entry) error {
+			r.N++
+			var st unix.Stat_t
+			return unix.Lstat(path, &st)
+		})
+	},
+	"readall": func(o Op) (Reply, error) { // Path; opens, reads and closes each file below; gives N: how many
+		var r Reply
+		buf := make([]byte, 4096)
+		return r, walk(o.Path, func(path string, e Entry) error {
+			if e.Type != unix.DT_REG {
+				return nil
 			}
-			r.Entries = append(r.Entries, more...)
-		}
+			r.N++
+			return readOnce(path, buf)
+		})
 	},
 	"getdents": func(o Op) (Reply, error) { // FD, Size; one call; gives Entries
 		entries, err := getdents(o.FD, make([]byte, o.Size))
@@ -312,6 +337,13 @@ var ops = map[string]func(Op) (Reply, error){
 		defer mappings.mu.Unlock()
 		mappings.all = append(mappings.all, m)
 		return Reply{Map: len(mappings.all)}, nil
+	},
+	"mmapprivate": func(o Op) (Reply, error) { // FD, Size
+		m, err := unix.Mmap(o.FD, 0, o.Size, unix.PROT_READ, unix.MAP_PRIVATE)
+		if err == nil {
+			err = unix.Munmap(m)
+		}
+		return Reply{}, err
 	},
 	"mmapshared": func(o Op) (Reply, error) { // FD, Size
 		m, err := unix.Mmap(o.FD, 0, o.Size, unix.PROT_READ, unix.MAP_SHARED)
@@ -353,6 +385,47 @@ func newStat(st *unix.Stat_t) *Stat {
 	}
 }
 
+func readdir(dir string) (entries []Entry, err error) {
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	for {
+		more, err := getdents(fd, make([]byte, 32<<10))
+		if err != nil || len(more) == 0 {
+			return entries, err
+		}
+		entries = append(entries, more...)
+	}
+}
+
+// walk visits what is in a directory, then what is in each directory there.
+func walk(dir string, visit func(path string, e Entry) error) error {
+	entries, err := readdir(dir)
+	for _, e := range entries {
+		if e.Name != "." && e.Name != ".." && err == nil {
+			err = visit(filepath.Join(dir, e.Name), e)
+		}
+	}
+	for _, e := range entries {
+		if e.Name != "." && e.Name != ".." && e.Type == unix.DT_DIR && err == nil {
+			err = walk(filepath.Join(dir, e.Name), visit)
+		}
+	}
+	return err
+}
+
+// readOnce opens, reads and closes.
+func readOnce(path string, buf []byte) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Read(fd, buf)
+	return errors.Join(err, unix.Close(fd))
+}
+
 // getdents is one getdents64(2). It keeps "." and "..", which os.ReadDir hides.
 func getdents(fd int, buf []byte) ([]Entry, error) {
 	n, err := unix.Getdents(fd, buf)
@@ -369,11 +442,10 @@ func getdents(fd int, buf []byte) ([]Entry, error) {
 				break
 			}
 		}
-		var ino uint64
-		for i := 7; i >= 0; i-- {
-			ino = ino<<8 | uint64(buf[i])
-		}
-		entries = append(entries, Entry{Name: string(name), Ino: ino, Type: buf[18]})
+		entries = append(entries, Entry{
+			Name: string(name), Type: buf[18],
+			Ino: binary.NativeEndian.Uint64(buf), Off: binary.NativeEndian.Uint64(buf[8:]),
+		})
 		buf = buf[length:]
 	}
 	return entries, nil

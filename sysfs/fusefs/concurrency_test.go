@@ -121,27 +121,53 @@ func threads(t *testing.T) int {
 	return len(dir)
 }
 
-// Blocked clients cost the server goroutines, not threads.
+// Blocked clients cost the server goroutines, not threads. Others go on, and
+// what is killed leaves nothing.
 func TestThousandReaders(t *testing.T) {
 	const readers = 1000
-	x := newFixture()
-	s := serve(t, x.tree, Options{})
-	c := testclient.Start(t, testclient.Options{})
-	before := threads(t)
-	var pending []*testclient.Pending
-	for range readers {
-		pending = append(pending, c.Go(Op{Do: "cat", Path: s.at("cache", "wait")}))
-	}
-	eventually(t, "all readers are in", func() bool { return x.reads.Load() == readers })
-	if more := threads(t) - before; more > 50 {
-		t.Errorf("%d readers cost %d threads of the server; want a few", readers, more)
-	}
-	testclient.Start(t, testclient.Options{}).OK(Op{Do: "cat", Path: s.at("cache", "value")})
-	close(x.release)
-	for _, p := range pending {
-		if r := p.Wait(); string(r.Data) != "waited\n" {
-			t.Fatalf("blocked reader got %q, %v; want %q", r.Data, r.Errno, "waited\n")
+	for _, timeout := range []time.Duration{0, NoCache} {
+		x := newFixture()
+		s := serve(t, x.tree, Options{EntryTimeout: timeout, AttrTimeout: timeout})
+		c, victim := testclient.Start(t, testclient.Options{}), testclient.Start(t, testclient.Options{})
+		before := threads(t)
+		var pending []*testclient.Pending
+		for i := range readers {
+			if i%2 == 0 {
+				victim.Go(Op{Do: "cat", Path: s.at("cache", "wait")})
+			} else {
+				pending = append(pending, c.Go(Op{Do: "cat", Path: s.at("cache", "wait")}))
+			}
 		}
+		eventually(t, "all readers are in", func() bool { return x.reads.Load() == readers })
+		if more := threads(t) - before; more > 50 {
+			t.Errorf("%d readers cost %d threads of the server; want a few", readers, more)
+		}
+		other := testclient.Start(t, testclient.Options{})
+		use := func() {
+			other.OK(Op{Do: "cat", Path: s.at("cache", "value")})
+			other.OK(Op{Do: "echo", Path: s.at("cache", "value"), Data: []byte("5")})
+			other.OK(Op{Do: "walk", Path: s.Dir()})
+		}
+		use()
+		victim.Kill()
+		eventually(t, "half of the readers are gone", func() bool {
+			s.fs.mu.Lock()
+			defer s.fs.mu.Unlock()
+			return x.reads.Load() == readers/2 && len(s.fs.files) == readers/2
+		})
+		use()
+		close(x.release)
+		for _, p := range pending {
+			if r := p.Wait(); string(r.Data) != "waited\n" {
+				t.Fatalf("blocked reader got %q, %v; want %q", r.Data, r.Errno, "waited\n")
+			}
+		}
+		eventually(t, "nothing is left", func() bool {
+			s.fs.mu.Lock()
+			defer s.fs.mu.Unlock()
+			return x.reads.Load() == 0 && len(s.fs.files) == 0
+		})
+		x.cache.Remove() // no reader has kept a reference
 	}
 }
 

@@ -4,21 +4,25 @@
 //	Server     one mount of one tree
 //	inode      a node that the kernel knows, with the number of lookups it will forget
 //	openFile   one open description: its mutex and its snapshot of the content
-//	openDir    the same for a directory: its list of entries
 //	notifier   one goroutine that tells the kernel of removals
 //
 // One `cat` of a file whose path is cached:
 //
 //  1. OPEN checks the mode (even root may not write a file without w, as in
 //     sysfs) and answers: direct I/O, parallel writes.
-//  2. READ at offset 0 runs Show and keeps the result; later offsets are served
-//     from it, so that a reader of small pieces sees one moment.
+//  2. READ runs Show and keeps the result, at offset 0 and wherever it does not
+//     go on where the last one ended. Who goes on reads what was kept: a reader of
+//     small pieces sees one moment.
 //  3. READ at the end answers 0 bytes.
 //  4. RELEASE comes later; close does not wait for it.
 //
 // One WRITE is one Store: its offset has no meaning, and of more than
 // sysfs.PageSize bytes only those are taken and reported as written. O_TRUNC and
 // truncate succeed and change nothing.
+//
+// `ls -l` of a directory is OPENDIR, READDIRPLUS, which brings the attributes of
+// all entries, and READDIR for the end. A listing's offsets are positions of names
+// (sysfs.Node), so no listing has state.
 //
 // # Removal
 //
@@ -46,7 +50,11 @@
 //
 // # Limits of FUSE
 //
-// poll reports POLLIN always; MAP_PRIVATE mappings of a file work and show its
-// content, where sysfs refuses; the file position moves by what a write took,
-// but an append starts at 4096.
+// The kernel answers some calls without asking: private mappings work, lseek
+// and an empty write do not learn that the file is gone, an append starts at 4096,
+// poll reports no changes. docs/abi/slab.md has the list; a test in integration
+// holds it against the kernel.
+//
+// Extended attributes are left out on purpose: with them the kernel asks for
+// security.capability at each truncation, and `ls -l` for access lists.
 package fusefs

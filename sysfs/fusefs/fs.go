@@ -3,6 +3,7 @@ package fusefs
 import (
 	"context"
 	"io/fs"
+	"math"
 	"syscall"
 	"time"
 
@@ -16,6 +17,8 @@ const (
 	modeDir  = syscall.S_IFDIR
 	modeFile = syscall.S_IFREG
 	modeLink = syscall.S_IFLNK
+
+	maxSize = math.MaxInt32 // of a file of sysfs, as far as truncate is concerned
 )
 
 // fileSystem answers the kernel's requests. A node's number is its inode number
@@ -34,7 +37,6 @@ type fileSystem struct {
 	mu      lockdep.Mutex
 	inodes  map[uint64]*inode    // mu: what the kernel knows
 	files   map[uint64]*openFile // mu: key: file handle
-	dirs    map[uint64]*openDir  // mu: key: file handle
 	handles uint64               // mu: last one given out
 	stale   map[uint32]time.Time // mu: when a thread was told ESTALE
 }
@@ -54,7 +56,6 @@ func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem 
 		ended:         ended,
 		inodes:        map[uint64]*inode{fuse.FUSE_ROOT_ID: {t.Root(), 1}},
 		files:         make(map[uint64]*openFile),
-		dirs:          make(map[uint64]*openDir),
 		stale:         make(map[uint32]time.Time),
 	}
 	f.mu.Init(lockdep.Leaf)
@@ -183,6 +184,9 @@ func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fu
 	if n == nil {
 		return fuse.Status(syscall.ESTALE)
 	}
+	if size, ok := in.GetSize(); ok && size > maxSize {
+		return fuse.Status(syscall.EFBIG)
+	}
 	const kept = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_ATIME | fuse.FATTR_MTIME
 	if in.Valid&kept != 0 {
 		n.SetMeta(func(m *sysfs.Meta) {
@@ -308,29 +312,21 @@ func (f *fileSystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 func (f *fileSystem) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
 // OpenDir also opens a removed directory, which is then empty, so that `ls` in
-// it works as in sysfs.
-func (f *fileSystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
+// it works as in sysfs. An open directory has no state here.
+func (f *fileSystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse.Status {
+	if _, ok := f.node(in.NodeId).(*sysfs.Kobject); !ok {
+		return fuse.Status(syscall.ESTALE)
+	}
+	return fuse.OK
+}
+
+func (f *fileSystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	dir, ok := f.node(in.NodeId).(*sysfs.Kobject)
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.handles++
-	f.dirs[f.handles] = newOpenDir(dir)
-	out.Fh = f.handles
-	return fuse.OK
-}
-
-func (f *fileSystem) dir(handle uint64) *openDir {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.dirs[handle]
-}
-
-func (f *fileSystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	for _, e := range f.dir(in.Fh).list(in.Offset) {
-		if !out.AddDirEntry(fuse.DirEntry{Name: e.name, Ino: e.ino, Mode: e.mode}) {
+	for e := range list(dir, in.Offset) {
+		if !out.AddDirEntry(fuse.DirEntry{Name: e.name, Ino: e.ino, Mode: e.mode, Off: e.next}) {
 			break
 		}
 	}
@@ -340,8 +336,12 @@ func (f *fileSystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEn
 // ReadDirPlus is ReadDir and a lookup of each entry in one. An entry without a
 // node number is listed only.
 func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
-	for _, e := range f.dir(in.Fh).list(in.Offset) {
-		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Ino: e.ino, Mode: e.mode})
+	dir, ok := f.node(in.NodeId).(*sysfs.Kobject)
+	if !ok {
+		return fuse.Status(syscall.ESTALE)
+	}
+	for e := range list(dir, in.Offset) {
+		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Ino: e.ino, Mode: e.mode, Off: e.next})
 		if entry == nil {
 			break
 		}
@@ -352,11 +352,8 @@ func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.D
 	return fuse.OK
 }
 
-func (f *fileSystem) ReleaseDir(in *fuse.ReleaseIn) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.dirs, in.Fh)
-}
+// FsyncDir is refused, as every fsync of a directory of sysfs.
+func (f *fileSystem) FsyncDir(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.EINVAL }
 
 func (f *fileSystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	out.Bsize, out.Frsize, out.NameLen = sysfs.PageSize, sysfs.PageSize, 255

@@ -2,6 +2,9 @@ package fusefs
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slabfs/internal/testclient"
+	"slabfs/sysfs"
 )
 
 // TestFiles reads and writes as shells and tools do.
@@ -247,6 +251,51 @@ func TestChangeMeta(t *testing.T) {
 	if st := c.OK(Op{Do: "stat", Path: s.at("cache")}).Stat; st.Mode != unix.S_IFDIR|0o700 {
 		t.Errorf("mode of the directory = %#o; want 0700", st.Mode)
 	}
+
+	// It lives as long as the node, not as long as the kernel's inode.
+	c.OK(Op{Do: "chown", Path: ro, UID: 3, GID: 4})
+	c.OK(Op{Do: "chmod", Path: ro, Mode: 0o7777})
+	c.OK(Op{Do: "utimes", Path: ro, Off: 2_000_000_000})
+	before := *c.OK(Op{Do: "stat", Path: ro}).Stat
+	if before.Mode != unix.S_IFREG|0o7777 || before.UID != 3 || before.GID != 4 || before.Mtime.Unix() != 2_000_000_000 {
+		t.Errorf("stat after chmod 7777, chown, utimes = %+v", before)
+	}
+	c.Kill() // whatever it had open
+	file := x.cache.Child("ro")
+	eventually(t, "the kernel forgot the file", func() bool {
+		s.fuse.EntryNotify(x.cache.Ino(), "ro")
+		return !s.fs.knows(file)
+	})
+	c = testclient.Start(t, testclient.Options{})
+	if after := *c.OK(Op{Do: "stat", Path: ro}).Stat; after != before {
+		t.Errorf("stat after the kernel forgot the file = %+v; want %+v", after, before)
+	}
+}
+
+// A directory's times move with its entries if somebody has set its metadata,
+// otherwise they do not, as in sysfs.
+func TestDirectoryTimes(t *testing.T) {
+	x := newFixture()
+	s := serve(t, x.tree, Options{AttrTimeout: NoCache})
+	c := testclient.Start(t, testclient.Options{})
+	stat := func() testclient.Stat { return *c.OK(Op{Do: "stat", Path: s.Dir()}).Stat }
+	first := stat()
+	k := x.add("new")
+	if now := stat(); now.Mtime != first.Mtime || now.Ctime != first.Ctime {
+		t.Errorf("times with a new entry: %+v; want %+v as before", now, first)
+	}
+	past := func() { c.OK(Op{Do: "utimes", Path: s.Dir(), Off: 1_000_000_000}) }
+	link, ok := x.tree.Root().Child("alias-new").(*sysfs.Link)
+	if !ok {
+		t.Fatal("no link")
+	}
+	for what, change := range map[string]func(){"a new entry": func() { x.add("newer") }, "one that left": k.Remove, "a link that left": link.Remove} {
+		past()
+		change()
+		if now := stat(); now.Mtime.Before(first.Mtime) || now.Ctime.Before(first.Ctime) || now.Atime.Unix() != 1_000_000_000 {
+			t.Errorf("times with %s: %+v; want modification and change of now, access as set", what, now)
+		}
+	}
 }
 
 func TestOtherUser(t *testing.T) {
@@ -292,13 +341,17 @@ func TestReaddir(t *testing.T) {
 	if dir[0].Name != "." || dir[1].Name != ".." || len(dir) != 2+2*301 {
 		t.Fatalf("%d entries, %v first; want 604, . and ..", len(dir), dir[:2])
 	}
-	for i, n := range x.tree.Root().Children() {
-		want := testclient.Entry{Name: n.Name(), Ino: n.Ino(), Type: unix.DT_DIR}
-		if strings.HasPrefix(n.Name(), "alias-") {
+	if !slices.IsSortedFunc(dir, func(a, b testclient.Entry) int { return cmp.Compare(a.Off, b.Off) }) {
+		t.Error("offsets do not ascend")
+	}
+	for _, e := range dir[2:] {
+		n := x.tree.Root().Child(e.Name)
+		want := testclient.Entry{Name: e.Name, Ino: n.Ino(), Type: unix.DT_DIR, Off: e.Off}
+		if strings.HasPrefix(e.Name, "alias-") {
 			want.Type = unix.DT_LNK
 		}
-		if dir[2+i] != want {
-			t.Errorf("entry %d = %+v; want %+v", 2+i, dir[2+i], want)
+		if st := c.OK(Op{Do: "lstat", Path: s.at(e.Name)}).Stat; e != want || st.Ino != e.Ino {
+			t.Errorf("entry %+v; want %+v; lstat says %d", e, want, st.Ino)
 		}
 	}
 	for _, e := range c.OK(Op{Do: "readdir", Path: s.at("cache")}).Entries[2:] {
@@ -327,16 +380,81 @@ func TestReaddir(t *testing.T) {
 	}
 	// Rewinding lists anew.
 	c.OK(Op{Do: "lseek", FD: fd})
-	var again []testclient.Entry
-	for {
-		entries := c.OK(Op{Do: "getdents", FD: fd, Size: 32 << 10}).Entries
-		if len(entries) == 0 {
-			break
-		}
-		again = append(again, entries...)
-	}
-	if !slices.ContainsFunc(again, func(e testclient.Entry) bool { return e.Name == "new" }) {
+	if again := listRest(c, fd); !slices.ContainsFunc(again, func(e testclient.Entry) bool { return e.Name == "new" }) {
 		t.Error("a rewound descriptor does not list what is new")
+	}
+}
+
+// listRest lists what a directory has from the descriptor's position on.
+func listRest(c *testclient.Client, fd int) (entries []testclient.Entry) {
+	for {
+		more := c.OK(Op{Do: "getdents", FD: fd, Size: 32 << 10}).Entries
+		if len(more) == 0 {
+			return entries
+		}
+		entries = append(entries, more...)
+	}
+}
+
+// An offset of one listing is good in any other, whatever came and went, the
+// entry that it stood behind included.
+func TestReaddirOffsets(t *testing.T) {
+	for _, timeout := range []time.Duration{0, NoCache} {
+		x := newFixture()
+		for i := range 15 {
+			x.add(fmt.Sprint("n", i))
+		}
+		s := serve(t, x.tree, Options{EntryTimeout: timeout, AttrTimeout: timeout})
+		c := testclient.Start(t, testclient.Options{})
+		names := func(entries []testclient.Entry) (names []string) {
+			for _, e := range entries {
+				names = append(names, e.Name)
+			}
+			return names
+		}
+		all := c.OK(Op{Do: "readdir", Path: s.Dir()}).Entries
+		fd := c.OK(Op{Do: "open", Path: s.Dir()}).FD
+		for i, e := range all {
+			c.OK(Op{Do: "lseek", FD: fd, Off: int64(e.Off)})
+			if got, want := names(listRest(c, fd)), names(all[i+1:]); !slices.Equal(got, want) {
+				t.Fatalf("behind %s: %q; want %q", e.Name, got, want)
+			}
+		}
+		c.OK(Op{Do: "lseek", FD: fd, Off: math.MaxInt64})
+		if got := listRest(c, fd); len(got) != 0 {
+			t.Errorf("at the last offset of all: %v; want nothing", got)
+		}
+
+		// Every other directory goes, its link stays; then it comes back as another.
+		var gone []string
+		for i, e := range all {
+			if k, ok := x.tree.Root().Child(e.Name).(*sysfs.Kobject); ok && i%2 == 0 {
+				k.Remove()
+				gone = append(gone, e.Name)
+			}
+		}
+		for i, e := range all {
+			want := slices.DeleteFunc(names(all[i+1:]), func(name string) bool { return slices.Contains(gone, name) })
+			c.OK(Op{Do: "lseek", FD: fd, Off: int64(e.Off)})
+			if got := names(listRest(c, fd)); !slices.Equal(got, want) {
+				t.Fatalf("after removals, behind %s: %q; want %q", e.Name, got, want)
+			}
+		}
+		c.OK(Op{Do: "lseek", FD: fd})
+		half := c.OK(Op{Do: "getdents", FD: fd, Size: 512}).Entries
+		for _, name := range gone {
+			if _, err := x.tree.Root().Add(name, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := append(names(half), names(listRest(c, fd))...)
+		slices.Sort(got)
+		if dup := slices.Compact(slices.Clone(got)); len(dup) != len(got) {
+			t.Errorf("names are listed twice: %q", got)
+		}
+		if again := c.OK(Op{Do: "readdir", Path: s.Dir()}).Entries; !slices.Equal(names(again), names(all)) {
+			t.Errorf("all names back: %q; want %q as before", names(again), names(all))
+		}
 	}
 }
 
@@ -355,18 +473,28 @@ func TestSnapshot(t *testing.T) {
 	read(Op{Do: "read", Size: 3}, "gen") // dd bs=3
 	read(Op{Do: "read", Size: 100}, "eration 1\n")
 	read(Op{Do: "read", Size: 100}, "")
-	read(Op{Do: "pread", Size: 100, Off: 11}, "1\n")
+	read(Op{Do: "pread", Size: 1, Off: 11}, "2") // not where the last read ended: a new one
+	read(Op{Do: "pread", Size: 100, Off: 12}, "\n")
+	read(Op{Do: "read", Size: 100}, "")
 	read(Op{Do: "pread", Size: 100, Off: 1 << 40}, "")
-	read(Op{Do: "pread", Size: 100}, "generation 2\n") // offset 0 makes a new one
+	read(Op{Do: "pread", Size: 100, Off: 11}, "4\n")
+	read(Op{Do: "pread", Size: 100}, "generation 5\n") // offset 0 always makes a new one
 	c.OK(Op{Do: "lseek", FD: fd})
 	read(Op{Do: "read", Size: 0}, "")
-	read(Op{Do: "read", Size: 100}, "generation 3\n")
+	for _, b := range []byte("generation 6\n") {
+		read(Op{Do: "read", Size: 1}, string(b))
+	}
+	read(Op{Do: "read", Size: 1}, "")
+	read(Op{Do: "read", Size: 1}, "")
 
 	// Another descriptor has its own, also when it does not begin at 0.
-	fd = c.OK(Op{Do: "open", Path: s.at("cache", "count")}).FD
-	read(Op{Do: "pread", Size: 100, Off: 11}, "4\n")
-	if got := x.shows.Load(); got != 4 {
-		t.Errorf("%d shows; want 4", got)
+	other := c.OK(Op{Do: "open", Path: s.at("cache", "count")}).FD
+	if r := c.OK(Op{Do: "pread", FD: other, Size: 1, Off: 11}); string(r.Data) != "7" {
+		t.Errorf("pread of another descriptor = %q; want 7", r.Data)
+	}
+	read(Op{Do: "read", Size: 1}, "") // still at the end of its own
+	if got := x.shows.Load(); got != 7 {
+		t.Errorf("%d shows; want 7", got)
 	}
 	// A write moves the position; what is read there is the end.
 	fd = c.OK(Op{Do: "open", Path: s.at("cache", "value"), Flags: unix.O_RDWR}).FD
@@ -423,6 +551,20 @@ func TestRemovedDescriptors(t *testing.T) {
 			t.Errorf("a rewound removed directory lists %v; want . and ..", got)
 		}
 		c.Want(unix.ENOENT, Op{Do: "openat", FD: dir, Path: "value"})
+		c.Want(unix.ENOENT, Op{Do: "unlink", Path: "value"})
+		c.Want(unix.EPERM, Op{Do: "mkdir", Path: "new"})
+		if st := c.OK(Op{Do: "fstat", FD: dir}).Stat; st.Nlink != 2 {
+			t.Errorf("fstat of a removed directory = %+v; want nlink 2", *st)
+		}
+		c.OK(Op{Do: "chmod", Path: "/proc/self/fd/" + strconv.Itoa(fresh), Mode: 0o640})
+		if st := c.OK(Op{Do: "fstat", FD: fresh}).Stat; st.Mode != unix.S_IFREG|0o640 {
+			t.Errorf("mode after fchmod = %#o; want 0640", st.Mode)
+		}
+		// Where FUSE does not ask us: sysfs says ENODEV to these.
+		c.OK(Op{Do: "write", FD: fresh})
+		for _, whence := range []int{unix.SEEK_SET, unix.SEEK_CUR, unix.SEEK_END} {
+			c.OK(Op{Do: "lseek", FD: fresh, Flags: whence})
+		}
 		c.Want(unix.ENODEV, Op{Do: "open", Path: "/proc/self/fd/" + strconv.Itoa(pathOnly)})
 		c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache")})
 		c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache", "value")})
@@ -434,7 +576,7 @@ func TestRemovedDescriptors(t *testing.T) {
 		eventually(t, "the server forgot what was closed", func() bool {
 			s.fs.mu.Lock()
 			defer s.fs.mu.Unlock()
-			return len(s.fs.files) == 0 && len(s.fs.dirs) == 0
+			return len(s.fs.files) == 0
 		})
 		// The kernel keeps what was open at the removal until it needs the memory,
 		// and forgets the rest.

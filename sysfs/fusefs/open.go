@@ -4,18 +4,19 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs"
 )
 
-// openFile is what one open(2) made.
+// openFile is what one open(2) made. Reading follows the kernel's seq_file.
 type openFile struct {
 	file *sysfs.File
 
 	mu      lockdep.RWSem // of->mutex, taken for writing only: an RWSem's wait can be interrupted
 	content bytes.Buffer  // mu: what the last Show gave
-	shown   bool          // mu: content is valid
+	next    uint64        // mu: where the last read ended; 0: content is not valid
 }
 
 func newOpenFile(f *sysfs.File) *openFile {
@@ -24,24 +25,27 @@ func newOpenFile(f *sysfs.File) *openFile {
 	return of
 }
 
-// read copies what stands at offset into buf and returns its length. Offset 0
-// makes a new snapshot. What is left of a snapshot can be read even when the
-// file is removed, its end cannot.
+// read copies what stands at offset into buf and returns its length. Who goes on
+// where the last read ended sees the same snapshot; any other offset, and 0, makes
+// a new one. What is left of a snapshot can be read even when the file is removed,
+// its end cannot.
 func (of *openFile) read(ctx context.Context, buf []byte, offset uint64) (int, error) {
 	if err := of.mu.LockContext(ctx); err != nil {
 		return 0, err
 	}
 	defer of.mu.Unlock()
-	if offset == 0 || !of.shown {
+	if offset == 0 || offset != of.next {
+		of.next = 0
 		of.content.Reset()
-		of.shown = false
 		if err := of.file.Show(ctx, &of.content); err != nil {
 			return 0, err
 		}
-		of.shown = true
+		of.next = offset
 	}
 	if offset < uint64(of.content.Len()) {
-		return copy(buf, of.content.Bytes()[offset:]), nil
+		n := copy(buf, of.content.Bytes()[offset:])
+		of.next += uint64(n)
+		return n, nil
 	}
 	if of.file.Removed() {
 		return 0, fmt.Errorf("read %q: %w", of.file.Path(), sysfs.ErrGone)
@@ -64,44 +68,34 @@ func (of *openFile) write(ctx context.Context, data []byte, slots chan struct{})
 	return of.file.Store(ctx, data)
 }
 
-// openDir is what one opendir(3) made.
-type openDir struct {
-	dir *sysfs.Kobject
-
-	mu      lockdep.Mutex
-	entries []dirEntry // mu: listed when reading began
-}
-
 // dirEntry is one line of a listing. "." and ".." have no node.
 type dirEntry struct {
 	name string
 	ino  uint64
 	mode uint32 // type bits
+	next uint64 // the offset behind it
 	node sysfs.Node
 }
 
-func newOpenDir(k *sysfs.Kobject) *openDir {
-	od := &openDir{dir: k}
-	od.mu.Init(lockdep.OpenFile)
-	return od
-}
-
-// list returns the entries from offset on. Offset 0 lists the directory anew.
-func (od *openDir) list(offset uint64) []dirEntry {
-	od.mu.Lock()
-	defer od.mu.Unlock()
-	if offset == 0 || od.entries == nil {
-		up := od.dir
-		if p := od.dir.Parent(); p != nil {
-			up = p
+// list yields the entries of a directory from offset on: "." at 0, ".." at 1,
+// and each child at its position. So an offset stays right for ever, for every
+// descriptor, whatever comes and goes, and no name is listed twice.
+func list(dir *sysfs.Kobject, offset uint64) iter.Seq[dirEntry] {
+	return func(yield func(dirEntry) bool) {
+		if offset == 0 && !yield(dirEntry{".", dir.Ino(), modeDir, 1, nil}) {
+			return
 		}
-		od.entries = []dirEntry{
-			{".", od.dir.Ino(), modeDir, nil},
-			{"..", up.Ino(), modeDir, nil},
+		up := dir.Parent()
+		if up == nil {
+			up = dir
 		}
-		for _, n := range od.dir.Children() {
-			od.entries = append(od.entries, dirEntry{n.Name(), n.Ino(), typeBits(n), n})
+		if offset <= 1 && !yield(dirEntry{"..", up.Ino(), modeDir, 2, nil}) {
+			return
+		}
+		for _, n := range dir.ChildrenFrom(offset) {
+			if !yield(dirEntry{n.Name(), n.Ino(), typeBits(n), n.Position() + 1, n}) {
+				return
+			}
 		}
 	}
-	return od.entries[min(offset, uint64(len(od.entries))):]
 }

@@ -13,6 +13,7 @@ import (
 
 	"slabfs/internal/lockdep"
 	"slabfs/internal/testclient"
+	"slabfs/sysfs"
 )
 
 // A recorder is a log handler that keeps the names of the requests.
@@ -116,6 +117,49 @@ func TestRequests(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%s: %s; want %s", tc.what, got, tc.want)
 		}
+	}
+}
+
+// `ls -lR` of 100 caches with 30 files each takes far less than one request a
+// file: the listing brings the attributes with it. A lookup for each would be 1.13.
+func TestRequestsOfListing(t *testing.T) {
+	const caches, files, limit = 100, 30, 0.5
+	rec := &recorder{}
+	x := newFixture()
+	s := serve(t, x.tree, Options{Debug: true, Logger: slog.New(rec)})
+	c := testclient.Start(t, testclient.Options{})
+	var attrs []*sysfs.Attribute
+	for i := range files {
+		attrs = append(attrs, &sysfs.Attribute{Name: fmt.Sprintf("attribute_%d", i), Mode: 0o400, Show: x.attr(t, "value").Show})
+	}
+	best := float64(caches * files)
+	for round := 0; best > limit && round < 20; round++ { // the kernel's cache may have become too old on the way
+		top, err := x.tree.Root().Add(fmt.Sprint("slab", round), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range caches {
+			if _, err := top.Add(fmt.Sprint("cache-", i), nil, attrs...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if round == 0 { // the first requests of a mount are another matter
+			c.OK(Op{Do: "readdir", Path: s.Dir()})
+			rec.take(t, "RELEASEDIR")
+		}
+		if r := c.OK(Op{Do: "walk", Path: s.at(top.Name())}); r.N != caches*(files+1) {
+			t.Fatalf("ls -lR saw %d names; want %d", r.N, caches*(files+1))
+		}
+		kinds := make(map[string]int)
+		ops := strings.Fields(rec.take(t, "RELEASEDIR"))
+		for _, op := range ops {
+			kinds[op]++
+		}
+		best = min(best, float64(len(ops))/(caches*files))
+		t.Logf("%d requests: %v", len(ops), kinds)
+	}
+	if best > limit {
+		t.Errorf("ls -lR: %.2f requests a file; want at most %v", best, limit)
 	}
 }
 
