@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -137,7 +138,7 @@ func (s *Server) connect(o Options) error {
 		MaxWrite:          64 << 10,
 		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
 		Debug:             o.Debug,
-		Logger:            slog.NewLogLogger(o.Logger.Handler(), level),
+		Logger:            log.New(libraryLog{o.Logger, level}, "", 0),
 		PanicHandler: func(p any) fuse.Status {
 			o.Logger.Error("panic in a show or store", "panic", p, "stack", string(debug.Stack()))
 			if o.AbortOnPanic {
@@ -156,6 +157,23 @@ func (s *Server) connect(o Options) error {
 		return explain(err, root, allowOther)
 	}
 	return nil
+}
+
+// libraryLog hands on what go-fuse logs. That it can read no more from the kernel
+// is no news when the mount ends, not even when a request was on its way, which
+// go-fuse reports: verdict says why it ended.
+type libraryLog struct {
+	log   *slog.Logger
+	level slog.Level
+}
+
+func (l libraryLog) Write(line []byte) (int, error) {
+	level := l.level
+	if bytes.HasPrefix(line, []byte("Failed to read from fuse conn")) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, string(bytes.TrimSuffix(line, []byte("\n"))))
+	return len(line), nil
 }
 
 // connectDirectly is fuse.NewServer with close-on-exec, which go-fuse does not

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -534,5 +535,22 @@ func TestAbortOnPanic(t *testing.T) {
 	err := server.cmd.Wait()
 	if code := server.cmd.ProcessState.ExitCode(); code != 2 {
 		t.Errorf("the server ended with %d, %v; want 2", code, err)
+	}
+}
+
+// What go-fuse says at the end of each mount is for those who debug.
+func TestLibraryLog(t *testing.T) {
+	var out bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	l := log.New(libraryLog{logger, slog.LevelWarn}, "", 0)
+	for line, want := range map[string]string{
+		"Failed to read from fuse conn: 103=software caused connection abort": "level=DEBUG",
+		"writer: Write/Writev failed":                                         "level=WARN",
+	} {
+		out.Reset()
+		l.Print(line)
+		if got := out.String(); !strings.Contains(got, want) || !strings.Contains(got, line) || strings.Count(got, "\n") != 1 {
+			t.Errorf("%q is logged as %q; want one line with %s", line, got, want)
+		}
 	}
 }
