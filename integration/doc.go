@@ -6,6 +6,9 @@
 //	role      what the test binary is when it is run again: a program with an
 //	          allocator of its own, a client that measures, one that keeps a CPU busy
 //
+// kernel_test.go does the same to /sys/kernel/slab of the running kernel as to a
+// mount: it reads, and it tries what must fail.
+//
 // What a shell says about an error differs; its number does not, so tests compare that.
 //
 // Tests of plain users want /dev/fuse open to all, as distributions have it.

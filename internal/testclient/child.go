@@ -279,6 +279,20 @@ var ops = map[string]func(Op) (Reply, error){
 	"symlink": func(o Op) (Reply, error) { return Reply{}, unix.Symlink(o.Path2, o.Path) }, // Path, Path2: target
 	"mknod":   func(o Op) (Reply, error) { return Reply{}, unix.Mknod(o.Path, o.Mode, 0) }, // Path, Mode
 	"chdir":   func(o Op) (Reply, error) { return Reply{}, unix.Chdir(o.Path) },            // Path
+	"setfl": func(o Op) (Reply, error) { // FD, Flags; fcntl(2)
+		_, err := unix.FcntlInt(uintptr(o.FD), unix.F_SETFL, o.Flags)
+		return Reply{}, err
+	},
+	"sendfile": func(o Op) (Reply, error) { // FD, Size; from the beginning, into a pipe that nobody reads; gives N
+		var pipe [2]int
+		if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+			return Reply{}, err
+		}
+		defer unix.Close(pipe[0])
+		defer unix.Close(pipe[1])
+		n, err := unix.Sendfile(pipe[1], o.FD, new(int64), o.Size)
+		return Reply{N: int64(n)}, err
+	},
 	"poll": func(o Op) (Reply, error) { // FD; does not wait; gives N: revents of all that can be asked for
 		fds := []unix.PollFd{{Fd: int32(o.FD), Events: unix.POLLIN | unix.POLLPRI | unix.POLLOUT | unix.POLLERR}}
 		_, err := unix.Poll(fds, 0)
