@@ -446,19 +446,26 @@ func asPlainUser(t *testing.T) bool {
 		openDevice(t, int(fi.Sys().(*syscall.Stat_t).Rdev))
 		return true
 	}
+	inside(t)
+	return false
+}
+
+// inside runs a test once more, in a copy of the mount namespace without the
+// mounts of other tests.
+func inside(t *testing.T) {
+	t.Helper()
 	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), insideEnv+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err != nil:
-		t.Errorf("in a namespace with an open /dev/fuse: %v\n%s", err, out)
+		t.Errorf("in a mount namespace of its own: %v\n%s", err, out)
 	case bytes.Contains(out, []byte("--- SKIP")):
 		t.Skipf("%s", out)
 	case !bytes.Contains(out, []byte("--- PASS: "+t.Name())):
-		t.Errorf("in a namespace with an open /dev/fuse it did not run:\n%s", out)
+		t.Errorf("in a mount namespace of its own it did not run:\n%s", out)
 	}
-	return false
 }
 
 // openDevice puts a device over /dev/fuse that all users may open. The process

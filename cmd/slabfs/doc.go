@@ -2,6 +2,7 @@
 //
 //	slabfs mount [flags] DIR      serve until SIGINT, SIGTERM or SIGHUP
 //	slabfs umount [--lazy] DIR    end a server in the background
+//	slabfs exec DIR COMMAND...    run a command that takes a mount for the kernel's files
 //	slabfs bench [flags]          compare allocators side by side
 //	slabfs stress [flags]         destroy against attribute writes against hotplug
 //	slabfs version
@@ -14,6 +15,9 @@
 //	3  a stale mount, whose server was killed, could not be cleaned
 //	4  the connection was lost: somebody aborted it
 //	5  a check found a violation, or could not conclude
+//
+// exec has the status of its command, 126 if that cannot be executed, 127 if it
+// is not found.
 //
 // An umount by somebody else is an orderly end, with status 0: it is how a
 // server in the background is ended. So is a mount that was busy at the end and

@@ -67,7 +67,7 @@ does, echo tunes it while it works, as in /sys/kernel/slab of Linux.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())
 	})
-	root.AddCommand(newMountCommand(), newUmountCommand(), newBenchCommand(), newStressCommand(), newVersionCommand())
+	root.AddCommand(newMountCommand(), newUmountCommand(), newExecCommand(), newBenchCommand(), newStressCommand(), newVersionCommand())
 	return root
 }
 

@@ -1,6 +1,7 @@
 package testclient
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -206,16 +207,19 @@ var ops = map[string]func(Op) (Reply, error){
 		n, err := unix.Seek(o.FD, o.Off, o.Flags)
 		return Reply{N: n}, err
 	},
-	"cat": func(o Op) (Reply, error) { // Path; opens, reads to the end, closes; gives Data
+	"cat": func(o Op) (Reply, error) { // Path, Size: of each read, 0 for a large one; opens, reads to the end, closes, and like cat(1) reads again after EINTR; gives Data
 		fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return Reply{}, err
 		}
 		defer unix.Close(fd)
 		var data []byte
-		buf := make([]byte, 64<<10)
+		buf := make([]byte, cmp.Or(o.Size, 64<<10))
 		for {
 			n, err := unix.Read(fd, buf)
+			if err == unix.EINTR { // a signal of this process's own runtime
+				continue
+			}
 			if n <= 0 {
 				return Reply{N: int64(len(data)), Data: data}, err
 			}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/moby/sys/mountinfo"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+)
+
+// What shells say of a command that cannot be run.
+const (
+	statusNotExecutable = 126
+	statusNotFound      = 127
+)
+
+// kernelFiles are what exec puts a mount's own over.
+var kernelFiles = []string{"/sys/kernel/slab", "/proc/slabinfo"}
+
+func newExecCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "exec DIR [--] COMMAND [ARG...]",
+		Short: "run a command that takes a mount for the kernel's files",
+		Long: `exec runs COMMAND in a mount namespace of its own, where /sys/kernel/slab and
+/proc/slabinfo are those of the slabfs that is mounted on DIR. So tools work on it
+that have these paths built in. Everything else is as it was, and nobody else sees
+a difference.
+
+exec becomes COMMAND: input and output, signals and the exit status are COMMAND's
+own. It needs root (CAP_SYS_ADMIN).
+
+Exit status, unless it is COMMAND's: 1 usage; 2 DIR is not a live slabfs, or the
+namespace could not be made; 126 COMMAND cannot be executed; 127 it is not found.`,
+		Example: `  slabfs exec ./mnt slabtop
+  slabfs exec ./mnt vmstat -m
+  slabfs exec ./mnt -- sh -c 'echo 30 > /sys/kernel/slab/kmalloc-64/cpu_partial'`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(_ *cobra.Command, args []string) error {
+			dir, command, err := execArgs(args)
+			if err != nil {
+				return err
+			}
+			return execOn(dir, command)
+		},
+	}
+	c.Flags().SetInterspersed(false) // what follows DIR is the command's
+	return c
+}
+
+// execArgs splits DIR [--] COMMAND [ARG...].
+func execArgs(args []string) (dir string, command []string, err error) {
+	if len(args) > 1 {
+		dir, command = args[0], args[1:]
+		if command[0] == "--" {
+			command = command[1:]
+		} else if strings.HasPrefix(command[0], "-") {
+			return "", nil, fmt.Errorf("exec: want a command after %q, not the option %q; see `slabfs exec --help`", dir, command[0])
+		}
+	}
+	if len(command) == 0 {
+		return "", nil, errors.New("exec: want a directory and a command; see `slabfs exec --help`")
+	}
+	return dir, command, nil
+}
+
+// execOn becomes the command, and so returns only if it fails.
+func execOn(dir string, command []string) error {
+	program, err := exec.LookPath(command[0])
+	if err != nil && !errors.Is(err, exec.ErrDot) {
+		return cannotRun(command[0], err)
+	}
+	source, err := findMount(dir)
+	if err != nil {
+		return &statusError{statusMount, fmt.Errorf("exec: %w", err)}
+	}
+	// The namespace is this thread's. execve ends the others, and the command
+	// starts from this one.
+	runtime.LockOSThread()
+	if err := enter(source); err != nil {
+		return &statusError{statusMount, fmt.Errorf("exec: %w", err)}
+	}
+	return cannotRun(command[0], syscall.Exec(program, command, os.Environ()))
+}
+
+func cannotRun(command string, err error) error {
+	status := statusNotExecutable
+	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		status = statusNotFound
+	}
+	if e := (*exec.Error)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	return &statusError{status, fmt.Errorf("exec: run %q: %w", command, err)}
+}
+
+// findMount returns the path of dir, on which a live slabfs must be mounted.
+func findMount(dir string) (string, error) {
+	path, err := filepath.Abs(dir)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
+	}
+	if err == nil { // unlike stat(2), it is not answered from what the kernel remembers
+		err = unix.Statfs(path, new(unix.Statfs_t))
+	}
+	switch {
+	case errors.Is(err, unix.ENOTCONN):
+		return "", fmt.Errorf("the server of the mount on %q is dead; mount it again", dir)
+	case errors.Is(err, fs.ErrPermission):
+		return "", fmt.Errorf("%w; the mount of another user must be made with -o allow_other", err)
+	case err != nil:
+		return "", err
+	}
+	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(path))
+	if err != nil {
+		return "", err
+	}
+	if len(mounts) == 0 || mounts[len(mounts)-1].FSType != "fuse.slabfs" {
+		return "", fmt.Errorf("no slabfs is mounted on %q; try: slabfs mount --load %s", dir, dir)
+	}
+	return path, nil
+}
+
+// enter gives the calling thread a mount namespace of its own in which source
+// is in the kernel's place.
+//
+// Preconditions: the goroutine is locked to its thread.
+func enter(source string) error {
+	wd, wdErr := os.Getwd()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("make a mount namespace: %w; it needs root (CAP_SYS_ADMIN)", err)
+	}
+	// What is mounted here stays here. What others unmount goes away here, too:
+	// a private copy would keep it alive.
+	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("keep mounts from spreading: %w", err)
+	}
+	for _, file := range kernelFiles {
+		if err := unix.Mount(source+file, file, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("put %s over %s: %w; both must be there", source+file, file, err)
+		}
+	}
+	if wdErr == nil {
+		_ = os.Chdir(wd) // it may be one that lies below what was put over it
+	}
+	return nil
+}
