@@ -44,6 +44,21 @@ func needRoot(t testing.TB) {
 	}
 }
 
+// needProgram returns the path of a program of others. Where it is missing the
+// test is skipped, but not in CI, which installs them all.
+func needProgram(t *testing.T, name, how string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	switch {
+	case err == nil:
+		return path
+	case os.Getenv("CI") != "":
+		t.Fatalf("needs %s (%s): %v", name, how, err)
+	}
+	t.Skipf("needs %s (%s)", name, how)
+	return ""
+}
+
 func (u user) client(t testing.TB) *testclient.Client {
 	t.Helper()
 	return testclient.Start(t, testclient.Options{UID: u.uid})

@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -335,6 +336,34 @@ func TestDaemon(t *testing.T) {
 		}
 	}
 	eventually(t, "the last daemon ends", func() bool { return len(processes(t, dir)) == 0 })
+}
+
+// A daemon keeps nothing open of whoever started it, such as a lock.
+func TestDaemonKeepsNothingOpen(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	dir := root.newDir(t, true)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	c := root.command("mount", "--daemon", dir)
+	c.ExtraFiles = []*os.File{w}
+	status, _, errs := finish(t, c)
+	if status != 0 {
+		t.Fatalf("mount --daemon: status %d, %q; want 0", status, errs)
+	}
+	_ = w.Close()
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("read a pipe whose other end only a daemon can have: %v; want EOF", err)
+	}
+	if status, _, errs := root.run(t, "umount", dir); status != 0 {
+		t.Errorf("umount: status %d, %q; want 0", status, errs)
+	}
 }
 
 func TestDaemonFails(t *testing.T) {

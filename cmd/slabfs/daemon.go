@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"sync"
@@ -27,9 +28,9 @@ var inBackground = sync.OnceValue(func() bool {
 	return ok
 })
 
-// startBackground starts the child. It returns when the child has mounted, or
-// has failed, and then fails with the same exit status.
-func startBackground() error {
+// startBackground starts the child. It returns when the child has mounted, and
+// said so on out, or has failed, and then fails with the same exit status.
+func startBackground(out io.Writer) error {
 	fail := func(err error) error {
 		return &statusError{statusMount, fmt.Errorf("serve in the background: %w", err)}
 	}
@@ -42,16 +43,19 @@ func startBackground() error {
 	child.Env = append(os.Environ(), backgroundEnv+"=1")
 	child.Stderr = os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	out, err := child.StdoutPipe()
+	// What else is open here, such as a lock file, is not to stay open for as long
+	// as the child lives. Before Linux 5.11 it does.
+	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	ready, err := child.StdoutPipe()
 	if err != nil {
 		return fail(err)
 	}
 	if err := child.Start(); err != nil {
 		return fail(err)
 	}
-	line, err := io.ReadAll(out) // the child closes it when it is ready, or ends
+	line, err := io.ReadAll(ready) // the child closes it when it is ready, or ends
 	if err == nil && len(line) > 0 {
-		_, _ = os.Stdout.Write(line)
+		_, _ = out.Write(line)
 		return nil
 	}
 	err = child.Wait()

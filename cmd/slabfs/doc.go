@@ -6,6 +6,7 @@
 //	slabfs bench [flags]          compare allocators side by side
 //	slabfs stress [flags]         destroy against attribute writes against hotplug
 //	slabfs version
+//	slabfs SPEC DIR -o OPTIONS    as mount(8) calls it: mount in the background
 //
 // Exit status:
 //

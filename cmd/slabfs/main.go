@@ -28,7 +28,11 @@ func (e *statusError) Error() string { return fmt.Sprint(e.err) }
 func (e *statusError) Unwrap() error { return e.err }
 
 func main() {
-	err := newRootCommand().Execute()
+	c := newRootCommand()
+	if calledByMount(os.Args) {
+		c = newHelperCommand()
+	}
+	err := c.Execute()
 	if err == nil {
 		return
 	}

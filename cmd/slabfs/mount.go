@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,14 +44,17 @@ cleaned first.
 
 Exit status: 0 fine, also after an umount by somebody else; 1 usage; 2 mounting
 failed, or a live slabfs is there; 3 a stale mount could not be cleaned; 4 the
-connection was aborted.`,
+connection was aborted.
+
+mount(8) and fstab can do the same, with type fuse.slabfs; long flags are mount
+options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,
 		Example: `  slabfs mount --load ./mnt
   slabfs mount --cache req:200 --cache conn:1000:hwcache_align,no_merge ./mnt
   slabfs mount --daemon --log-file /var/log/slabfs.log -o allow_other /run/slabfs`,
 		Args: oneDir,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if o.daemon && !inBackground() {
-				return startBackground()
+				return startBackground(os.Stdout)
 			}
 			return serve(args[0], &o)
 		},
