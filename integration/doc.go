@@ -9,6 +9,10 @@
 // kernel_test.go does the same to /sys/kernel/slab of the running kernel as to a
 // mount: it reads, and it tries what must fail.
 //
+// Programs of others are clients as well: those that read /proc/slabinfo or
+// /sys/kernel/slab (clients_test.go), and mount(8), which runs the command
+// (helper_test.go).
+//
 // What a shell says about an error differs; its number does not, so tests compare that.
 //
 // Tests of plain users want /dev/fuse open to all, as distributions have it.
