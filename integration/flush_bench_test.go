@@ -20,12 +20,12 @@ import (
 	"slabfs/sysfs/slabattr"
 )
 
-// churnersEnv is how many goroutines of the role "churn" allocate and free all the time.
+// churnersEnv is how many goroutines of the role "flushed" allocate and free all the time.
 const churnersEnv = "SLABFS_TEST_CHURNERS"
 
-// beChurning serves the files of an allocator whose cache "session" is at work
+// beFlushed serves the files of an allocator whose cache "session" is at work
 // until standard input ends.
-func beChurning() error {
+func beFlushed() error {
 	a, err := alloc.New(alloc.Options{})
 	if err != nil {
 		return err
@@ -82,14 +82,14 @@ func BenchmarkFlush(b *testing.B) {
 	}{{"cpus=idle", 0}, {"cpus=allocating", runtime.NumCPU()}} {
 		b.Run(bm.name, func(b *testing.B) {
 			dir := root.newDir(b, true)
-			startRole(b, "churn", dir, fmt.Sprint(churnersEnv, "=", bm.churners))
+			startRole(b, "flushed", dir, fmt.Sprint(churnersEnv, "=", bm.churners))
 			files := []string{"cpu_partial", "min_partial"}
 			took := make([][]time.Duration, len(files))
 			attr := func(name string) string { return dir + "/sys/kernel/slab/session/" + name }
 			b.ResetTimer()
 			for done := 0; done < max(b.N, chunk); done += chunk {
 				for i, file := range files {
-					took[i] = append(took[i], measure(b, job{"pwrite", attr(file), attr("object_size"), chunk}).Took...)
+					took[i] = append(took[i], measure(b, job{"pwrite", attr(file), chunk})...)
 				}
 			}
 			b.ReportMetric(0, "ns/op") // what the child measured counts

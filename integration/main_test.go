@@ -28,6 +28,7 @@ var roles = map[string]func() error{
 	"measure": beMeasuring,
 	"spin":    beSpinning,
 	"churn":   beChurning,
+	"flushed": beFlushed,
 }
 
 var (
