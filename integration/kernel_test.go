@@ -85,19 +85,13 @@ func kernelSide(t *testing.T) *side {
 
 // Files that caches of Linux 6.18 have and those of slabfs have not. An entry
 // that is not true any more fails TestKernelFiles.
-var notHere = map[string]string{
-	"sanity_checks": "debugging",
-	"trace":         "debugging",
-	"red_zone":      "debugging",
-	"poison":        "debugging",
-	"store_user":    "debugging",
-	"validate":      "debugging",
-	"cache_dma":     "there is no memory for old devices",
-}
+var notHere = map[string]string{}
 
 // Files whose modes differ on purpose, and why. An entry that is not true any more
 // fails TestKernelFiles.
-var otherMode = map[string]string{}
+var otherMode = map[string]string{
+	"sheaf_capacity": "it can be changed while the cache works",
+}
 
 // Files that a kernel may have or lack, by version and configuration.
 var sometimes = append([]string{
