@@ -552,7 +552,7 @@ func TestDocumented(t *testing.T) {
 	}
 	_, tree := newTree(t)
 	entries := make(map[string]bool)
-	for _, m := range regexp.MustCompile("(?m)^(?:### |\\| )`([^`]+)`").FindAllStringSubmatch(string(text), -1) {
+	for _, m := range regexp.MustCompile("(?m)^(?:### |\\| )`([^`]+/[^`]+)`").FindAllStringSubmatch(string(text), -1) {
 		entries[m[1]] = true
 	}
 	files := make(map[string]bool)
