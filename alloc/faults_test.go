@@ -39,7 +39,6 @@ func TestFaults(t *testing.T) {
 		{"fault_no_fence", "TestBackToBack", 1e9, violation},
 		{stalls + ",fault_no_fence", "TestBackToBack", 1e9, violation},
 		{stalls + ",fault_header_first", "TestBackToBack", 1e9, violation},
-		{stalls + ",fault_header_first,fault_mprotect_while_closed", "TestBackToBack", 1e9, violation},
 		{stalls + ",fault_header_first", "TestFastLayout", 0, "before it there is no load of the limit"},
 		{stalls + ",fault_no_cpu_bound", "TestCPUBeyondMask", 0, "unexpected fault address"},
 		{stalls + ",fault_no_cpu_bound", "TestFastLayout", 0, "before it there is no comparison of the CPU with the bound"},
