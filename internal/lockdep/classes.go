@@ -35,5 +35,6 @@ var (
 	// Leaves: nothing is taken while one is held.
 	Tree      = NewClass("sysfs_tree_lock")
 	Workqueue = NewClass("workqueue_lock")
+	RCU       = NewClass("rcu_lock") // grace periods and callbacks; the end of a read-side section may take it
 	Leaf      = NewClass("leaf")
 )

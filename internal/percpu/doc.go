@@ -1,8 +1,9 @@
 // Package percpu holds each CPU's arrays of free objects.
 //
-//	area    one cache's array on one CPU: header, cap, floor, slots
-//	region  the areas of all caches on one CPU; there is one region for each possible CPU
-//	place   where a cache's area lies in every region: the same offset in each
+//	area      one cache's array on one CPU: header, cap, floor, slots
+//	region    the areas of all caches on one CPU; there is one region for each possible CPU
+//	place     where a cache's area lies in every region: the same offset in each
+//	counters  eight words at a place, for sequences that only count
 //
 // An area begins with three words, and the slots follow:
 //

@@ -65,8 +65,8 @@ const AbortShift = 6
 // abort looks like one, and a debugger may abort each.
 const attempts = 4
 
-// StartSequences finds out whether sequences can be used on areas: those here and
-// those of the caller, whose offset and descriptors it gives. If so they run from
+// StartSequences finds out whether sequences can be used on areas and counters: those
+// here and those of the caller, whose offset and descriptors it gives. If so they run from
 // then on. It may be called again.
 //
 // An offset is what sequences add to 0(FS), which is rseq.Offset from then on. While it is
@@ -164,12 +164,17 @@ func (d *Descriptor) check() error {
 	const near = 4096 // both ends of a descriptor are of one file, and not one of them of a plugin's copy
 	code := d.code()
 	arm := []byte{0x48, 0x89, 0x46, 0x08} // movq %rax,8(%rsi)
-	commit := []byte{0x48, 0x89, 0x19}    // movq %rbx,(%rcx)
+	commits := 0
+	for _, commit := range [][]byte{{0x48, 0x89, 0x19}, {0x48, 0xff, 0x01}} { // movq %rbx,(%rcx); incq (%rcx)
+		if bytes.HasSuffix(code, commit) {
+			commits = bytes.Count(code, commit)
+		}
+	}
 	sig := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), uintptr(d.abort-4))), 4)
 	switch {
 	case d.version != 0 || d.flags != 0 || uintptr(unsafe.Pointer(d))%32 != 0, d.abort-d.start+near > 2*near:
 		return fmt.Errorf("%w: descriptor %+v at %p is not as it was written", rseq.ErrUnsupported, *d, d)
-	case !bytes.Contains(code, arm), !bytes.HasSuffix(code, commit), bytes.Count(code, commit) != 1:
+	case !bytes.Contains(code, arm), commits != 1:
 		return fmt.Errorf("%w: a sequence was not assembled as it was written: % x", rseq.ErrUnsupported, code)
 	case binary.LittleEndian.Uint32(sig) != rseq.Sig:
 		return fmt.Errorf("%w: no signature before an abort address: % x", rseq.ErrUnsupported, sig)

@@ -172,7 +172,9 @@ var failing atomic.Bool
 func FailFences(fail bool) { failing.Store(fail) }
 
 // Fence starts over every sequence that runs on any CPU now. A sequence that
-// begins later sees what the caller wrote before. If it fails, nothing has happened.
+// begins later sees what the caller wrote before. It is also a full memory barrier
+// on every thread of the process: alloc/rcu relies on that, and tells why it may.
+// If it fails, nothing has happened.
 func Fence() error {
 	if failing.Load() {
 		return fmt.Errorf("membarrier: made to fail: %w", unix.ENOMEM)

@@ -19,9 +19,14 @@ type Sequence struct {
 	Symbols map[string]unsafe.Pointer // variables and functions that its code names
 	Area    string                    // the operand that leads to the area: memory of the handle, or an argument
 	Limit   uintptr                   // offset of the word of the area that ends it: cap or floor
+	Body    []Step                    // of a sequence on something else than a sheaf: all from the area's address on
 	Jumps   string                    // the symbol that it jumps to if it fails; empty: it returns
 	Insts   int                       // from the entry to the commit: what a call costs
 }
+
+// A Step is something that a section does: one instruction, as a regular
+// expression for what Intel writes.
+type Step struct{ What, Text string }
 
 // An inst is one instruction, with the symbols of its operands.
 type inst struct {
@@ -36,8 +41,8 @@ type inst struct {
 // The limit comes before the header: an old limit then means that the section
 // began before a close, whose fence starts it over. The handle's pointer comes
 // after arming: an old pointer then means the same.
-func (s *Sequence) steps() []struct{ what, text string } {
-	return []struct{ what, text string }{
+func (s *Sequence) steps() []Step {
+	enter := []Step{
 		{"load of the word that leads to the thread's area", `mov rsi, qword ptr fs:\[(0x0)?\]`},
 		{"offset", `add rsi, qword ptr \[Offset\]`},
 		{"jump to the slow path where the offset leaves nothing above 0", `jle out`},
@@ -46,11 +51,16 @@ func (s *Sequence) steps() []struct{ what, text string } {
 		{"load of the CPU", fmt.Sprintf(`mov ecx, dword ptr \[rsi\+%#x\]`, 4)},
 		{"comparison of the CPU with the bound", `cmp ecx, dword ptr \[CPULimit\]`},
 		{"unsigned jump to the slow path", `jnb out`},
+	}
+	if s.Body != nil {
+		return append(enter, s.Body...)
+	}
+	return append(enter, []Step{
 		{"load of the sheaf's address", `add rcx, qword ptr ` + regexp.QuoteMeta(s.Area)},
 		{"load of the limit", fmt.Sprintf(`mov rdx, qword ptr \[rcx\+%#x\]`, s.Limit)},
 		{"load of the header", `mov rbx, qword ptr \[rcx\]`},
 		{"commit", `mov qword ptr \[rcx\], rbx`},
-	}
+	}...)
 }
 
 // Check fails unless the machine code of the running program is what the
@@ -92,12 +102,12 @@ func (s *Sequence) Errors() (errs []error) {
 			bad("%#x: %s: a store to the header before the last instruction", in.pc, in.text)
 		}
 		for j, step := range steps {
-			if !matches(step.text, in.text) {
+			if !matches(step.Text, in.text) {
 				continue
 			}
 			switch isJump := matches("j.*", in.text); {
 			case j > next && !isJump:
-				bad("%#x: %s: before it there is no %s", in.pc, in.text, steps[next].what)
+				bad("%#x: %s: before it there is no %s", in.pc, in.text, steps[next].What)
 				next = j + 1
 			case j == next:
 				next++
@@ -107,7 +117,7 @@ func (s *Sequence) Errors() (errs []error) {
 			break
 		}
 	}
-	if last := section[len(section)-1]; next < len(steps) || !matches(steps[next-1].text, last.text) {
+	if last := section[len(section)-1]; next < len(steps) || !matches(steps[next-1].Text, last.text) {
 		bad("%#x: the section ends with %s; want the commit", last.pc, last.text)
 	}
 	if len(section) != s.Insts {
