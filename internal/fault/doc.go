@@ -10,7 +10,10 @@
 //	fault_free_before_drain         destroy releases a cache before its files are gone
 //	fault_no_fence                  sheaves are closed without a fence
 //	fault_no_second_fence           a destroyed cache's place is given to the next without a fence
+//	fault_rcu_no_wait               grace periods do not wait for readers
+//	fault_rcu_no_fence              grace periods do not fence
+//	fault_rcu_no_look_back          a reader that counts by atomics does not look whether its phase is over
 //	fault_mprotect_while_closed     no fault: whoever closes sheaves also interrupts all CPUs, by mprotect(2)
 //
-// Mistakes in the assembly of the fast paths have tags too; alloc lists them, and docs/rseq.md.
+// Mistakes in the assembly of the fast paths have tags too; alloc and alloc/rcu list them, and docs/rseq.md.
 package fault

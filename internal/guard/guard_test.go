@@ -32,7 +32,7 @@ var allowed = map[string][]string{
 	"sysfs/fusefs":     {"sysfs", "internal/fault", "internal/invariants", "internal/lockdep"},
 	"sysfs":            {"internal/fault", "internal/invariants", "internal/lockdep"},
 	"alloc":            {"alloc/rcu", "workqueue", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep", "internal/pages", "internal/percpu", "internal/rseq"},
-	"alloc/rcu":        {"workqueue", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep"},
+	"alloc/rcu":        {"workqueue", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep", "internal/percpu", "internal/rseq"},
 	"workqueue":        {"internal/invariants", "internal/lockdep"},
 	"internal/percpu":  {"internal/cpu", "internal/invariants", "internal/lockdep", "internal/pages", "internal/rseq"},
 	"internal/rseq":    {"internal/cpu", "internal/invariants", "internal/lockdep"},

@@ -1,0 +1,5 @@
+//go:build !fault_sequence
+
+package rcu
+
+func stall() {}

@@ -1,0 +1,16 @@
+//go:build fault_sequence
+
+package rcu
+
+import "sync/atomic"
+
+var stalls atomic.Uint32
+
+// stall waits once in a while where a delay would show a mistake, which is no mistake.
+func stall() {
+	if stalls.Add(1)%32 == 0 {
+		for range 10000 {
+			stalls.Load()
+		}
+	}
+}
