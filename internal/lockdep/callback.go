@@ -14,6 +14,7 @@ var callbacks struct {
 // goroutine.
 func Callback() (leave func()) {
 	g := goroutine()
+	held := depth()
 	callbacks.mu.Lock()
 	if callbacks.in == nil {
 		callbacks.in = make(map[uintptr]int)
@@ -21,6 +22,7 @@ func Callback() (leave func()) {
 	callbacks.in[g]++
 	callbacks.mu.Unlock()
 	return func() {
+		checkDepth(held)
 		callbacks.mu.Lock()
 		defer callbacks.mu.Unlock()
 		if callbacks.in[g]--; callbacks.in[g] == 0 {

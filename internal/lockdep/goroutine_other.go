@@ -2,21 +2,5 @@
 
 package lockdep
 
-import (
-	"bytes"
-	"runtime"
-	"strconv"
-)
-
-// goroutine returns a number that no other live goroutine has: the one in the
-// first line of its stack trace, "goroutine 12 [running]:".
-func goroutine() uintptr {
-	var buf [64]byte
-	line := buf[:runtime.Stack(buf[:], false)]
-	id, _, _ := bytes.Cut(bytes.TrimPrefix(line, []byte("goroutine ")), []byte(" "))
-	n, err := strconv.ParseUint(string(id), 10, 64)
-	if err != nil {
-		panic("lockdep: no goroutine number in " + string(line))
-	}
-	return uintptr(n)
-}
+// goroutine returns a number that no other live goroutine has.
+func goroutine() uintptr { return traced() }

@@ -8,7 +8,10 @@ var useCond bool
 
 // UseCond makes the waits of every Mutex and Spin visible to testing/synctest, at twice
 // the price of a lock. It is for tests, and must be called before any of them is used.
-func UseCond() { useCond = true }
+func UseCond() {
+	useCond = true
+	special.Store(true)
+}
 
 // A Mutex is a mutual exclusion lock with a class. The zero value is unlocked
 // and has no class; Init gives it one.
@@ -22,15 +25,20 @@ type Mutex struct {
 }
 
 // Init sets the lock's class. It must be called before the lock is shared.
-func (m *Mutex) Init(c *Class) { m.class = c }
+func (m *Mutex) Init(c *Class) {
+	if special.Load() {
+		checkInit(c, m)
+	}
+	m.class = c
+}
 
 // Class returns what Init set.
 func (m *Mutex) Class() *Class { return m.class }
 
 // Lock takes the lock and waits for as long as another goroutine holds it.
 func (m *Mutex) Lock() {
-	if useCond {
-		m.lockCond()
+	if special.Load() {
+		m.lockSpecial()
 		return
 	}
 	m.mu.Lock()
@@ -38,8 +46,8 @@ func (m *Mutex) Lock() {
 
 // TryLock takes the lock if nobody holds it and reports whether it did.
 func (m *Mutex) TryLock() bool {
-	if useCond {
-		return m.tryLockCond()
+	if special.Load() {
+		return m.tryLockSpecial()
 	}
 	return m.mu.TryLock()
 }
@@ -47,11 +55,49 @@ func (m *Mutex) TryLock() bool {
 // Unlock releases the lock. If it is not held, the program ends, or with
 // UseCond the call panics.
 func (m *Mutex) Unlock() {
+	if special.Load() {
+		m.unlockSpecial()
+		return
+	}
+	m.mu.Unlock()
+}
+
+func (m *Mutex) lockSpecial() {
+	acquired(m.class, m, Exclusive)
+	if useCond {
+		m.lockCond()
+		return
+	}
+	m.mu.Lock()
+}
+
+func (m *Mutex) tryLockSpecial() bool {
+	locked := useCond && m.tryLockCond() || !useCond && m.mu.TryLock()
+	if locked {
+		acquired(m.class, m, Exclusive|Try)
+	}
+	return locked
+}
+
+func (m *Mutex) unlockSpecial() {
+	if !released(m.class, m) && !m.isLocked() {
+		checkBalance(m.class, m)
+	}
 	if useCond {
 		m.unlockCond()
 		return
 	}
 	m.mu.Unlock()
+}
+
+// isLocked is for a lock that the checker takes for unlocked: it may have been
+// locked before there was a checker.
+func (m *Mutex) isLocked() bool {
+	if !m.mu.TryLock() {
+		return true
+	}
+	defer m.mu.Unlock()
+	return useCond && m.held
 }
 
 func (m *Mutex) lockCond() {

@@ -22,7 +22,12 @@ type RWSem struct {
 }
 
 // Init sets the semaphore's class. It must be called before the semaphore is shared.
-func (s *RWSem) Init(c *Class) { s.class = c }
+func (s *RWSem) Init(c *Class) {
+	if special.Load() {
+		checkInit(c, s)
+	}
+	s.class = c
+}
 
 // Class returns what Init set.
 func (s *RWSem) Class() *Class { return s.class }
@@ -33,9 +38,13 @@ func (s *RWSem) RLock() { _ = s.RLockContext(context.Background()) }
 
 // RLockContext is RLock that gives up when ctx ends, with ctx's error.
 func (s *RWSem) RLockContext(ctx context.Context) error {
+	if special.Load() {
+		acquired(s.class, s, Shared)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.wait(ctx, func() bool { return !s.writer && s.queued == 0 }); err != nil {
+		s.gaveUp()
 		return err
 	}
 	s.readers++
@@ -44,9 +53,11 @@ func (s *RWSem) RLockContext(ctx context.Context) error {
 
 // RUnlock releases the semaphore taken by RLock.
 func (s *RWSem) RUnlock() {
+	known := !special.Load() || released(s.class, s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.readers == 0 {
+		s.unbalanced(known)
 		panic("lockdep: read unlock of unlocked " + s.class.Name())
 	}
 	s.readers--
@@ -59,6 +70,9 @@ func (s *RWSem) Lock() { _ = s.LockContext(context.Background()) }
 
 // LockContext is Lock that gives up when ctx ends, with ctx's error.
 func (s *RWSem) LockContext(ctx context.Context) error {
+	if special.Load() {
+		acquired(s.class, s, Exclusive)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.queued++
@@ -68,6 +82,7 @@ func (s *RWSem) LockContext(ctx context.Context) error {
 	err := s.wait(ctx, func() bool { return !s.writer && s.readers == 0 })
 	s.queued--
 	if err != nil {
+		s.gaveUp()
 		s.wake() // readers that waited only for this writer
 		return err
 	}
@@ -77,9 +92,11 @@ func (s *RWSem) LockContext(ctx context.Context) error {
 
 // Unlock releases the semaphore taken by Lock.
 func (s *RWSem) Unlock() {
+	known := !special.Load() || released(s.class, s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.writer {
+		s.unbalanced(known)
 		panic("lockdep: unlock of unlocked " + s.class.Name())
 	}
 	s.writer = false
@@ -92,6 +109,21 @@ func (s *RWSem) WritersWaited() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waited
+}
+
+// gaveUp takes back what the checker was told before the wait.
+func (s *RWSem) gaveUp() {
+	if special.Load() {
+		released(s.class, s)
+	}
+}
+
+// unbalanced tells the checker of an unlock that is about to panic, unless the
+// checker takes it for that of another mode.
+func (s *RWSem) unbalanced(known bool) {
+	if !known {
+		checkBalance(s.class, s)
+	}
 }
 
 // wait returns when free reports true, or with ctx's error.

@@ -1,0 +1,458 @@
+package lockdep
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// A Mode says how a lock is acquired.
+type Mode uint8
+
+// The modes. A Shared acquisition is blocked also by a writer that only waits, a
+// Recursive one by a writer that holds the lock. Try is added to one of them
+// where the caller would not have waited: that closes no circle by itself, but
+// what is acquired next is acquired under it.
+const (
+	Exclusive Mode = iota
+	Shared
+	Recursive
+	Try Mode = 4
+)
+
+func (m Mode) kind() Mode { return m &^ Try }
+
+// special is set by UseCond and Enable: a lock then leaves its short path.
+var special atomic.Bool
+
+// checking is the checker, nil as long as nobody asked for it.
+var checking atomic.Pointer[checker]
+
+func init() {
+	if os.Getenv("SLABFS_LOCKDEP") == "1" {
+		Enable()
+	}
+}
+
+// Enable makes every acquisition from now on be checked. It is meant to be
+// called before locks are used: of locks that are held now the checker does not
+// know. SLABFS_LOCKDEP=1 in the environment does the same before main.
+func Enable() {
+	if checking.CompareAndSwap(nil, newChecker()) {
+		special.Store(true)
+	}
+}
+
+// Enabled reports whether acquisitions are checked.
+func Enabled() bool { return checking.Load() != nil }
+
+// Violations returns how many violations were found. One that occurs again, with
+// the same classes in the same order, counts once.
+func Violations() uint64 {
+	if k := checking.Load(); k != nil {
+		return k.violations.Load()
+	}
+	return 0
+}
+
+// Report returns the report of the first violation, or "".
+func Report() string {
+	k := checking.Load()
+	if k == nil {
+		return ""
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.report
+}
+
+// output gets the report; nil: standard error.
+var output atomic.Pointer[func(report string)]
+
+// SetOutput makes the first report go to f, and not to standard error. It is
+// called where the violation happens, with whatever locks are held there.
+func SetOutput(f func(report string)) { output.Store(&f) }
+
+// Status returns the exit status of a test binary whose tests ended with the
+// given one: also a violation that no test noticed is a failure.
+func Status(tests int) int {
+	if n := Violations(); n > 0 {
+		fmt.Fprintf(os.Stderr, "lockdep: %d violations; the first was:\n%s", n, Report())
+		return max(tests, 1)
+	}
+	return tests
+}
+
+// Alone runs f with a checker that has seen nothing yet and returns its first
+// report, or "". It is for tests; nothing else may hold or take locks meanwhile.
+func Alone(f func()) (report string) {
+	outer, was := checking.Load(), special.Load()
+	k := newChecker()
+	k.quiet = true
+	checking.Store(k)
+	special.Store(true)
+	defer func() {
+		checking.Store(outer)
+		special.Store(was)
+	}()
+	f()
+	return Report()
+}
+
+// acquired is what every lock calls when it is about to wait, or with Try when
+// it did not have to.
+func acquired(c *Class, lock any, how Mode) {
+	if k := checking.Load(); k != nil && c != nil {
+		k.acquire(c, lock, how)
+	}
+}
+
+// released is what every lock calls when it is about to let others in. It
+// reports whether the checker knew of the acquisition, which may be another goroutine's.
+func released(c *Class, lock any) bool {
+	k := checking.Load()
+	return k == nil || c == nil || k.release(c, lock)
+}
+
+// Acquire tells the checker that this goroutine acquires what others wait for
+// as for a lock: before it waits, or with Try when it has it. lock stands for
+// the instance and must be a pointer.
+func Acquire(c *Class, lock any, how Mode) { acquired(c, lock, how) }
+
+// Release ends what Acquire began. Another goroutine may do it.
+func Release(c *Class, lock any) { released(c, lock) }
+
+// Wait tells the checker that this goroutine is about to wait until nobody has
+// lock: an exclusive acquisition and its release.
+func Wait(c *Class, lock any) {
+	acquired(c, lock, Exclusive)
+	released(c, lock)
+}
+
+// byKey has the classes of ClassFor.
+var byKey sync.Map // of *Class
+
+// ClassFor returns the class that belongs to a key: for locks whose kinds are
+// not known beforehand, such as one per attribute definition. It is called only
+// where Enabled is true, so that keys are not remembered otherwise.
+func ClassFor(key any, name func() string) *Class {
+	c, ok := byKey.Load(key)
+	if !ok && classes.room() {
+		c, ok = byKey.LoadOrStore(key, NewClass(name()))
+		ok = true
+	}
+	if !ok {
+		return nil
+	}
+	return c.(*Class)
+}
+
+// A checker knows what each goroutine holds, and in which orders classes were taken.
+//
+// Of a violation nobody is told but the report: the checker never panics, and
+// waits for nothing but its own locks, under which it calls nobody.
+type checker struct {
+	quiet  bool // nothing is printed
+	shards [64]shard
+	chains chains
+
+	violations atomic.Uint64
+
+	mu     sync.Mutex
+	graph  graph  // mu
+	report string // mu: the first
+}
+
+// A shard has the goroutines whose numbers fall into it.
+type shard struct {
+	mu      sync.Mutex
+	holders map[uintptr]*holder // mu: key: goroutine; those that hold something
+	spare   []*holder           // mu
+	hits    uint64              // mu: acquisitions in an order that was known
+	misses  uint64              // mu
+	depth   int                 // mu: most that one goroutine held
+	_       [64]byte
+}
+
+// maxSpare bounds the holders that a shard keeps for goroutines to come.
+const maxSpare = 16
+
+// A holder is a goroutine that holds something.
+type holder struct{ held []held }
+
+// held is one acquisition.
+type held struct {
+	class *Class
+	lock  any
+	how   Mode
+	more  int        // further locks of the class, nested
+	chain uint64     // key of the classes held, up to this one
+	at    [4]uintptr // who acquired it, innermost first
+}
+
+func newChecker() *checker {
+	k := &checker{chains: newChains()}
+	for i := range k.shards {
+		k.shards[i].holders = make(map[uintptr]*holder)
+	}
+	return k
+}
+
+func (k *checker) shard(g uintptr) *shard { return &k.shards[mix(uint64(g))%uint64(len(k.shards))] }
+
+// add pushes h, or counts it where its class is nested.
+func (s *shard) add(g uintptr, h held) {
+	o := s.holders[g]
+	if o == nil {
+		if n := len(s.spare); n > 0 {
+			o, s.spare = s.spare[n-1], s.spare[:n-1]
+		} else {
+			o = new(holder)
+		}
+		s.holders[g] = o
+	}
+	h.chain = h.follow(o.last())
+	o.held = append(o.held, h)
+	s.depth = max(s.depth, len(o.held))
+}
+
+// last returns the key of the chain of all that is held.
+func (o *holder) last() uint64 {
+	if o == nil || len(o.held) == 0 {
+		return 0
+	}
+	return o.held[len(o.held)-1].chain
+}
+
+// follow returns the key of a chain that ends in h.
+func (h *held) follow(before uint64) uint64 {
+	return mix(before ^ uint64(h.class.number.Load())<<3 ^ uint64(h.how))
+}
+
+// mix spreads the bits of a key (the finalizer of SplitMix64). It never returns 0.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return max(x^x>>31, 1)
+}
+
+func (k *checker) acquire(c *Class, lock any, how Mode) {
+	if !c.use(lock, how) {
+		return
+	}
+	h := held{class: c, lock: lock, how: how}
+	runtime.Callers(3, h.at[:])
+	g := goroutine()
+	s := k.shard(g)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.holders[g]
+	if o.nests(c) {
+		o.held[len(o.held)-1].more++
+		return
+	}
+	chain := h.follow(o.last())
+	switch {
+	case how&Try != 0:
+	case k.chains.has(chain):
+		s.hits++
+	default:
+		s.misses++
+		var before []held
+		if o != nil {
+			before = slices.Clone(o.held)
+		}
+		s.mu.Unlock()
+		k.validate(before, &h, chain)
+		s.mu.Lock()
+	}
+	s.add(g, h)
+}
+
+// nests reports whether a lock of class c is one more beside the last that is held.
+func (o *holder) nests(c *Class) bool {
+	return o != nil && c.nest != nil && len(o.held) > 0 && o.held[len(o.held)-1].class == c && holds(o.held, c.nest)
+}
+
+// holds reports whether a lock of class c is held exclusively.
+func holds(all []held, c *Class) bool {
+	return slices.ContainsFunc(all, func(h held) bool { return h.class == c && h.how.kind() == Exclusive })
+}
+
+// release reports whether the lock was held, as far as the checker knows.
+func (k *checker) release(c *Class, lock any) bool {
+	if c.number.Load() <= 0 {
+		return false
+	}
+	g := goroutine()
+	if k.shard(g).remove(g, c, lock) {
+		return true
+	}
+	for i := range k.shards { // another goroutine acquired it
+		if k.shards[i].removeAny(c, lock) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *shard) removeAny(c *Class, lock any) bool {
+	s.mu.Lock()
+	others := make([]uintptr, 0, len(s.holders))
+	for g := range s.holders {
+		others = append(others, g)
+	}
+	s.mu.Unlock()
+	return slices.ContainsFunc(others, func(g uintptr) bool { return s.remove(g, c, lock) })
+}
+
+// remove removes the last acquisition of lock by a goroutine, if there is one.
+func (s *shard) remove(g uintptr, c *Class, lock any) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.holders[g]
+	if o == nil {
+		return false
+	}
+	i := o.index(c, lock)
+	if i < 0 {
+		return false
+	}
+	if o.held[i].more > 0 {
+		o.held[i].more--
+		return true
+	}
+	o.held = slices.Delete(o.held, i, i+1)
+	for ; i < len(o.held); i++ {
+		before := uint64(0)
+		if i > 0 {
+			before = o.held[i-1].chain
+		}
+		o.held[i].chain = o.held[i].follow(before)
+	}
+	if len(o.held) == 0 {
+		delete(s.holders, g)
+		if len(s.spare) < maxSpare {
+			s.spare = append(s.spare, o)
+		}
+	}
+	return true
+}
+
+// index returns where lock is held, or -1. Of nested locks only the first is known by itself.
+func (o *holder) index(c *Class, lock any) int {
+	for i := len(o.held) - 1; i >= 0; i-- {
+		if h := &o.held[i]; h.lock == lock && h.class == c || h.class == c && h.more > 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+// heldBy returns what a goroutine holds.
+func (k *checker) heldBy(g uintptr) []held {
+	s := k.shard(g)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o := s.holders[g]; o != nil {
+		return slices.Clone(o.held)
+	}
+	return nil
+}
+
+// isHeld reports whether anybody holds the lock.
+func (k *checker) isHeld(lock any) bool {
+	for i := range k.shards {
+		s := &k.shards[i]
+		s.mu.Lock()
+		for _, o := range s.holders {
+			if slices.ContainsFunc(o.held, func(h held) bool { return h.lock == lock }) {
+				s.mu.Unlock()
+				return true
+			}
+		}
+		s.mu.Unlock()
+	}
+	return false
+}
+
+// validate looks at an order of classes that was not seen before.
+//
+// Preconditions: no lock of the checker is held.
+func (k *checker) validate(before []held, next *held, chain uint64) {
+	k.mu.Lock()
+	if !k.chains.add(chain, before, next) { // somebody else is faster
+		k.mu.Unlock()
+		return
+	}
+	text := k.graph.check(before, next, k)
+	k.mu.Unlock()
+	k.print(text)
+}
+
+// found counts a violation and returns its report if it is the first.
+//
+// Preconditions: k.mu is held.
+func (k *checker) found(report func() string) string {
+	if k.violations.Add(1) > 1 {
+		return ""
+	}
+	k.report = report()
+	return k.report
+}
+
+// violated is found and print for what is no matter of the graph.
+func (k *checker) violated(report func() string) {
+	k.mu.Lock()
+	text := k.found(report)
+	k.mu.Unlock()
+	k.print(text)
+}
+
+func (k *checker) print(text string) {
+	if text == "" || k.quiet {
+		return
+	}
+	if f := output.Load(); f != nil {
+		(*f)(text)
+		return
+	}
+	_, _ = os.Stderr.WriteString(text)
+}
+
+// checkBalance reports a lock that is released and was not held.
+func checkBalance(c *Class, lock any) {
+	if k := checking.Load(); k != nil && c != nil {
+		k.violated(func() string { return k.unbalanced(c, lock) })
+	}
+}
+
+// checkInit reports a lock that gets its class while it is held.
+func checkInit(c *Class, lock any) {
+	if k := checking.Load(); k != nil && k.isHeld(lock) {
+		k.violated(func() string { return k.initialized(c, lock) })
+	}
+}
+
+// depth returns how many locks this goroutine holds, and checkDepth reports it
+// if that was another number before a callback that ends now.
+func depth() int {
+	if k := checking.Load(); k != nil {
+		return len(k.heldBy(goroutine()))
+	}
+	return 0
+}
+
+func checkDepth(before int) {
+	k := checking.Load()
+	if k == nil {
+		return
+	}
+	if all := k.heldBy(goroutine()); len(all) > before {
+		k.violated(func() string { return k.left(all[before:]) })
+	}
+}

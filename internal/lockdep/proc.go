@@ -1,0 +1,164 @@
+package lockdep
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+)
+
+// snapshot returns the classes that were used, in the order of their first use,
+// and the edges from each.
+func (k *checker) snapshot() ([]*Class, map[*Class][]edge) {
+	after := make(map[*Class][]edge)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for c, edges := range k.graph.after {
+		for _, e := range edges {
+			after[c] = append(after[c], *e)
+		}
+	}
+	return classes.list(), after
+}
+
+// WriteClasses writes what Linux shows in /proc/lockdep: for each class how often
+// it was acquired, how many classes follow it and lead to it, itself included,
+// how it was used, and which were acquired directly under it.
+func WriteClasses(w io.Writer) error {
+	k := checking.Load()
+	if k == nil {
+		return nil
+	}
+	all, after := k.snapshot()
+	forward, backward := make(map[*Class][]*Class), make(map[*Class][]*Class)
+	for c, edges := range after {
+		for _, e := range edges {
+			forward[c] = append(forward[c], e.to)
+			backward[e.to] = append(backward[e.to], c)
+		}
+	}
+	b := &printer{w: w}
+	b.printf("all lock classes:\n")
+	for _, c := range all {
+		b.printf("%p OPS:%8d FD:%5d BD:%5d %s: %s\n", c, c.ops.Load(), reach(forward, c), reach(backward, c), c.usageChars(), c.full())
+		for _, to := range forward[c] {
+			b.printf(" -> [%p] %s\n", to, to.full())
+		}
+		b.printf("\n")
+	}
+	return b.err
+}
+
+// WriteChains writes what Linux shows in /proc/lockdep_chains: each order in
+// which classes were held together.
+func WriteChains(w io.Writer) error {
+	k := checking.Load()
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	list := slices.Clone(k.chains.list)
+	k.mu.Unlock()
+	all := classes.list()
+	b := &printer{w: w}
+	b.printf("all lock chains:\n")
+	for _, chain := range list {
+		b.printf("irq_context: 0\n")
+		for _, n := range chain {
+			b.printf("[%p] %s\n", all[n-1], all[n-1].full())
+		}
+		b.printf("\n")
+	}
+	return b.err
+}
+
+// WriteStats writes what Linux shows in /proc/lockdep_stats, as far as there is
+// such a thing here, and how many violations there were.
+func WriteStats(w io.Writer) error {
+	k := checking.Load()
+	if k == nil {
+		return nil
+	}
+	classes.mu.Lock()
+	used, refused := len(classes.all), classes.refused
+	classes.mu.Unlock()
+	var hits, misses uint64
+	depth := 0
+	for i := range k.shards {
+		s := &k.shards[i]
+		s.mu.Lock()
+		hits, misses, depth = hits+s.hits, misses+s.misses, max(depth, s.depth)
+		s.mu.Unlock()
+	}
+	k.mu.Lock()
+	edges, searches, longest, chains, links := k.graph.edges, k.graph.searches, k.graph.longest, len(k.chains.list), 0
+	for _, c := range k.chains.list {
+		links += len(c)
+	}
+	k.mu.Unlock()
+	b := &printer{w: w}
+	b.printf(" lock-classes:                  %11d [max: %d]\n", used, maxClasses)
+	b.printf(" lock-classes refused:          %11d\n", refused)
+	b.printf(" direct dependencies:           %11d\n", edges)
+	b.printf(" dependency chains:             %11d [max: %d]\n", chains, maxChains)
+	b.printf(" dependency chain hlocks used:  %11d\n", links)
+	b.printf(" chain lookup misses:           %11d\n", misses)
+	b.printf(" chain lookup hits:             %11d\n", hits)
+	b.printf(" cyclic checks:                 %11d\n", searches)
+	b.printf(" max locking depth:             %11d\n", depth)
+	b.printf(" max bfs queue depth:           %11d\n", longest)
+	b.printf(" violations:                    %11d\n", k.violations.Load())
+	b.printf(" debug_locks:                   %11d\n", 1)
+	return b.err
+}
+
+// WriteDOT writes the graph for graphviz: a box for each class, an arrow to what
+// was acquired under it. Where only shared acquisitions made the order, the arrow
+// is dashed; where it closed a circle, red.
+func WriteDOT(w io.Writer) error {
+	k := checking.Load()
+	if k == nil {
+		return nil
+	}
+	_, after := k.snapshot()
+	var names, lines []string
+	seen := make(map[string]bool)
+	for c, edges := range after {
+		for _, e := range edges {
+			attributes := ""
+			switch {
+			case e.bad != 0:
+				attributes = " [color=red]"
+			case e.kinds&(kindEN|kindER) == 0:
+				attributes = " [style=dashed]"
+			}
+			lines = append(lines, fmt.Sprintf("\t%q -> %q%s;\n", c.full(), e.to.full(), attributes))
+			seen[c.full()], seen[e.to.full()] = true, true
+		}
+	}
+	names = slices.SortedFunc(maps.Keys(seen), cmp.Compare)
+	slices.Sort(lines)
+	b := &printer{w: w}
+	b.printf("digraph lockdep {\n\tnode [shape=box, fontname=\"monospace\", fontsize=10];\n")
+	for _, n := range names {
+		b.printf("\t%q;\n", n)
+	}
+	for _, l := range lines {
+		b.printf("%s", l)
+	}
+	b.printf("}\n")
+	return b.err
+}
+
+// A printer keeps the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
