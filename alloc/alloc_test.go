@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 		}
 		cpu.FakePossible(m)
 	}
-	os.Exit(m.Run())
+	os.Exit(lockdep.Status(m.Run()))
 }
 
 // inChild runs the test again in a process of its own, and reports true in that
@@ -357,6 +357,7 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 		}
 		return free
 	}
+	k.a.flushLock.Lock()
 	k.lockCPUs()
 	n.mu.Lock()
 	for i, pc := range k.cpus {
@@ -398,6 +399,7 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 	}
 	n.mu.Unlock()
 	k.unlockCPUs()
+	k.a.flushLock.Unlock()
 	for p, s := range slabs {
 		if s.live+s.cached+s.free != k.objects {
 			tb.Errorf("slab %d: %d live + %d cached + %d free objects; want %d", p, s.live, s.cached, s.free, k.objects)

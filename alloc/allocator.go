@@ -41,6 +41,7 @@ type Options struct {
 	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none
 	Engine      Engine       // Auto: what the environment's SLABFS_PERCPU says, lock or rseq, or else the best that is there
 	Merge       bool         // caches of one size share slabs and sheaves, as in Linux
+	CheckLocks  bool         // check the order of locks, from now on and in the whole process; a violation is reported on standard error
 	Logger      *slog.Logger // reports damage that nobody's call can be blamed for; nil: slog.Default
 }
 
@@ -97,6 +98,9 @@ type Allocator struct {
 func New(o Options) (*Allocator, error) {
 	if o.MemoryLimit < 0 {
 		return nil, fmt.Errorf("new allocator: memory limit of %d bytes: %w", o.MemoryLimit, ErrInvalid)
+	}
+	if o.CheckLocks {
+		lockdep.Enable()
 	}
 	for _, reserve := range []func() error{pages.Reserve, percpu.Reserve} {
 		if err := reserve(); err != nil {

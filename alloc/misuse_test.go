@@ -205,6 +205,7 @@ func TestStaleDoubleFree(t *testing.T) {
 	}
 	// The object's slab empties without a flush: put back what one sheaf holds.
 	k := c.core
+	k.a.flushLock.Lock()
 	k.lockCPUs()
 	objsOf := func(n int) (found []uintptr) {
 		pc := k.cpus[n]
@@ -223,6 +224,7 @@ func TestStaleDoubleFree(t *testing.T) {
 	}
 	k.node.mu.Unlock()
 	k.unlockCPUs()
+	k.a.flushLock.Unlock()
 	k.discardSlabs(&discard)
 	if bad != 0 || c.Stats().Slabs != 0 {
 		t.Fatalf("%d bad, %d slabs left; want none", bad, c.Stats().Slabs)

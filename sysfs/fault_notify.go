@@ -11,6 +11,7 @@ func (k *Kobject) Forget() (drain func()) {
 	t.mu.Unlock()
 	t.tell(Removal{k.parent, k})
 	return func() {
+		drains(nodes)
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		k.drain(nodes)

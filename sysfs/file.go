@@ -105,6 +105,7 @@ func (f *File) get() bool {
 			return false
 		}
 		if f.active.CompareAndSwap(n, n+1) {
+			f.acquired()
 			return true
 		}
 	}
@@ -112,6 +113,7 @@ func (f *File) get() bool {
 
 // put returns an active reference and wakes a drain that waited for it.
 func (f *File) put() {
+	f.released()
 	if f.active.Add(-1) == deactivated {
 		f.tree.mu.Lock()
 		defer f.tree.mu.Unlock()

@@ -18,6 +18,7 @@ type Kobject struct {
 	children map[string]Node // T
 	order    []Node          // T: the children, by position
 	leaving  int             // T: children that have left and are not drained yet
+	draining []Node          // T: what Remove drains, itself included
 }
 
 // A Link is a symbolic link to a kobject. It stays when its target goes.
@@ -228,15 +229,23 @@ func (k *Kobject) Remove() {
 func (k *Kobject) removeAndDrain() bool {
 	t := k.tree
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if k.gone {
-		for !k.quiet {
-			t.drained.Wait()
-		}
-		return false
+	first := !k.gone
+	if first {
+		k.draining = k.takeOut()
 	}
-	k.drain(k.takeOut())
-	return true
+	nodes := k.draining
+	t.mu.Unlock()
+	drains(nodes)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if first {
+		k.drain(nodes)
+		k.draining = nil
+	}
+	for !k.quiet {
+		t.drained.Wait()
+	}
+	return first
 }
 
 // takeOut ends lookups of k and calls of its files, and returns what is to be drained.

@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	lockdep.UseCond() // so that synctest sees who waits
-	os.Exit(m.Run())
+	os.Exit(lockdep.Status(m.Run()))
 }
 
 // text returns an attribute that shows s and accepts anything.

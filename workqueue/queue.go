@@ -66,6 +66,7 @@ func (q *Queue) Name() string { return q.name }
 // Flush waits until everything that was queued before it has run. An item that
 // still waits for its time is not queued yet.
 func (q *Queue) Flush() {
+	q.waits()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.mustNotBeWorker("flush")
@@ -79,6 +80,7 @@ func (q *Queue) Flush() {
 // only timers that were set before may still add their items. Timers that do
 // not expire meanwhile are not waited for.
 func (q *Queue) Drain() {
+	q.waits()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.mustNotBeWorker("drain")
@@ -92,6 +94,7 @@ func (q *Queue) Drain() {
 // runs may queue, but not with a delay). Destroying twice is fine: each call
 // returns when nothing is left.
 func (q *Queue) Destroy() {
+	q.waits()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.mustNotBeWorker("destroy")
@@ -219,6 +222,7 @@ func (q *Queue) run(w *Work) {
 		delete(q.running, worker)
 		q.changed.Broadcast()
 	}()
+	defer w.runs()()
 	defer lockdep.Callback()()
 	w.fn()
 }

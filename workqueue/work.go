@@ -66,6 +66,7 @@ func (w *Work) Mod(after time.Duration) (bool, error) {
 // its time runs now. It does not wait for a queueing that is moved by Mod or
 // taken back meanwhile.
 func (w *Work) Flush() {
+	w.flushes()
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
 	w.q.mustNotBeWorker("flush of an item")
@@ -87,6 +88,7 @@ func (w *Work) Cancel() bool {
 // Meanwhile the item cannot be queued: ErrCanceled. Afterwards it can be.
 // Two items that do this to each other wait for ever.
 func (w *Work) CancelSync() bool {
+	w.cancels()
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
 	if w.q.running[lockdep.Goroutine()] == w {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"slabfs/internal/lockdep"
 )
 
 // Exit statuses; doc.go tells what they mean.
@@ -33,6 +35,9 @@ func main() {
 		c = newHelperCommand()
 	}
 	err := c.Execute()
+	if n := lockdep.Violations(); n > 0 && err == nil {
+		err = &statusError{statusCheck, fmt.Errorf("locks were taken in a wrong order in %d ways; the first was reported", n)}
+	}
 	if err == nil {
 		return
 	}

@@ -19,6 +19,7 @@ type mountOptions struct {
 	caches      []string
 	load        bool
 	noMerge     bool
+	lockdep     bool
 	memoryLimit byteSize
 	daemon      bool
 	options     []string
@@ -44,7 +45,7 @@ cleaned first.
 
 Exit status: 0 fine, also after an umount by somebody else; 1 usage; 2 mounting
 failed, or a live slabfs is there; 3 a stale mount could not be cleaned; 4 the
-connection was aborted.
+connection was aborted; 5 locks were taken in a wrong order (--lockdep).
 
 mount(8) and fstab can do the same, with type fuse.slabfs; long flags are mount
 options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,
@@ -63,6 +64,7 @@ options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,
 	f.StringArrayVar(&o.caches, "cache", nil, "make a cache, `NAME:SIZE[:FLAG,...]`; FLAG is hwcache_align, reclaim_account or no_merge (repeatable)")
 	f.BoolVar(&o.load, "load", false, "run a small allocation load, so that figures move")
 	f.BoolVar(&o.noMerge, "no-merge", false, "give each cache slabs and a directory of its own")
+	f.BoolVar(&o.lockdep, "lockdep", false, "check the order of locks while serving, see proc/lockdep*; a violation is logged, and the exit status is 5")
 	f.Var(&o.memoryLimit, "memory-limit", "bytes that slabs may take, such as 64M; 0 is no limit")
 	f.BoolVar(&o.daemon, "daemon", false, "return when it is mounted; a process in the background serves")
 	f.StringSliceVarP(&o.options, "options", "o", nil, "mount options, such as ro or allow_other; comma-separated")

@@ -16,6 +16,7 @@ import (
 	"slabfs/alloc"
 	"slabfs/internal/invariants"
 	"slabfs/internal/load"
+	"slabfs/internal/lockdep"
 	"slabfs/sysfs/fusefs"
 	"slabfs/sysfs/slabattr"
 )
@@ -41,6 +42,12 @@ func serve(dir string, o *mountOptions) error {
 		return err
 	}
 	slog.SetDefault(log)
+	if o.lockdep {
+		lockdep.Enable()
+	}
+	if logFile != nil {
+		lockdep.SetOutput(func(report string) { _, _ = logFile.WriteString(report) })
+	}
 
 	a, err := alloc.New(alloc.Options{MemoryLimit: int64(o.memoryLimit), Merge: !o.noMerge})
 	if err != nil {

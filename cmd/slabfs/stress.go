@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"slabfs/internal/lockdep"
 	"slabfs/internal/stress"
 	"slabfs/sysfs/fusefs"
 )
@@ -20,7 +21,7 @@ const statusCheck = 5
 
 func newStressCommand() *cobra.Command {
 	c := stress.Config{Actors: stress.DefaultActors(), Client: []string{"stress", "client"}, Out: os.Stdout, Err: os.Stderr}
-	hotplug := true
+	hotplug, check := true, false
 	cmd := &cobra.Command{
 		Use:   "stress [flags]",
 		Short: "destroy caches under attribute writes and a writer of the hotplug lock",
@@ -33,6 +34,9 @@ actors did not meet as they must for the run to prove something.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !cmd.Flags().Changed("seed") {
 				c.Seed = rand.Uint64()
+			}
+			if check {
+				lockdep.Enable()
 			}
 			if !hotplug {
 				c.Actors["hotplug"] = 0
@@ -49,6 +53,7 @@ actors did not meet as they must for the run to prove something.`,
 	f.Uint64Var(&c.Seed, "seed", 0, "what the actors choose (default random; it is printed)")
 	f.Var(c.Actors, "actors", "how many actors of a kind, such as store=8,hoard=0")
 	f.BoolVar(&hotplug, "hotplug", true, "take and drop the hotplug lock for writing all the time")
+	f.BoolVar(&check, "lockdep", false, "check the order of locks too")
 	f.StringVar(&c.Dir, "dir", "", "mount there, not on a temporary directory")
 	cmd.AddCommand(&cobra.Command{
 		Use:    "client",

@@ -266,8 +266,9 @@ func (k *checker) acquire(c *Class, lock any, how Mode) {
 		if o != nil {
 			before = slices.Clone(o.held)
 		}
+		next := h // on the heap, unlike h
 		s.mu.Unlock()
-		k.validate(before, &h, chain)
+		k.validate(before, &next, chain)
 		s.mu.Lock()
 	}
 	s.add(g, h)
@@ -289,7 +290,7 @@ func (k *checker) release(c *Class, lock any) bool {
 		return false
 	}
 	g := goroutine()
-	if k.shard(g).remove(g, c, lock) {
+	if k.shard(g).remove(g, c, lock, c.nest != nil) {
 		return true
 	}
 	for i := range k.shards { // another goroutine acquired it
@@ -307,18 +308,24 @@ func (s *shard) removeAny(c *Class, lock any) bool {
 		others = append(others, g)
 	}
 	s.mu.Unlock()
-	return slices.ContainsFunc(others, func(g uintptr) bool { return s.remove(g, c, lock) })
+	return slices.ContainsFunc(others, func(g uintptr) bool { return s.remove(g, c, lock, false) })
 }
 
-// remove removes the last acquisition of lock by a goroutine, if there is one.
-func (s *shard) remove(g uintptr, c *Class, lock any) bool {
+// remove removes the last acquisition of lock by a goroutine, if there is one. Of
+// nested locks only the first is known: any of the class will do.
+func (s *shard) remove(g uintptr, c *Class, lock any, nested bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.holders[g]
 	if o == nil {
 		return false
 	}
-	i := o.index(c, lock)
+	i := len(o.held) - 1
+	for ; i >= 0; i-- {
+		if h := &o.held[i]; h.class == c && (nested || h.lock == lock) {
+			break
+		}
+	}
 	if i < 0 {
 		return false
 	}
@@ -341,16 +348,6 @@ func (s *shard) remove(g uintptr, c *Class, lock any) bool {
 		}
 	}
 	return true
-}
-
-// index returns where lock is held, or -1. Of nested locks only the first is known by itself.
-func (o *holder) index(c *Class, lock any) int {
-	for i := len(o.held) - 1; i >= 0; i-- {
-		if h := &o.held[i]; h.lock == lock && h.class == c || h.class == c && h.more > 0 {
-			return i
-		}
-	}
-	return -1
 }
 
 // heldBy returns what a goroutine holds.

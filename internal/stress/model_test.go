@@ -38,7 +38,7 @@ func newModel(t *testing.T, merge bool) *model {
 		t.Fatal(err)
 	}
 	m := &model{t: t, a: a, tree: sysfs.NewTree()}
-	m.inode.Init(lockdep.NewClass("i_rwsem"))
+	m.inode.Init(inodeClass)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.attr = &sysfs.Attribute{Name: "cpu_partial", Mode: 0o200, Store: m.store}
 	m.tree.OnRemove(func(sysfs.Removal) {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // of clients: a second for each otherwise
 	lockdep.UseCond()                        // for model_test.go
-	os.Exit(m.Run())
+	os.Exit(lockdep.Status(m.Run()))
 }
 
 func needRoot(t *testing.T) {
@@ -35,6 +35,12 @@ func needRoot(t *testing.T) {
 		t.Skip("needs root to mount")
 	}
 }
+
+// The classes of locks that only tests have.
+var (
+	bufferClass = lockdep.NewClass("test_buffer")
+	inodeClass  = lockdep.NewClass("i_mutex_key")
+)
 
 // A buffer collects what several write.
 type buffer struct {
@@ -59,8 +65,8 @@ func run(t *testing.T, c Config) (out, errs string, err error) {
 	t.Helper()
 	needRoot(t)
 	var o, e buffer
-	o.mu.Init(lockdep.Leaf)
-	e.mu.Init(lockdep.Leaf)
+	o.mu.Init(bufferClass)
+	e.mu.Init(bufferClass)
 	c.Out, c.Err = &o, &e
 	c.Client = []string{"client"}
 	c.Dir = filepath.Join(t.TempDir(), "mnt")

@@ -124,6 +124,7 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 	if !ok {
 		return fuse.ENOENT
 	}
+	defer inodeLocked(dir, lockdep.Shared)()
 	n := dir.Child(name)
 	if n == nil || !f.remember(n) {
 		return fuse.ENOENT
@@ -187,6 +188,7 @@ func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fu
 	if size, ok := in.GetSize(); ok && size > maxSize {
 		return fuse.Status(syscall.EFBIG)
 	}
+	defer inodeLocked(n, lockdep.Exclusive)()
 	const kept = fuse.FATTR_MODE | fuse.FATTR_UID | fuse.FATTR_GID | fuse.FATTR_ATIME | fuse.FATTR_MTIME
 	if in.Valid&kept != 0 {
 		n.SetMeta(func(m *sysfs.Meta) {
@@ -298,7 +300,9 @@ func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte
 	if !status.Ok() {
 		return 0, status
 	}
-	n, err := f.file(in.Fh).write(ctx, data, f.slots)
+	file := f.file(in.Fh)
+	defer inodeLocked(file.file, lockdep.Shared)()
+	n, err := file.write(ctx, data, f.slots)
 	return uint32(n), toErrno(err)
 }
 
@@ -325,6 +329,7 @@ func (f *fileSystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEn
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
 	}
+	defer inodeLocked(dir, lockdep.Shared)()
 	for e := range list(dir, in.Offset) {
 		if !out.AddDirEntry(fuse.DirEntry{Name: e.name, Ino: e.ino, Mode: e.mode, Off: e.next}) {
 			break
@@ -340,6 +345,7 @@ func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.D
 	if !ok {
 		return fuse.Status(syscall.ESTALE)
 	}
+	defer inodeLocked(dir, lockdep.Shared)()
 	for e := range list(dir, in.Offset) {
 		entry := out.AddDirLookupEntry(fuse.DirEntry{Name: e.name, Ino: e.ino, Mode: e.mode, Off: e.next})
 		if entry == nil {

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		serveChild(dir)
 	}
 	lockdep.UseCond() // so that synctest sees who waits
-	os.Exit(m.Run())
+	os.Exit(lockdep.Status(m.Run()))
 }
 
 func serveChild(dir string) {

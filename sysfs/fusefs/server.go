@@ -80,6 +80,7 @@ func (s *Server) removed(r sysfs.Removal) {
 		s.deleteAll(r)
 		return
 	}
+	inodeLocked(r.Parent, lockdep.Exclusive)() // also where no notification is needed this time
 	if s.fs.knows(r.Node) && s.fs.knows(r.Parent) {
 		s.notifier.entry(r.Parent.Ino(), r.Node.Name())
 	}
@@ -89,8 +90,12 @@ func (s *Server) removed(r sysfs.Removal) {
 // file and of the directory.
 func (s *Server) deleteAll(r sysfs.Removal) {
 	for _, n := range s.fs.below(r.Node) {
+		unlocked := inodeLocked(r.Node, lockdep.Exclusive)
+		inodeLocked(n, lockdep.Exclusive)()
+		unlocked()
 		s.fuse.DeleteNotify(r.Node.Ino(), n.Ino(), n.Name())
 	}
+	inodeLocked(r.Parent, lockdep.Exclusive)()
 	s.fuse.DeleteNotify(r.Parent.Ino(), r.Node.Ino(), r.Node.Name())
 }
 

@@ -6,6 +6,7 @@
 //	sys/devices/system/cpu/            which CPUs the allocator counts with (cpu.go)
 //	sys/module/slabfs/                 new_cache, delete_cache, parameters/ (module.go)
 //	proc/slabinfo                      all caches in one table (slabinfo.go)
+//	proc/lockdep*                      what the checker of lock order has seen, if it is on (lockdep.go)
 //
 // A Tree is an alloc.Publisher: it gets a directory for each cache that is made, or
 // a link to that of its id, and removes it, which drains shows and stores under way, before the cache is

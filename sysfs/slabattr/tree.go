@@ -31,7 +31,7 @@ func New(a *alloc.Allocator) *Tree {
 	mustAdd(mustAdd(mustAdd(sys, "devices", nil), "system", nil), "cpu", a, cpuAttrs...)
 	t.module = mustAdd(mustAdd(sys, "module", nil), "slabfs", a, moduleAttrs...)
 	mustAdd(t.module, "parameters", a, parameterAttrs...)
-	mustAdd(root, "proc", a, slabinfoAttr)
+	mustAdd(root, "proc", a, procAttrs()...)
 	t.detach = a.Attach(publisher{t})
 	return t
 }
