@@ -1,6 +1,7 @@
 package lockdep
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -10,13 +11,23 @@ import (
 	"time"
 )
 
+// setCond puts Mutex on sync.Cond or back, and returns what undoes that.
+func setCond(on bool) (undo func()) {
+	was, short := useCond, special.Load()
+	useCond = on
+	special.Store(on || Enabled())
+	return func() {
+		useCond = was
+		special.Store(short)
+	}
+}
+
 // bothModes runs f with Mutex over sync.Mutex and with Mutex over sync.Cond.
 func bothModes(t *testing.T, f func(t *testing.T)) {
-	saved := useCond
-	defer func() { useCond = saved }()
-	useCond = false
+	undo := setCond(false)
 	t.Run("mutex", f)
-	UseCond()
+	undo()
+	defer setCond(true)()
 	t.Run("cond", f)
 }
 
@@ -62,8 +73,7 @@ func TestMutex(t *testing.T) {
 // TestMutexCondWait checks that synctest sees who waits: its clock advances
 // only when it does.
 func TestMutexCondWait(t *testing.T) {
-	defer func(saved bool) { useCond = saved }(useCond)
-	UseCond()
+	defer setCond(true)()
 	synctest.Test(t, func(t *testing.T) {
 		var m Mutex
 		var order []int
@@ -88,8 +98,7 @@ func TestMutexCondWait(t *testing.T) {
 }
 
 func TestMutexUnlockOfUnlocked(t *testing.T) {
-	defer func(saved bool) { useCond = saved }(useCond)
-	UseCond()
+	defer setCond(true)()
 	var m Mutex
 	m.Init(Leaf)
 	expectPanic(t, "lockdep: unlock of unlocked leaf", m.Unlock)
@@ -113,13 +122,13 @@ func TestMutexUnlockOfUnlockedEnds(t *testing.T) {
 	}
 }
 
-// BenchmarkMutex compares with sync.Mutex; "cond" is what tests pay.
+// BenchmarkMutex compares with sync.Mutex; "cond" is what tests pay, and "checked"
+// what everybody pays while the order of locks is checked, "under" that of a second lock.
 func BenchmarkMutex(b *testing.B) {
 	run := func(name string, l sync.Locker, cond bool) {
 		for _, contended := range []string{"alone", "contended"} {
 			b.Run(name+"/"+contended, func(b *testing.B) {
-				defer func(saved bool) { useCond = saved }(useCond)
-				useCond = cond
+				defer setCond(cond)()
 				if contended == "alone" {
 					for b.Loop() {
 						l.Lock()
@@ -139,4 +148,21 @@ func BenchmarkMutex(b *testing.B) {
 	run("sync", new(sync.Mutex), false)
 	run("lockdep", new(Mutex), false)
 	run("cond", new(Mutex), true)
+	for _, under := range []int{0, 1, 4} {
+		b.Run(fmt.Sprint("checked/under=", under), func(b *testing.B) {
+			Alone(func() {
+				for i := range under {
+					m := lock(class(fmt.Sprint("under", i)))
+					m.Lock()
+					defer m.Unlock()
+				}
+				m := lock(class("benched"))
+				b.ReportAllocs()
+				for b.Loop() {
+					m.Lock()
+					m.Unlock()
+				}
+			})
+		})
+	}
 }
