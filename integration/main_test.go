@@ -11,6 +11,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 
 	"slabfs/internal/invariants"
+	"slabfs/internal/lockdep"
 	"slabfs/internal/testclient"
 )
 
@@ -43,9 +44,9 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		os.Exit(0)
+		os.Exit(lockdep.Status(0))
 	}
-	os.Exit(run(m))
+	os.Exit(lockdep.Status(run(m)))
 }
 
 func run(m *testing.M) (status int) {
