@@ -304,13 +304,15 @@ func TestEnable(t *testing.T) {
 
 // TestFiles reads what proc shows.
 func TestFiles(t *testing.T) {
-	a, b := class("files_a"), class("files_b")
+	a, b, c := class("files_a"), class("files_b"), class("files_c")
 	Alone(func() {
-		x, y := lock(a), lock(b)
+		x, y, z := lock(a), lock(b), lock(c)
 		for range 2 {
 			x.Lock()
 			y.Lock()
 			y.Unlock()
+			z.Lock()
+			z.Unlock()
 			x.Unlock()
 		}
 		var classes, chains, stats, dot strings.Builder
@@ -326,11 +328,11 @@ func TestFiles(t *testing.T) {
 		}
 		for _, tc := range []struct{ text, want string }{
 			{classes.String(), `^all lock classes:\n`},
-			{classes.String(), `\n0x[0-9a-f]+ OPS:[ 0-9]{8} FD: {4}2 BD: {4}1 \+\.\+\.: files_a\n -> \[0x[0-9a-f]+\] files_b\n\n`},
+			{classes.String(), `\n0x[0-9a-f]+ OPS:[ 0-9]{8} FD: {4}3 BD: {4}1 \+\.\+\.: files_a\n -> \[0x[0-9a-f]+\] files_b\n -> \[0x[0-9a-f]+\] files_c\n\n`},
 			{classes.String(), `\n0x[0-9a-f]+ OPS:[ 0-9]{8} FD: {4}1 BD: {4}2 \+\.\+\.: files_b\n\n`},
-			{chains.String(), `^all lock chains:\nirq_context: 0\n\[0x[0-9a-f]+\] files_a\n\nirq_context: 0\n\[0x[0-9a-f]+\] files_a\n\[0x[0-9a-f]+\] files_b\n\n$`},
-			{stats.String(), `\n direct dependencies: +1\n dependency chains: +2 \[max: \d+\]\n dependency chain hlocks used: +3\n chain lookup misses: +2\n chain lookup hits: +2\n`},
-			{dot.String(), `^digraph lockdep \{\n.*\n\t"files_a";\n\t"files_b";\n\t"files_a" -> "files_b";\n\}\n$`},
+			{chains.String(), `^all lock chains:\nirq_context: 0\n\[0x[0-9a-f]+\] files_a\n\nirq_context: 0\n\[0x[0-9a-f]+\] files_a\n\[0x[0-9a-f]+\] files_b\n\n`},
+			{stats.String(), `\n direct dependencies: +2\n dependency chains: +3 \[max: \d+\]\n dependency chain hlocks used: +5\n chain lookup misses: +3\n chain lookup hits: +3\n`},
+			{dot.String(), `^digraph lockdep \{\n.*\n\t"files_a" -> "files_b";\n\t"files_a";\n\t"files_b" \[label="files_b\\nfiles_c"\];\n\}\n$`},
 		} {
 			if !regexp.MustCompile(tc.want).MatchString(tc.text) {
 				t.Errorf("no %q in:\n%s", tc.want, tc.text)

@@ -1,11 +1,11 @@
 package lockdep
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // snapshot returns the classes that were used, in the order of their first use,
@@ -115,40 +115,64 @@ func WriteStats(w io.Writer) error {
 
 // WriteDOT writes the graph for graphviz: a box for each class, an arrow to what
 // was acquired under it. Where only shared acquisitions made the order, the arrow
-// is dashed; where it closed a circle, red.
+// is dashed; where it closed a circle, red. Classes with the same arrows share a
+// box, or the attributes of a cache would fill the page.
 func WriteDOT(w io.Writer) error {
 	k := checking.Load()
 	if k == nil {
 		return nil
 	}
 	_, after := k.snapshot()
-	var names, lines []string
-	seen := make(map[string]bool)
-	for c, edges := range after {
+	arrows := make(map[string][]string) // of each class, in and out
+	for _, edges := range after {
 		for _, e := range edges {
-			attributes := ""
-			switch {
-			case e.bad != 0:
-				attributes = " [color=red]"
-			case e.kinds&(kindEN|kindER) == 0:
-				attributes = " [style=dashed]"
-			}
-			lines = append(lines, fmt.Sprintf("\t%q -> %q%s;\n", c.full(), e.to.full(), attributes))
-			seen[c.full()], seen[e.to.full()] = true, true
+			style := e.style()
+			arrows[e.from.full()] = append(arrows[e.from.full()], "to "+e.to.full()+style)
+			arrows[e.to.full()] = append(arrows[e.to.full()], "from "+e.from.full()+style)
 		}
 	}
-	names = slices.SortedFunc(maps.Keys(seen), cmp.Compare)
-	slices.Sort(lines)
+	boxes := make(map[string][]string) // by arrows
+	box := make(map[string]string)     // of each class: the first in its box
+	for _, name := range slices.Sorted(maps.Keys(arrows)) {
+		slices.Sort(arrows[name])
+		key := strings.Join(arrows[name], "\n")
+		boxes[key] = append(boxes[key], name)
+		box[name] = boxes[key][0]
+	}
+	lines := make(map[string]bool)
+	for _, names := range boxes {
+		label := names
+		switch n := len(names); {
+		case n == 1:
+			lines[fmt.Sprintf("\t%q;\n", names[0])] = true
+			continue
+		case n > 4:
+			label = append(slices.Clone(names[:3]), fmt.Sprintf("and %d more", n-3))
+		}
+		lines[fmt.Sprintf("\t%q [label=%q];\n", names[0], strings.Join(label, "\n"))] = true
+	}
+	for _, edges := range after {
+		for _, e := range edges {
+			lines[fmt.Sprintf("\t%q -> %q%s;\n", box[e.from.full()], box[e.to.full()], e.style())] = true
+		}
+	}
 	b := &printer{w: w}
 	b.printf("digraph lockdep {\n\tnode [shape=box, fontname=\"monospace\", fontsize=10];\n")
-	for _, n := range names {
-		b.printf("\t%q;\n", n)
-	}
-	for _, l := range lines {
+	for _, l := range slices.Sorted(maps.Keys(lines)) {
 		b.printf("%s", l)
 	}
 	b.printf("}\n")
 	return b.err
+}
+
+func (e *edge) style() string {
+	switch {
+	case e.bad != 0:
+		return " [color=red]"
+	case e.kinds&(kindEN|kindER) == 0:
+		return " [style=dashed]"
+	}
+	return ""
 }
 
 // A printer keeps the first error.
