@@ -140,12 +140,11 @@ var byKey sync.Map // of *Class
 // where Enabled is true, so that keys are not remembered otherwise.
 func ClassFor(key any, name func() string) *Class {
 	c, ok := byKey.Load(key)
-	if !ok && classes.room() {
-		c, ok = byKey.LoadOrStore(key, NewClass(name()))
-		ok = true
-	}
 	if !ok {
-		return nil
+		if !classes.room() {
+			return nil
+		}
+		c, _ = byKey.LoadOrStore(key, NewClass(name()))
 	}
 	return c.(*Class)
 }
@@ -189,6 +188,7 @@ type held struct {
 	lock  any
 	how   Mode
 	more  int        // further locks of the class, nested
+	turn  uint32     // of the last of them, see turnOf
 	chain uint64     // key of the classes held, up to this one
 	at    [4]uintptr // who acquired it, innermost first
 }
@@ -244,7 +244,7 @@ func (k *checker) acquire(c *Class, lock any, how Mode) {
 	if !c.use(lock, how) {
 		return
 	}
-	h := held{class: c, lock: lock, how: how}
+	h := held{class: c, lock: lock, how: how, turn: turnOf(lock)}
 	runtime.Callers(3, h.at[:])
 	g := goroutine()
 	s := k.shard(g)
@@ -252,7 +252,20 @@ func (k *checker) acquire(c *Class, lock any, how Mode) {
 	defer s.mu.Unlock()
 	o := s.holders[g]
 	if o.nests(c) {
-		o.held[len(o.held)-1].more++
+		prev := &o.held[len(o.held)-1]
+		before := o.held
+		wrong := h.turn <= prev.turn && h.turn != 0 && how&Try == 0
+		if wrong {
+			before = slices.Clone(before)
+		}
+		prev.more++
+		prev.turn = h.turn
+		if wrong {
+			next := h
+			s.mu.Unlock()
+			k.violated(func() string { return k.recursive(before, &before[len(before)-1], &next) })
+			s.mu.Lock()
+		}
 		return
 	}
 	chain := h.follow(o.last())
@@ -277,6 +290,25 @@ func (k *checker) acquire(c *Class, lock any, how Mode) {
 // nests reports whether a lock of class c is one more beside the last that is held.
 func (o *holder) nests(c *Class) bool {
 	return o != nil && c.nest != nil && len(o.held) > 0 && o.held[len(o.held)-1].class == c && holds(o.held, c.nest)
+}
+
+// turnOf returns a lock's place in the order of Init among those whose class is
+// nested, or 0: several are taken in that order.
+func turnOf(lock any) uint32 {
+	if l, ok := lock.(interface{ nestTurn() uint32 }); ok {
+		return l.nestTurn()
+	}
+	return 0
+}
+
+var turns atomic.Uint32
+
+// nextTurn returns the turn of a lock that gets class c.
+func nextTurn(c *Class) uint32 {
+	if c == nil || c.nest == nil {
+		return 0
+	}
+	return turns.Add(1)
 }
 
 // holds reports whether a lock of class c is held exclusively.

@@ -29,7 +29,7 @@ func (c *Class) Name() string {
 }
 
 // nestedIn lets who holds a lock of class outer exclusively hold several of
-// class c, in any order: nobody else does.
+// class c, taken in the order in which they were initialized.
 func (c *Class) nestedIn(outer *Class) *Class {
 	c.nest = outer
 	return c

@@ -18,6 +18,7 @@ func UseCond() {
 type Mutex struct {
 	mu    sync.Mutex
 	class *Class
+	turn  uint32 // see turnOf
 
 	// With UseCond: mu guards held, and waiters wait on cond.
 	held bool
@@ -30,7 +31,10 @@ func (m *Mutex) Init(c *Class) {
 		checkInit(c, m)
 	}
 	m.class = c
+	m.turn = nextTurn(c)
 }
+
+func (m *Mutex) nestTurn() uint32 { return m.turn }
 
 // Class returns what Init set.
 func (m *Mutex) Class() *Class { return m.class }
