@@ -190,7 +190,7 @@ type held struct {
 	more  int        // further locks of the class, nested
 	turn  uint32     // of the last of them, see turnOf
 	chain uint64     // key of the classes held, up to this one
-	at    [4]uintptr // who acquired it, innermost first
+	at    [3]uintptr // who acquired it, innermost first
 }
 
 func newChecker() *checker {
@@ -245,7 +245,7 @@ func (k *checker) acquire(c *Class, lock any, how Mode) {
 		return
 	}
 	h := held{class: c, lock: lock, how: how, turn: turnOf(lock)}
-	runtime.Callers(3, h.at[:])
+	runtime.Callers(4, h.at[:])
 	g := goroutine()
 	s := k.shard(g)
 	s.mu.Lock()
