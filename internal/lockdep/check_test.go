@@ -140,9 +140,15 @@ func TestNested(t *testing.T) {
 				s.RLock()
 				defer s.RUnlock()
 			}
-			var locks []*Mutex
-			for range 5 {
-				locks = append(locks, lock(inner))
+			var locks []sync.Locker
+			for i := range 5 {
+				if i%2 == 0 {
+					locks = append(locks, lock(inner))
+					continue
+				}
+				s := new(Spin)
+				s.Init(inner)
+				locks = append(locks, s)
 			}
 			for i := range locks {
 				locks[ranks(i)].Lock()
@@ -199,9 +205,10 @@ func TestInterrupted(t *testing.T) {
 func TestElsewhere(t *testing.T) {
 	a, b := class("a"), class("b")
 	report := Alone(func() {
-		m, s, n := lock(a), new(RWSem), lock(b)
+		m, s, p, n := lock(a), new(RWSem), new(Spin), lock(b)
 		s.Init(a)
-		for _, pair := range [][2]func(){{m.Lock, m.Unlock}, {s.Lock, s.Unlock}, {s.RLock, s.RUnlock}} {
+		p.Init(a)
+		for _, pair := range [][2]func(){{m.Lock, m.Unlock}, {p.Lock, p.Unlock}, {s.Lock, s.Unlock}, {s.RLock, s.RUnlock}} {
 			pair[0]()
 			var wg sync.WaitGroup
 			wg.Go(pair[1])
@@ -269,11 +276,14 @@ func TestMisuse(t *testing.T) {
 func TestEnable(t *testing.T) {
 	switch os.Getenv("LOCKDEP_TEST_ENABLE") {
 	case "late":
-		m, n := lock(class("m")), lock(class("n"))
+		m, n, s := lock(class("m")), lock(class("n")), new(Spin)
+		s.Init(class("s"))
 		m.Lock()
+		s.Lock()
 		Enable()
 		n.Lock()
 		n.Unlock()
+		s.Unlock()
 		m.Unlock()
 		return
 	case "wrong":

@@ -69,7 +69,7 @@ func (r *registry) register(c *Class, lock any) int32 {
 	c.same = r.named[c.name]
 	r.named[c.name]++
 	c.wait = "{0:0}"
-	if _, ok := lock.(*Mutex); ok {
+	if _, ok := lock.(interface{ nestTurn() uint32 }); ok { // a Mutex or a Spin
 		c.wait = "{3:3}"
 	}
 	r.all = append(r.all, c)

@@ -66,6 +66,16 @@ var kinds = []struct {
 		}
 		return m.Unlock
 	}},
+	{"Spin", Exclusive, true, func(c *Class, how Mode) func() {
+		s := new(Spin)
+		s.Init(c)
+		if how&Try != 0 {
+			s.TryLock()
+		} else {
+			s.Lock()
+		}
+		return s.Unlock
+	}},
 	{"RWSem.Lock", Exclusive, true, func(c *Class, _ Mode) func() {
 		s := new(RWSem)
 		s.Init(c)

@@ -34,18 +34,20 @@ func (s *Spin) Class() *Class { return s.mu.Class() }
 
 // Lock takes the lock and waits for as long as another goroutine holds it.
 func (s *Spin) Lock() {
-	if useCond || s.hungry.Load() != 0 || !atomic.CompareAndSwapUint32(&s.held, 0, 1) {
+	if special.Load() || s.hungry.Load() != 0 || !atomic.CompareAndSwapUint32(&s.held, 0, 1) {
 		s.lockSlow()
 	}
 }
 
 // TryLock takes the lock if nobody holds it and reports whether it did.
 func (s *Spin) TryLock() bool {
-	if useCond {
-		return s.mu.TryLock()
+	if special.Load() {
+		return s.tryLockSpecial()
 	}
-	return atomic.CompareAndSwapUint32(&s.held, 0, 1)
+	return s.take()
 }
+
+func (s *Spin) take() bool { return atomic.CompareAndSwapUint32(&s.held, 0, 1) }
 
 // Unlock releases the lock. That it is held is checked in invariants builds and with UseCond only.
 func (s *Spin) Unlock() {
@@ -65,12 +67,15 @@ const (
 )
 
 func (s *Spin) lockSlow() {
+	if special.Load() {
+		acquired(s.mu.class, s, Exclusive)
+	}
 	if useCond {
-		s.mu.Lock()
+		s.mu.lockCond()
 		return
 	}
 	hungry, sleep := false, nap
-	for i := 0; !hungry && s.hungry.Load() != 0 || atomic.LoadUint32(&s.held) != 0 || !s.TryLock(); i++ {
+	for i := 0; !hungry && s.hungry.Load() != 0 || atomic.LoadUint32(&s.held) != 0 || !s.take(); i++ {
 		switch {
 		case i < spins:
 			pause()
@@ -90,8 +95,27 @@ func (s *Spin) lockSlow() {
 	}
 }
 
-// unlockCond is Unlock with UseCond.
-func unlockCond(s *Spin) { s.mu.Unlock() }
+func (s *Spin) tryLockSpecial() bool {
+	locked := useCond && s.mu.tryLockCond() || !useCond && s.take()
+	if locked {
+		acquired(s.mu.class, s, Exclusive|Try)
+	}
+	return locked
+}
+
+// unlockSpecial is Unlock with UseCond, or while the order of locks is checked.
+func unlockSpecial(s *Spin) {
+	if !released(s.mu.class, s) && atomic.LoadUint32(&s.held) == 0 && !s.mu.isLocked() {
+		checkBalance(s.mu.class, s)
+	}
+	if useCond {
+		s.mu.unlockCond()
+		return
+	}
+	atomic.StoreUint32(&s.held, 0)
+}
+
+func (s *Spin) nestTurn() uint32 { return s.mu.turn }
 
 func (s *Spin) mustBeHeld() {
 	if !useCond && atomic.LoadUint32(&s.held) == 0 {

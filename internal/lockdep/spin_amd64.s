@@ -9,13 +9,13 @@
 // them overtake an earlier load, so whoever sees it sees the section done. What
 // atomic.StoreUint32 adds is to wait until it is seen, before any later load.
 TEXT ·unlock(SB), NOSPLIT|NOFRAME, $0-8
-	CMPB ·useCond(SB), $0
-	JNE  cond
+	CMPL ·special(SB), $0
+	JNE  other
 	MOVQ s+0(FP), DI
 	MOVL $0, Spin_held(DI)
 	RET
-cond:
-	JMP ·unlockCond(SB)
+other:
+	JMP ·unlockSpecial(SB)
 
 // func pause()
 //

@@ -6,8 +6,8 @@ import "sync/atomic"
 
 // unlock releases s once all is seen that was written before.
 func unlock(s *Spin) {
-	if useCond {
-		unlockCond(s)
+	if special.Load() {
+		unlockSpecial(s)
 		return
 	}
 	atomic.StoreUint32(&s.held, 0)

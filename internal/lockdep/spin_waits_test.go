@@ -35,13 +35,12 @@ func TestSpinStandsBack(t *testing.T) {
 	})
 }
 
-// With UseCond the Mutex is what is locked; the assembly jumps to unlockCond.
+// With UseCond the Mutex is what is locked; the assembly jumps to unlockSpecial.
 func TestSpinCond(t *testing.T) {
-	defer func(saved bool) { useCond = saved }(useCond)
-	UseCond()
+	defer setCond(true)()
 	var s Spin
 	s.Init(Leaf)
-	for name, unlock := range map[string]func(*Spin){"Unlock": (*Spin).Unlock, "unlockCond": unlockCond} {
+	for name, unlock := range map[string]func(*Spin){"Unlock": (*Spin).Unlock, "unlockSpecial": unlockSpecial} {
 		s.Lock()
 		if s.held != 0 || s.mu.TryLock() {
 			t.Errorf("Lock takes the word, %d, or leaves the Mutex free", s.held)
