@@ -49,7 +49,7 @@ func TestSeenByPlainUser(t *testing.T) {
 }
 
 func seen(t *testing.T, u user) {
-	s := &session{server: u.mount(t, u.newDir(t, true), "--load", "--cache", "req:200:no_merge,hwcache_align")}
+	s := &session{server: u.mount(t, u.newDir(t, true), "--load", "--lockdep", "--cache", "req:200:no_merge,hwcache_align")}
 	s.c = u.client(t)
 	s.stranger = user{uid: testclient.Nobody - 1}.client(t)
 	for _, tc := range []struct {
@@ -63,6 +63,7 @@ func seen(t *testing.T, u user) {
 		{"permissions", seenPermissions},
 		{"memory limit", seenMemoryLimit},
 		{"tree", seenTree},
+		{"locks", seenLocks},
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.run(t, s) })
 	}
@@ -404,6 +405,21 @@ func seenTree(t *testing.T, s *session) {
 	}
 	if got := cat(s.c, s.module("version")); !regexp.MustCompile(`^\d+\.\d+\.\d+\n$`).MatchString(got) {
 		t.Errorf("version = %q", got)
+	}
+}
+
+// seenLocks looks at what the checker of lock order saw of all the above.
+func seenLocks(t *testing.T, s *session) {
+	for file, want := range map[string]string{
+		"lockdep":        `(?m)^0x[0-9a-f]+ OPS: *\d+ FD: *\d+ BD: *\d+ \+\+\+\+: kn->active#cpu_partial\n -> \[0x`,
+		"lockdep_chains": `^all lock chains:\nirq_context: 0\n\[0x`,
+		"lockdep_stats":  `\n violations: +0\n`,
+		"lockdep_dot":    `\n\t"slab_mutex" -> "flush_lock";\n`,
+		"lockdep_report": `^$`,
+	} {
+		if got := cat(s.c, s.path("proc/"+file)); !regexp.MustCompile(want).MatchString(got) {
+			t.Errorf("proc/%s has no %q:\n%s", file, want, got)
+		}
 	}
 }
 
