@@ -288,3 +288,24 @@ func TestContext(t *testing.T) {
 	}
 	checkUnlocked(a)
 }
+
+// CheckLocks is for the process, and so for a process of its own.
+func TestCheckLocks(t *testing.T) {
+	if !inChild(t, false) {
+		return
+	}
+	for _, check := range []bool{false, true, false} {
+		was := lockdep.Enabled()
+		a := newAllocator(t, Options{CheckLocks: check})
+		if got := lockdep.Enabled(); got != (was || check) {
+			t.Errorf("with CheckLocks %v after %v the order is checked: %v", check, was, got)
+		}
+		c := newCache(t, a, "checked", 64, CacheOptions{})
+		freeAll(c, allocN(t, c, 200))
+		flush(t, c)
+		destroy(t, c)
+	}
+	if n := lockdep.Violations(); n != 0 {
+		t.Errorf("%d violations", n)
+	}
+}

@@ -30,7 +30,8 @@
 // is to wait for every lock that a Show or a Store of the subtree takes, so
 // Remove must be called with none of those held. A Show or a Store may itself
 // remove other kobjects, but not one that its own file is in: that Remove would
-// wait for its caller, and panics instead.
+// wait for its caller, and panics instead. Nor one with files of the same definition
+// as its own, or two of them could wait for each other: lockdep reports that.
 //
 // For every file: active == calls under way, plus deactivated once it is removed.
 package sysfs

@@ -45,6 +45,9 @@
 //	the active reference of the file, taken by Show and Store
 //	fileSystem.mu a leaf: the tables of inodes and open files
 //
+// The kernel holds the lock of a file's inode while we answer a write, and that of a
+// directory's while we answer a lookup or a listing; lockdep.go tells the checker.
+//
 // Whoever waits for a slot holds no active reference, so that no drain waits for
 // the queue.
 //
