@@ -20,8 +20,12 @@ import (
 	"slabfs/sysfs/slabattr"
 )
 
-// churnersEnv is how many goroutines of the role "flushed" allocate and free all the time.
-const churnersEnv = "SLABFS_TEST_CHURNERS"
+// Of the role "flushed": how many goroutines allocate and free all the time, and how many
+// objects each has before it frees them.
+const (
+	churnersEnv = "SLABFS_TEST_CHURNERS"
+	depthEnv    = "SLABFS_TEST_DEPTH"
+)
 
 // beFlushed serves the files of an allocator whose cache "session" is at work
 // until standard input ends.
@@ -42,11 +46,15 @@ func beFlushed() error {
 	if err != nil {
 		return err
 	}
+	depth, err := strconv.Atoi(os.Getenv(depthEnv))
+	if err != nil {
+		return err
+	}
 	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for range churners {
 		wg.Go(func() {
-			var objs [500]unsafe.Pointer
+			objs := make([]unsafe.Pointer, depth)
 			for !stop.Load() {
 				for i := range objs {
 					objs[i] = c.Alloc()
@@ -71,18 +79,24 @@ func beFlushed() error {
 
 // BenchmarkFlush is what a write to an open cpu_partial, which flushes, takes longer
 // than one to min_partial, which does not; by how much the medians differ, and the
-// 99th percentiles. Both alternate. With cpus=allocating the server has a
-// goroutine for each CPU that does nothing but allocate and free.
+// 99th percentiles. Both alternate. Where CPUs allocate the server has a goroutine for
+// each that does nothing else: with depth=1 it takes the fast path but after a
+// flush; with depth=500 it holds a CPU's lock a good part of the time, and the
+// kernel may preempt it then.
 func BenchmarkFlush(b *testing.B) {
 	needRoot(b)
 	const chunk = 500 // of which the first finds the server asleep
 	for _, bm := range []struct {
-		name     string
-		churners int
-	}{{"cpus=idle", 0}, {"cpus=allocating", runtime.NumCPU()}} {
+		name            string
+		churners, depth int
+	}{
+		{"cpus=idle", 0, 0},
+		{"cpus=allocating/depth=1", runtime.NumCPU(), 1},
+		{"cpus=allocating/depth=500", runtime.NumCPU(), 500},
+	} {
 		b.Run(bm.name, func(b *testing.B) {
 			dir := root.newDir(b, true)
-			startRole(b, "flushed", dir, fmt.Sprint(churnersEnv, "=", bm.churners))
+			startRole(b, "flushed", dir, fmt.Sprint(churnersEnv, "=", bm.churners), fmt.Sprint(depthEnv, "=", bm.depth))
 			files := []string{"cpu_partial", "min_partial"}
 			took := make([][]time.Duration, len(files))
 			attr := func(name string) string { return dir + "/sys/kernel/slab/session/" + name }

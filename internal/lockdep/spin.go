@@ -3,7 +3,6 @@
 package lockdep
 
 import (
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -12,17 +11,17 @@ import (
 
 // A Spin is a Mutex for short sections that hardly anybody waits for and in which
 // nobody waits for long. Taking it is one atomic instruction and giving it back is
-// none, since nobody is told: who waits looks again, first at once, then after others
-// have run, then after sleeping. So a wait may end 80 microseconds late. Who sleeps
-// goes before all who come then: nobody waits for ever for a holder that comes
-// back at once.
+// none, since nobody is told: who waits looks again, first at once, then after
+// sleeping. So a wait may end 80 microseconds late. Who has slept for half a
+// millisecond goes before all who come then: nobody waits for ever for a holder that
+// comes back at once.
 //
 // A holder may be preempted or wait for another lock; the others sleep meanwhile.
 // In race builds and after UseCond it is a Mutex: the race detector and
 // testing/synctest see no other.
 type Spin struct {
 	held   uint32       // 1 while somebody holds it
-	hungry atomic.Int32 // who sleep; while there are any, others stand back
+	hungry atomic.Int32 // who have slept for long; while there are any, others stand back
 	mu     Mutex        // has the class, and is the lock with UseCond
 }
 
@@ -58,9 +57,11 @@ func (s *Spin) Unlock() {
 }
 
 // How often a wait looks in each of its phases. A holder that runs is gone after the first.
+// There is none of yields between them: where goroutines compute on all CPUs,
+// one that yields comes back when another has used up its 10 milliseconds.
 const (
-	spins  = 10
-	yields = 60
+	spins = 100 // 40 microseconds in all
+	naps  = 10  // after which it is hungry
 
 	nap    = 20 * time.Microsecond // the first; each is twice as long as the one before
 	maxNap = 4 * nap
@@ -80,12 +81,10 @@ func (s *Spin) lockSlow() {
 		case i < spins:
 			pause()
 			continue
-		case i < spins+yields:
-			runtime.Gosched()
-			continue
-		case !hungry:
+		case i == spins+naps:
 			hungry = true
 			s.hungry.Add(1)
+			continue
 		}
 		time.Sleep(sleep)
 		sleep = min(2*sleep, maxNap)

@@ -23,7 +23,7 @@ func TestSpinStandsBack(t *testing.T) {
 			t.Errorf("a free lock took %v; want no sleep", took)
 		}
 		s.hungry.Add(1)
-		if took, want := lock(), nap; took != want {
+		if took, want := lock(), nap+2*nap+(naps-2)*maxNap; took != want {
 			t.Errorf("a free lock that somebody hungry waits for took %v; want %v", took, want)
 		}
 		if n := s.hungry.Add(-1); n != 0 {

@@ -191,8 +191,10 @@ func Fence() error {
 // Preconditions: Start returned nil.
 func Register() {
 	switch word := fsWord(); {
-	case word == 0:
+	case word == 0 && Offset == 0:
 		registerThread()
+	case word == 0: // a C library owns the threads, and this one is none of its own: not ours to touch
+		countForeign(0)
 	case Offset != 0 && !(*Area)(at(uintptr(word+Offset))).registered():
 		countForeign(word)
 	}
