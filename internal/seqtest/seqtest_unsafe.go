@@ -101,8 +101,9 @@ func (s *Sequence) Errors() (errs []error) {
 		if writes(in.Inst, x86asm.RCX, 0) && i != len(section)-1 {
 			bad("%#x: %s: a store to the header before the last instruction", in.pc, in.text)
 		}
+		known := false
 		for j, step := range steps {
-			if !matches(step.Text, in.text) {
+			if known = matches(step.Text, in.text); !known {
 				continue
 			}
 			switch isJump := matches("j.*", in.text); {
@@ -115,6 +116,9 @@ func (s *Sequence) Errors() (errs []error) {
 				bad("%#x: %s: too late, or a second time", in.pc, in.text)
 			}
 			break
+		}
+		if !known && shared(in.Inst) {
+			bad("%#x: %s: what others write is loaded or stored beside the steps", in.pc, in.text)
 		}
 	}
 	if last := section[len(section)-1]; next < len(steps) || !matches(steps[next-1].Text, last.text) {
@@ -252,6 +256,19 @@ func writesMemory(in x86asm.Inst) bool {
 func writes(in x86asm.Inst, base x86asm.Reg, disp int64) bool {
 	m, ok := in.Args[0].(x86asm.Mem)
 	return ok && in.Op != x86asm.CMP && in.Op != x86asm.TEST && m.Base == base && m.Index == 0 && m.Disp == disp
+}
+
+// shared reports whether an instruction looks at what others write: the word that leads to
+// the thread's area, that area, or the header and the limits of the sheaf. A level that is loaded
+// a second time, before the limit, would be as wrong as a header.
+func shared(in x86asm.Inst) bool {
+	for _, arg := range in.Args {
+		m, ok := arg.(x86asm.Mem)
+		if ok && in.Op != x86asm.LEA && (m.Segment == x86asm.FS || (m.Base == x86asm.RSI || m.Base == x86asm.RCX) && m.Index == 0) {
+			return true
+		}
+	}
+	return false
 }
 
 // reads returns the registers that an instruction uses.
