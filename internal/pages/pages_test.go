@@ -285,3 +285,28 @@ func BenchmarkAllocFree(b *testing.B) {
 		Free(p, 0)
 	}
 }
+
+// What a fast path makes of Table is what Of and Owner say, for every address there is.
+func TestTable(t *testing.T) {
+	if GoMemory {
+		t.Skip("the arena is Go memory, which has no table")
+	}
+	base, end := uint64(uintptr(heap.base)), uint64(heap.end.Load())<<Shift
+	for _, at := range []uint64{
+		0, base, base + end, uint64(uintptr(heap.owners)), uint64(uintptr(heap.descs)),
+		base + uint64(heap.limit)<<Shift, 1 << 47, 1 << 63, base + 1<<63, base - 1<<63, base + end + 1<<63, base + 1<<52, base + 1<<51, 0xffff800000000000, -base,
+	} {
+		for _, near := range []int64{0, 1, Size - 1, Size, Size + 1, -1, -Size, -Size - 1} {
+			addr := at + uint64(near)
+			n := uint64(int64(Table.Last-addr) >> Shift)
+			want, ok := Of(unsafe.Add(unsafe.Pointer(nil), uintptr(addr)))
+			if has := n >= Table.End; has != ok {
+				t.Errorf("address %#x: has an owner in the table: %v; Of says %v", addr, has, ok)
+				continue
+			}
+			if at := (*uint32)(unsafe.Add(unsafe.Pointer(nil), uintptr(Table.Last+1+4*n))); ok && at != owner(want) {
+				t.Errorf("address %#x: the table has its owner at %p; want %p", addr, at, owner(want))
+			}
+		}
+	}
+}

@@ -14,10 +14,11 @@
 //	                    at FS + __rseq_offset, a symbol of ld-linux, found in memory
 //	anything else       a pure Go thread after registration: the address of its area, from a pool
 //
-// So one sequence serves both: load 0(FS), AND it with Mask, take the slow path at
-// zero, add Offset. Mask is 0 until Start has proven, on a fresh thread, that
-// the process is of the first or of the second kind. A C library's 0(FS) must
-// never be written through without knowing the offset: what lies behind it is the C library's.
+// So one sequence serves both: load 0(FS), add an offset, take the slow path where
+// the sum is not above 0. The offset, one for each copy of the code, is the lowest
+// number until Start has proven, on a fresh thread, that the process is of the first or
+// of the second kind; then it is Offset. A C library's 0(FS) must never be written
+// through without knowing the offset: what lies behind it is the C library's.
 //
 // # What can go wrong
 //
