@@ -3,9 +3,11 @@ package alloc
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"os"
@@ -426,3 +428,18 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 }
 
 func address(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
+
+// The owner of a page has 32 bits: a cache too many is refused, and not one with the number of nobody.
+func TestNumbersEnd(t *testing.T) {
+	a := newAllocator(t, Options{})
+	defer nextNumber.Store(nextNumber.Swap(math.MaxUint32 - 1))
+	last := newCache(t, a, "last", 64, CacheOptions{})
+	last.Free(last.Alloc())
+	if _, err := a.NewCache("more", 64, CacheOptions{}); !errors.Is(err, ErrNoMemory) {
+		t.Errorf("NewCache without a number: %v; want ErrNoMemory", err)
+	}
+	if _, err := New(Options{}); !errors.Is(err, ErrNoMemory) {
+		t.Errorf("New without a number: %v; want ErrNoMemory", err)
+	}
+	destroy(t, last)
+}

@@ -111,8 +111,12 @@ func New(o Options) (*Allocator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
-	a := &Allocator{log: o.Logger, engine: engine, merge: o.Merge, large: nextNumber.Add(1), largeRest: nextNumber.Add(1),
-		names: make(map[string]*Cache), ids: make(map[string]*core)}
+	a := &Allocator{log: o.Logger, engine: engine, merge: o.Merge, names: make(map[string]*Cache), ids: make(map[string]*core)}
+	for _, number := range []*uint32{&a.large, &a.largeRest} {
+		if *number, err = newNumber(); err != nil {
+			return nil, fmt.Errorf("new allocator: %w", err)
+		}
+	}
 	if a.log == nil {
 		a.log = slog.Default()
 	}

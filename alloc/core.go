@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 	"unsafe"
 
@@ -74,11 +75,15 @@ type cpuState struct {
 
 // newCore returns the core for a cache, with the handle of its directory.
 func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*core, error) {
+	number, err := newNumber()
+	if err != nil {
+		return nil, err
+	}
 	place, err := percpu.NewPlace(l.sheafMax)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoMemory, err)
 	}
-	k := &core{layout: l, a: a, id: id, name: c.name, root: c, number: nextNumber.Add(1), flags: o.Flags, ctor: o.Ctor, place: place, seq: a.engine == RSeq}
+	k := &core{layout: l, a: a, id: id, name: c.name, root: c, number: number, flags: o.Flags, ctor: o.Ctor, place: place, seq: a.engine == RSeq}
 	if id != "" {
 		k.name, k.root = id, &Cache{name: id, objectSize: l.size}
 		k.serve(k.root)
@@ -102,7 +107,17 @@ func (k *core) serve(c *Cache) { c.core, c.number, c.area = k, k.number, k.seque
 
 // nextNumber counts the caches of the process. Numbers are never used again, so
 // a stale pointer never seems to belong to a younger cache.
-var nextNumber atomic.Uint32
+var nextNumber atomic.Uint64
+
+// newNumber returns a number that nobody has had. 0 is nobody's: after it wrapped, each
+// free page would be a cache's.
+func newNumber() (uint32, error) {
+	n := nextNumber.Add(1)
+	if n > math.MaxUint32 {
+		return 0, fmt.Errorf("the process has made 2^32 caches, and numbers are never used again: %w", ErrNoMemory)
+	}
+	return uint32(n), nil
+}
 
 // batch returns how many objects move at a time between a sheaf and the node:
 // half a sheaf, so that a goroutine that frees and allocates at the edge does not move them back and forth.
