@@ -338,6 +338,56 @@ func TestDaemon(t *testing.T) {
 	eventually(t, "the last daemon ends", func() bool { return len(processes(t, dir)) == 0 })
 }
 
+// A daemon whose parent was killed, and that was told to end by several signals
+// before it was ready, ends all the same.
+func TestDaemonOrphaned(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	dir := root.newDir(t, false)
+	fifo := filepath.Join(t.TempDir(), "log") // the daemon waits for who reads it, with its signals set up
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	parent := root.command("mount", "--daemon", "--log-file", fifo, dir)
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	eventually(t, "the daemon is about to open its log", func() bool {
+		for _, pid = range processes(t, dir) {
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			_, ignored, _ := strings.Cut(string(status), "SigIgn:\t")
+			ignored, _, _ = strings.Cut(ignored, "\n")
+			mask, _ := strconv.ParseUint(ignored, 16, 64)
+			if pid != parent.Process.Pid && mask&(1<<(unix.SIGPIPE-1)) != 0 { // the last of them
+				return true
+			}
+		}
+		return false
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			_ = unix.Kill(pid, unix.SIGKILL)
+		}
+	})
+	_ = parent.Process.Kill()
+	_ = parent.Wait()
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP} {
+		if err := unix.Kill(pid, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log, err := os.OpenFile(fifo, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	eventually(t, "the daemon ends", func() bool { return len(processes(t, dir)) == 0 })
+	if mounted(t, dir) || exists(t, dir) {
+		t.Errorf("mounted %v, directory is there %v; want neither", mounted(t, dir), exists(t, dir))
+	}
+}
+
 // A daemon keeps nothing open of whoever started it, such as a lock.
 func TestDaemonKeepsNothingOpen(t *testing.T) {
 	needRoot(t)

@@ -90,7 +90,10 @@ func serve(dir string, o *mountOptions) error {
 	ready := fmt.Sprintf("mounted on %s%s; try: cat %s", dir, note, filepath.Join(dir, "sys/kernel/slab/kmalloc-64/objects"))
 	if err := sayReady(ready, logFile); err != nil {
 		log.Warn("nobody waits for this mount any more, unmounting", "error", err)
-		signals <- unix.SIGTERM
+		select {
+		case signals <- unix.SIGTERM:
+		default: // there are signals already
+		}
 	}
 
 	select {
