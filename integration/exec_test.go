@@ -114,8 +114,28 @@ func TestExecStatus(t *testing.T) {
 	dead := root.mount(t, root.newDir(t, true))
 	dead.kill()
 	defer root.run(t, "umount", dead.dir)
+	// Of mounts on one directory, the last counts.
+	tmpfs := func(dir string) {
+		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := unix.Unmount(dir, 0); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	above, below := root.newDir(t, true), root.mount(t, root.newDir(t, true))
+	tmpfs(above)
+	root.mount(t, above)
+	tmpfs(below.dir)
+	if status, _, errs := root.run(t, "exec", above, "true"); status != 0 {
+		t.Errorf("exec on a mount above another: status %d, %q; want 0", status, errs)
+	}
+
 	empty, missing := root.newDir(t, true), root.newDir(t, false)
 	for dir, about := range map[string][]string{
+		below.dir:                       {"no slabfs is mounted on", below.dir},
 		dead.dir:                        {dead.dir, "dead", "mount it again"},
 		empty:                           {"no slabfs is mounted on", empty, "slabfs mount --load"},
 		missing:                         {missing, "no such file"},

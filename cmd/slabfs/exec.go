@@ -118,7 +118,8 @@ func findMount(dir string) (string, error) {
 	case err != nil:
 		return "", err
 	}
-	mounts, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(path))
+	// Of several mounts on one directory the last is the one that is seen.
+	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != path, false })
 	if err != nil {
 		return "", err
 	}
