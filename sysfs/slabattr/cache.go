@@ -56,7 +56,7 @@ var cacheAttrs = []*sysfs.Attribute{
 		Name: "shrink", Mode: readWrite,
 		Show: show(func(*alloc.Cache, *bytes.Buffer) {}),
 		Store: store(func(ctx context.Context, c *alloc.Cache, data []byte) error {
-			if data[0] != '1' {
+			if !bytes.HasPrefix(data, []byte("1")) {
 				return fmt.Errorf("store %q in shrink, which takes a 1: %w", data, sysfs.ErrInvalid)
 			}
 			return c.ShrinkContext(ctx)
@@ -207,7 +207,7 @@ func statFile(name string, counts func(*alloc.Cache) []uint64, clear func(contex
 		Name: name, Mode: readWrite,
 		Show: show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, perCPU(counts(c))) }),
 		Store: store(func(ctx context.Context, c *alloc.Cache, data []byte) error {
-			if data[0] != '0' {
+			if !bytes.HasPrefix(data, []byte("0")) {
 				return fmt.Errorf("store %q in %s, which takes a 0: %w", data, name, sysfs.ErrInvalid)
 			}
 			return clear(ctx, c)

@@ -220,6 +220,7 @@ func TestStores(t *testing.T) {
 		{"shrink", "1", 0, ""},
 		{"shrink", "1abc", 0, ""},
 		{"shrink", "0", einval, ""},
+		{"shrink", "", einval, ""},
 		{"shrink", "01", einval, ""},
 		{"shrink", "+1", einval, ""},
 		{"shrink", "\x00", einval, ""},
@@ -247,6 +248,7 @@ func TestStores(t *testing.T) {
 		{"alloc_slab", " 0", einval, "0\n"},
 		{"alloc_slab", "\n", einval, "0\n"},
 		{"alloc_slab", "\x00", einval, "0\n"},
+		{"alloc_slab", "", einval, "0\n"},
 		{"order_fallback", "0\n", 0, "0\n"},
 		{"order_fallback", "abc", einval, "0\n"},
 	} {
