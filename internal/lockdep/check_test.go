@@ -176,6 +176,22 @@ func TestNested(t *testing.T) {
 	mustReport(t, all(Exclusive, forward), "possible recursive locking", "2 locks held by")
 }
 
+// TestNestedBehindAnother takes a further lock of a nested class below a class that is
+// taken under it, which what orders the nested locks does not allow.
+func TestNestedBehindAnother(t *testing.T) {
+	outer, below := class("nest"), class("below")
+	inner := class("nested").nestedIn(outer)
+	mustReport(t, Alone(func() {
+		all := []*Mutex{lock(outer), lock(inner), lock(below), lock(inner)}
+		for _, m := range all {
+			m.Lock()
+		}
+		for _, m := range all {
+			m.Unlock()
+		}
+	}), "possible circular locking dependency", "(nested)", "(below)")
+}
+
 // TestInterrupted gives up a wait: what follows is not under that lock.
 func TestInterrupted(t *testing.T) {
 	a, b := class("a"), class("b")

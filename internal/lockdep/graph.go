@@ -144,13 +144,16 @@ func (g *graph) check(before []held, next *held, k *checker) (report string) {
 		case next.how.kind() == Recursive && prev.how.kind() != Exclusive:
 			return "" // brings no new order
 		case next.class.nest != nil && holds(before, next.class.nest):
-			return ""
+			continue // several are fine; what was taken between them is looked at below
 		}
 		return k.found(func() string { return k.recursive(before, prev, next) })
 	}
 	var stack []uintptr
 	for i := len(before) - 1; i >= 0; i-- {
 		prev := &before[i]
+		if prev.class == next.class {
+			break // what is below it has an edge to its class
+		}
 		e, how := g.edge(prev.class, next.class), kindOf(prev.how, next.how)
 		if e.kinds&how == 0 {
 			if e.stack == nil {
