@@ -41,7 +41,7 @@ type Options struct {
 	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none
 	Engine      Engine       // Auto: what the environment's SLABFS_PERCPU says, lock or rseq, or else the best that is there
 	Merge       bool         // caches of one size share slabs and sheaves, as in Linux
-	CheckLocks  bool         // check the order of locks, from now on and in the whole process; a violation is reported on standard error
+	CheckLocks  bool         // check the order of locks in the whole process, from now on: for the first New of a program, since locks that are held now are not seen; a violation is reported on standard error
 	Logger      *slog.Logger // reports damage that nobody's call can be blamed for; nil: slog.Default
 }
 

@@ -198,6 +198,7 @@ func (c *Cache) Shrink() {
 // ctx ends while it waits for its locks. It is what echo 1 > shrink does; on a
 // cache that is being destroyed it does nothing.
 func (c *Cache) ShrinkContext(ctx context.Context) error {
+	c.mustBeStore("ShrinkContext")
 	defer c.CheckReleased()
 	return c.core.shrink(ctx)
 }
@@ -213,6 +214,7 @@ func (c *Cache) SetCPUPartial(objects uint) error {
 // nothing done, if ctx ends while it waits for its locks. It is what echo >
 // cpu_partial does; on a cache that is being destroyed it does nothing.
 func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
+	c.mustBeStore("SetCPUPartialContext")
 	if uint64(objects) > maxCPUPartial {
 		return fmt.Errorf("set cpu_partial of %q to %d: at most %d: %w", c.name, objects, uint32(maxCPUPartial), ErrInvalid)
 	}
@@ -224,7 +226,10 @@ func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
 func (c *Cache) CPUPartial() uint { return uint(c.core.cpuPartial.Load()) }
 
 // SetMinPartial sets how many slabs with free objects a node keeps even when they are empty.
-func (c *Cache) SetMinPartial(slabs uint64) { c.core.minPartial.Store(slabs) }
+func (c *Cache) SetMinPartial(slabs uint64) {
+	c.mustBeStore("SetMinPartial")
+	c.core.minPartial.Store(slabs)
+}
 
 // SetSheafCapacity sets how many free objects a CPU's sheaf takes, and flushes all
 // CPUs: from 0, where every Alloc and Free goes to the slabs, to what
@@ -238,6 +243,7 @@ func (c *Cache) SetSheafCapacity(objects uint) error {
 // nothing done, if ctx ends while it waits for its locks. It is what echo >
 // sheaf_capacity does; on a cache that is being destroyed it does nothing.
 func (c *Cache) SetSheafCapacityContext(ctx context.Context, objects uint) error {
+	c.mustBeStore("SetSheafCapacityContext")
 	k := c.core
 	if objects > uint(k.sheafMax) {
 		return fmt.Errorf("set sheaf_capacity of %q to %d: its sheaves have room for %d: %w", c.name, objects, k.sheafMax, ErrInvalid)
@@ -255,6 +261,7 @@ func (c *Cache) MinPartial() uint64 { return c.core.minPartial.Load() }
 // SetRemoteNodeDefragRatio sets, in percent, how often slabs of other memory
 // nodes are used before a new slab is made. ErrInvalid: more than 100.
 func (c *Cache) SetRemoteNodeDefragRatio(percent uint) error {
+	c.mustBeStore("SetRemoteNodeDefragRatio")
 	if percent > 100 {
 		return fmt.Errorf("set remote_node_defrag_ratio of %q to %d: at most 100: %w", c.name, percent, ErrInvalid)
 	}
@@ -278,6 +285,14 @@ func (c *Cache) CheckReleased() {
 func (c *Cache) mustLive(op string) {
 	if c.dead.Load() {
 		c.panicDead(op)
+	}
+}
+
+// mustBeStore is mustLive for what stores do: they act on the handle of the directory, which
+// may die under one. The handle of a name that shared must not change what it shared.
+func (c *Cache) mustBeStore(op string) {
+	if c != c.core.root {
+		c.mustLive(op)
 	}
 }
 

@@ -137,6 +137,7 @@ func (c *Cache) Events(e Event) []uint64 {
 // returns ctx's error, and has done nothing, if ctx ends while it waits for its
 // locks. On a cache that is being destroyed it does nothing.
 func (c *Cache) ClearEvents(ctx context.Context, e Event) error {
+	c.mustBeStore("ClearEvents")
 	defer c.CheckReleased()
 	_, err := c.core.clearEvents(ctx, e)
 	return err

@@ -197,11 +197,18 @@ func TestAliases(t *testing.T) {
 func mustDead(t *testing.T, c *Cache, obj unsafe.Pointer) {
 	t.Helper()
 	before := c.Stats()
-	for _, f := range []func(){
+	uses := []func(){
 		func() { c.Alloc() }, func() { c.AllocZeroed() }, func() { c.AllocBulk(make([]unsafe.Pointer, 3)) },
 		func() { c.Free(obj) }, func() { c.FreeBulk([]unsafe.Pointer{obj}) },
-		c.Shrink, func() { _ = c.SetCPUPartial(1) }, func() { _ = c.Destroy() },
-	} {
+		c.Shrink, func() { _ = c.SetCPUPartial(1) }, func() { _ = c.SetSheafCapacity(1) }, func() { _ = c.Destroy() },
+	}
+	if c != c.core.root { // else they are what stores may do while it dies
+		uses = append(uses,
+			func() { _ = c.ShrinkContext(t.Context()) }, func() { _ = c.SetCPUPartialContext(t.Context(), 1) },
+			func() { _ = c.SetSheafCapacityContext(t.Context(), 1) }, func() { _ = c.ClearEvents(t.Context(), AllocSlab) },
+			func() { c.SetMinPartial(1) }, func() { _ = c.SetRemoteNodeDefragRatio(1) })
+	}
+	for _, f := range uses {
 		mustPanic(t, f, fmt.Sprintf(`on cache %q after its Destroy`, c.Name()))
 		checkUnlocked(c.core.a)
 	}
