@@ -96,3 +96,23 @@ func ExampleAllocator_SetMemoryLimit() {
 	// 1024 1048576
 	// 1048576 1048576
 }
+
+// A worker that must not fail half way takes what it needs before it begins.
+func ExampleLocal_Prefill() {
+	a := newAllocator(alloc.Options{MemoryLimit: 1 << 20})
+	defer a.Close()
+	points, _ := alloc.NewTyped[point](a, "points", alloc.CacheOptions{})
+	l := points.Local()
+	defer l.Return()
+	if !l.Prefill(2) {
+		fmt.Println("the memory limit is reached: nothing has begun")
+		return
+	}
+	p, q := l.Alloc(), l.Alloc() // neither is nil
+	*p, *q = point{1, 2}, point{3, 4}
+	fmt.Println(*p, *q)
+	l.Free(p)
+	l.Free(q)
+	// Output:
+	// {1 2} {3 4}
+}

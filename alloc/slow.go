@@ -347,7 +347,7 @@ func (k *core) handOut(obj unsafe.Pointer) unsafe.Pointer {
 //
 // Preconditions: no lock is held.
 func (k *core) mustOwn(c *Cache, obj unsafe.Pointer) {
-	if p, ok := pages.Of(obj); !ok || pages.Owner(p) != k.number {
+	if !k.owns(obj) {
 		c.panicForeign(obj)
 	}
 	if c.dead.Load() {
@@ -358,6 +358,12 @@ func (k *core) mustOwn(c *Cache, obj unsafe.Pointer) {
 			panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which points into an object", c.name, obj))
 		}
 	}
+}
+
+// owns reports whether an address lies in a slab of the core.
+func (k *core) owns(obj unsafe.Pointer) bool {
+	p, ok := pages.Of(obj)
+	return ok && pages.Owner(p) == k.number
 }
 
 // takeBack panics unless the object is live, which it is not from here on. It is
