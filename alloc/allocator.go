@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync/atomic"
 
+	"slabfs/alloc/rcu"
 	"slabfs/internal/cpu"
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
@@ -60,8 +61,10 @@ type Allocator struct {
 	merge     bool         // I
 	large     uint32       // I: owner of the first page of runs that Bytes hands out
 	largeRest uint32       // I: owner of their other pages
+	rcu       *rcu.Domain  // I
 	queue     *workqueue.Queue
-	giver     *workqueue.Work          // gives free memory back to the system
+	giver     *workqueue.Work // gives free memory back to the system
+	toRelease rcuDestroy
 	kmalloc   []*Cache                 // I: by class, see bytes.go
 	bySize    [maxKmalloc/8 + 1]*Cache // I: kmalloc by (bytes+7)/8
 
@@ -76,18 +79,21 @@ type Allocator struct {
 	trees   []*tree           // S
 	under   bookings          // S: creates and destroys that do their publishing or unlinking
 	closing bool              // S: creates are refused
+	ended   bool              // S: by a Close that ended everything but the RCU domain
 
 	cores atomic.Pointer[[]*core] // A: of caches; replaced under mu
 
 	limit      atomic.Int64  // A: bytes; 0: none
 	used       atomic.Int64  // A: bytes reserved
 	runs       atomic.Int64  // A: those of them in page runs of Bytes
+	waiting    atomic.Int64  // A: those of them in slabs that wait for a grace period
 	areas      atomic.Int64  // A: bytes of the per-CPU areas that were opened
 	damage     atomic.Uint64 // A: objects that could not go back to their slab
 	misuse     atomic.Uint64 // A: uses of a released core
 	refused    atomic.Uint64 // A: creates that met a dying cache of their name
 	lostPlaces atomic.Uint64 // A: per-CPU areas that could not be fenced and are never used again
 	reclaims   atomic.Uint64 // A: reclaims that ended
+	returned   atomic.Uint64 // A: slabs given back after a grace period
 	reclaimer  reclaimer
 }
 
@@ -127,7 +133,12 @@ func New(o Options) (*Allocator, error) {
 	a.cores.Store(new([]*core))
 	a.queue = workqueue.New("slab", workqueue.Options{})
 	a.giver = a.queue.NewWork(a.giveMemory)
+	a.initRCUDestroy()
 	a.limit.Store(o.MemoryLimit)
+	if a.rcu, err = rcu.New(rcu.Options{Sequences: engine == RSeq}); err != nil {
+		return nil, fmt.Errorf("new allocator: %w: %w", ErrNoMemory, err)
+	}
+	a.tellReaders()
 	if err := a.newKmalloc(); err != nil {
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
@@ -187,6 +198,11 @@ func (a *Allocator) Unregistered() uint64 { return rseq.Failed() }
 // Hotplug returns the allocator's hotplug lock and its online CPUs.
 func (a *Allocator) Hotplug() *cpu.Hotplug { return &a.hotplug }
 
+// RCU returns the domain whose read-side sections keep the slabs of typesafe-by-RCU
+// caches. Callbacks and grace periods may be used for other things too: they delay
+// each other. After Close its methods panic.
+func (a *Allocator) RCU() *rcu.Domain { return a.rcu }
+
 // Caches returns the caches that can be used, oldest first: not those that are
 // being made or destroyed.
 func (a *Allocator) Caches() []*Cache {
@@ -210,6 +226,10 @@ func (a *Allocator) MemoryLimit() int64 { return a.limit.Load() }
 
 // MemoryUsed returns the bytes that count against the limit: slabs, and page runs of Bytes.
 func (a *Allocator) MemoryUsed() int64 { return a.used.Load() }
+
+// MemoryWaiting returns those of MemoryUsed in empty slabs of typesafe-by-RCU caches that
+// wait for a grace period. No cache counts them as its own.
+func (a *Allocator) MemoryWaiting() int64 { return a.waiting.Load() }
 
 // Damage returns how many objects could not go back to their slab because they
 // were free there already, or no objects: each was freed twice, or freed by an

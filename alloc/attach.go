@@ -131,18 +131,20 @@ func (a *Allocator) bookUnlinks(cs []*Cache) []booking {
 	return list
 }
 
-// unlink does what was booked for some handles, in that order, and frees their names.
+// unlink does what was booked, in that order.
 //
 // Preconditions: no lock is held.
-func (a *Allocator) unlink(cs []*Cache, booked []booking) {
+func unlink(booked []booking) {
 	for _, b := range booked {
 		b.t.unlink(b.c)
 	}
-	a.endUnlink(cs, booked)
 }
 
-// endUnlink ends the bookings of unlink, and what remove began.
-func (a *Allocator) endUnlink(cs []*Cache, booked []booking) {
+// freeNames ends the bookings of unlink, and what remove began: the names of dead
+// handles can be used again.
+//
+// Preconditions: no lock is held.
+func (a *Allocator) freeNames(cs []*Cache, booked []booking) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, b := range booked {

@@ -411,5 +411,5 @@ func TestPublishFailsWithLiveObjects(t *testing.T) {
 	}
 	c.core.giveBack(lost, new(slabList)) // for the check that ends each test
 	c.core.discardAll()
-	c.core.release()
+	release([]*core{c.core})
 }

@@ -93,7 +93,7 @@ func (a *Allocator) pageBytes(n int) []byte {
 		return nil
 	}
 	for {
-		seen := a.reclaims.Load()
+		seen := a.newAttempt()
 		if err := a.reserve(size); err == nil {
 			p, err := pages.AllocRun(count)
 			if err == nil {

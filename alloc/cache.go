@@ -16,7 +16,7 @@ type Flags uint32
 const (
 	HWCacheAlign   Flags = 1 << iota // align objects to cache lines, as far as their size allows
 	ReclaimAccount                   // objects can be freed on demand; shown, and kept apart when caches merge
-	TypesafeByRCU                    // slabs outlive their readers: not in this build
+	TypesafeByRCU                    // slabs outlive the readers that may look at them; see Allocator.RCU
 	NoMerge                          // never share slabs with another cache
 
 	allFlags = HWCacheAlign | ReclaimAccount | TypesafeByRCU | NoMerge
@@ -73,8 +73,12 @@ func (c *Cache) ObjectSize() int { return int(c.objectSize) }
 // Its content is undefined, but for what a constructor made of it and its users left.
 func (c *Cache) Alloc() unsafe.Pointer { return allocFast(c) }
 
-// AllocZeroed is Alloc that clears the object.
+// AllocZeroed is Alloc that clears the object. It panics on a typesafe-by-RCU cache, where
+// a reader may be looking at it: use Alloc, and set what must be set by atomic stores.
 func (c *Cache) AllocZeroed() unsafe.Pointer {
+	if c.core.typesafe() {
+		panic(fmt.Sprintf("slabfs: AllocZeroed on cache %q, which is typesafe by RCU: it would clear what a reader may look at", c.name))
+	}
 	obj := allocFast(c)
 	if obj != nil {
 		clear(unsafe.Slice((*byte)(obj), c.objectSize))

@@ -16,18 +16,23 @@ import (
 // and Close can be called again. When it returns nil nothing of the allocator
 // runs any more.
 //
+// Once nothing is live it waits for the read-side sections of RCU: one that never
+// ends blocks it for ever, as it would from within one.
+//
 // ErrCallback: it was called from a show, a store, a work item or a Publisher,
-// for which it would wait. ErrClosed: it was closed before.
+// for which it would wait. ErrClosed: it was closed before. rcu.ErrFence: the kernel
+// refuses to tell whether readers have left; nothing is lost, and it can be called again.
 func (a *Allocator) Close() error {
 	if lockdep.InCallback() {
 		return fmt.Errorf("close allocator: %w", errInCallback)
 	}
 	a.mu.Lock()
-	if a.closing {
+	if a.closing && !a.ended {
 		a.mu.Unlock()
 		return fmt.Errorf("close allocator: %w", ErrClosed)
 	}
 	a.closing = true
+	a.ended = false
 	a.mu.Unlock()
 
 	a.waitIdle()
@@ -44,6 +49,12 @@ func (a *Allocator) Close() error {
 		defer a.mu.Unlock()
 		a.closing = false
 		return fmt.Errorf("close allocator: %w", err)
+	}
+	if err := a.endRCU(); err != nil {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.ended = true
+		return fmt.Errorf("close allocator: %w; close it again", err)
 	}
 	a.giver.CancelSync()
 	a.queue.Destroy()

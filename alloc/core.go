@@ -102,6 +102,9 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 	return k, nil
 }
 
+// typesafe reports whether the core's slabs outlive a grace period.
+func (k *core) typesafe() bool { return k.flags&TypesafeByRCU != 0 }
+
 // serve makes the core what a new handle is for.
 func (k *core) serve(c *Cache) { c.core, c.number, c.area = k, k.number, k.sequenceArea() }
 

@@ -20,8 +20,8 @@ const maxName = 60
 // core of another cache of its size, if both may; see Cache.
 //
 // Errors: ErrExist while the name is taken, also by a cache that is being made
-// or destroyed; ErrInvalid; ErrNotBuilt for TypesafeByRCU; ErrClosed; ErrNoMemory
-// if there is no room for its sheaves; what a tree's Publish returned.
+// or destroyed; ErrInvalid; ErrClosed; ErrNoMemory if there is no room for its
+// sheaves; what a tree's Publish returned.
 func (a *Allocator) NewCache(name string, size int, o CacheOptions) (*Cache, error) {
 	return a.newCache(name, size, o, 0)
 }
@@ -57,8 +57,6 @@ func checkCache(name string, size int, o CacheOptions) error {
 		return fmt.Errorf("sheaves of %d objects, want 1 to %d, or 0 for those of its size: %w", o.SheafCapacity, percpu.MaxCap, ErrInvalid)
 	case o.Flags&^allFlags != 0:
 		return fmt.Errorf("flags %#x are unknown: %w", uint32(o.Flags&^allFlags), ErrInvalid)
-	case o.Flags&TypesafeByRCU != 0:
-		return fmt.Errorf("flag typesafe_by_rcu: %w", ErrNotBuilt)
 	}
 	return nil
 }
@@ -249,11 +247,12 @@ func (a *Allocator) withdraw(made []*Cache) {
 	}
 	booked := a.bookUnlinks(made)
 	a.mu.Unlock()
-	a.unlink(made, booked)
+	unlink(booked)
+	a.freeNames(made, booked)
 	switch {
 	case err != nil:
 		a.log.Error("slabfs: a cache could not be published, but has live objects: its memory is lost", "cache", k.name, "objects", k.root.Stats().Objects, "error", err)
 	case fresh:
-		k.release()
+		a.releaseOrDefer([]*core{k})
 	}
 }

@@ -207,7 +207,7 @@ func TestHotplugHoldsBack(t *testing.T) {
 		func() { destroy(t, d) },
 		func() { flush(t, c) },
 		func() { c.Shrink() },
-		func() { a.reclaim(a.reclaims.Load(), nil) },
+		func() { a.reclaim(a.newAttempt(), nil) },
 	}
 	a.Hotplug().Lock()
 	for _, op := range ops {

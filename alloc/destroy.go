@@ -12,7 +12,8 @@ import (
 )
 
 // Destroy ends the cache. When it returns nil, no tree shows it, no show or store of
-// it runs, its memory is given back and its name can be used again.
+// it runs, its memory is given back and its name can be used again. The memory of a
+// typesafe-by-RCU cache goes back after a grace period, for which Destroy does not wait.
 //
 // If other names share its core, only the handle and the name end: the objects live on,
 // and can be freed through the others.
@@ -72,7 +73,7 @@ func (a *Allocator) DestroyName(name string) error {
 //	drop locks    both
 //	unlink        no lock held: out of each tree, links first, drain active references, notify
 //	free name     a create of the same name or id finds no trace of the old one
-//	release       area and control data: nobody can be looking at them
+//	release       area and control data: nobody can be looking at them; or give a typesafe-by-RCU core to the work that does it
 //
 // A core is shut down and released with its last name; the others are only unlinked.
 // docs/model has the steps too, and what comes of another order.
@@ -164,30 +165,26 @@ func (a *Allocator) leave(cs []*Cache, cores []*core) (finish func()) {
 	}
 	a.remove(cs) // step: off the list
 	booked := a.bookUnlinks(cs)
-	unlink := func() { a.unlink(cs, booked) }
+	doUnlink := func() { unlink(booked) }
 	if fault.UnlinkUnderLocks || fault.NotifyUnderLocks {
-		unlink = a.unlinkLocked(cs, booked)
-	}
-	release := func() {
-		for _, k := range cores {
-			k.release()
-		}
+		doUnlink = unlinkLocked(booked)
 	}
 	return func() {
 		for _, k := range cores {
 			k.discardAll()
 		}
 		if fault.FreeBeforeDrain {
-			release()
+			release(cores)
 		}
-		unlink()
+		doUnlink()
+		a.freeNames(cs, booked)
 		if !fault.FreeBeforeDrain {
-			release()
+			a.releaseOrDefer(cores)
 		}
 	}
 }
 
-// remove takes dead handles off the lists. Their names stay reserved until endUnlink.
+// remove takes dead handles off the lists. Their names stay reserved until freeNames.
 //
 // Preconditions: a.mu is held.
 func (a *Allocator) remove(cs []*Cache) {
@@ -259,26 +256,53 @@ func (k *core) discardAll() {
 	k.discardSlabs(&all)
 }
 
-// release gives back what the core holds beside its slabs. The core itself is Go
-// memory and stays readable, for the panics of those who still call it.
+// releaseOrDefer is the end of cores that no tree shows any more.
 //
-// It fences a second time: a sequence that was delayed since before the handle
-// got the closed area still holds the old address, and would pop objects of the
-// cache that gets the place next.
-//
-// Preconditions: the core is dying and no tree shows it.
-func (k *core) release() {
-	var used cpu.Mask
-	for n, pc := range k.cpus {
-		if pc != nil && pc.open.Load() {
-			used.Set(n)
-			k.a.areas.Add(-int64(percpu.Bytes(k.sheafMax)))
+// Preconditions: no lock is held; all slabs of the cores were given back or wait for
+// a grace period.
+func (a *Allocator) releaseOrDefer(cores []*core) {
+	var now, later []*core
+	for _, k := range cores {
+		if k.typesafe() {
+			later = append(later, k)
+		} else {
+			now = append(now, k)
 		}
 	}
-	k.released.Store(true) // step: release
-	if k.seq && !fault.NoSecondFence && rseq.Fence() != nil {
-		k.a.lostPlaces.Add(1) // a sequence may still hold its address: it is never used again
+	release(now)
+	if len(later) > 0 {
+		a.deferRelease(later)
+	}
+}
+
+// release gives back what cores hold beside their slabs. The cores themselves are
+// Go memory and stay readable, for the panics of those who still call them.
+//
+// It fences a second time, once for all of them: a sequence that was delayed since
+// before the handle got the closed area still holds the old address, and would pop
+// objects of the cache that gets the place next.
+//
+// Preconditions: the cores are dying and no tree shows them.
+func release(cores []*core) {
+	used := make([]cpu.Mask, len(cores))
+	seq := false
+	for i, k := range cores {
+		for n, pc := range k.cpus {
+			if pc != nil && pc.open.Load() {
+				used[i].Set(n)
+				k.a.areas.Add(-int64(percpu.Bytes(k.sheafMax)))
+			}
+		}
+		k.released.Store(true) // step: release
+		seq = seq || k.seq
+	}
+	if seq && !fault.NoSecondFence && rseq.Fence() != nil {
+		for _, k := range cores {
+			k.a.lostPlaces.Add(1) // a sequence may still hold its address: it is never used again
+		}
 		return
 	}
-	percpu.FreePlace(k.place, k.sheafMax, used)
+	for i, k := range cores {
+		percpu.FreePlace(k.place, k.sheafMax, used[i])
+	}
 }

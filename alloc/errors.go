@@ -11,6 +11,6 @@ var (
 	ErrPermission = errors.New("the program keeps this cache")        // DestroyName: no ShellDelete
 	ErrInvalid    = errors.New("invalid argument")                    // New, NewCache, setters
 	ErrNoMemory   = errors.New("out of memory")                       // NewCache, New
-	ErrNotBuilt   = errors.New("not available here")                  // New: the engine; NewCache: a flag
+	ErrNotBuilt   = errors.New("not available here")                  // New: the engine
 	ErrCallback   = errors.New("called from a callback it waits for") // Close
 )

@@ -117,7 +117,7 @@ func TestHeadersApart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer k.release()
+		defer release([]*core{k})
 		if o := uintptr(k.sequenceArea()) % pages.Size; k.seq && o >= rseq.PageBegin && o < rseq.PageEnd {
 			t.Errorf("a header lies at page offset %d", o)
 		}

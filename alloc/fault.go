@@ -13,7 +13,7 @@ type forgetter interface {
 
 // unlinkLocked unlinks as it should not be done, or takes the first half of that
 // step. The function that it returns does the rest, without the locks.
-func (a *Allocator) unlinkLocked(cs []*Cache, booked []booking) (rest func()) {
+func unlinkLocked(booked []booking) (rest func()) {
 	drains := make([]func(), len(booked))
 	for i, b := range booked {
 		f, ok := b.t.publisher.(forgetter)
@@ -31,6 +31,5 @@ func (a *Allocator) unlinkLocked(cs []*Cache, booked []booking) (rest func()) {
 		for _, drain := range drains {
 			drain()
 		}
-		a.endUnlink(cs, booked)
 	}
 }

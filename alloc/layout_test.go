@@ -173,7 +173,6 @@ func TestNewCacheRefuses(t *testing.T) {
 		{"s", 8, CacheOptions{Align: 24}, ErrInvalid},
 		{"s", 8, CacheOptions{Align: 2 * pages.Size}, ErrInvalid},
 		{"s", 8, CacheOptions{Flags: allFlags + 1}, ErrInvalid},
-		{"s", 8, CacheOptions{Flags: TypesafeByRCU}, ErrNotBuilt},
 		{"kmalloc-8", 8, CacheOptions{}, ErrExist},
 	} {
 		before := len(a.Caches())

@@ -45,9 +45,19 @@ type reclaimer struct {
 // if frees since then cannot have emptied a slab for all that the counters tell.
 const retryUseless = time.Millisecond
 
+// An attempt is when memory was asked for.
+type attempt struct{ reclaims, returned uint64 }
+
+func (a *Allocator) newAttempt() attempt { return attempt{a.reclaims.Load(), a.returned.Load()} }
+
 // reclaim flushes and shrinks all caches and reports whether pages were freed,
-// so that another attempt makes sense. seen is a.reclaims as it was before the
-// attempt that failed: if a reclaim ended since, its result is shared.
+// so that another attempt makes sense. seen is the attempt that failed: if a reclaim
+// ended since, its result is shared.
+//
+// Of typesafe-by-RCU caches the slabs that become empty wait for a grace period, and
+// reclaim does not. So if k is one, it is flushed first, which leaves it min_partial
+// slabs, and the others only if nothing was found there. What a grace period gave back
+// meanwhile counts as freed.
 //
 // Goroutines that allocate in a loop at the limit must not keep the sheaves of
 // all others empty. So a reclaim that freed nothing is repeated only when there
@@ -55,22 +65,25 @@ const retryUseless = time.Millisecond
 // cache that wants an object, is flushed, and only if it has one somewhere.
 //
 // Preconditions: no lock is held; k may be nil.
-func (a *Allocator) reclaim(seen uint64, k *core) bool {
+func (a *Allocator) reclaim(seen attempt, k *core) bool {
 	r := &a.reclaimer
 	defer a.reportDamage()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	since := a.reclaims.Load() != seen
-	if since && r.gained {
+	since := a.reclaims.Load() != seen.reclaims
+	switch {
+	case since && r.gained, a.returned.Load() != seen.returned:
 		return true
+	case k != nil && k.typesafe():
+		if k.flushCached(); k.node.free.Load() > 0 {
+			return true
+		}
 	}
 	if !r.gained && a.reclaimable() <= r.left && (since || time.Since(r.ended) < retryUseless) {
-		if k != nil && k.node.cpuFree.Load()+k.cached() > 0 {
-			a.hotplug.RLock()
-			_ = k.flushAllLocked(context.Background(), nil, nil) // its context never ends
-			a.hotplug.RUnlock()
+		if k != nil {
+			k.flushCached()
 		}
-		return false
+		return a.returned.Load() != seen.returned
 	}
 	before := a.used.Load()
 	a.reclaimAll()
@@ -78,7 +91,18 @@ func (a *Allocator) reclaim(seen uint64, k *core) bool {
 	r.left = a.reclaimable()
 	r.ended = time.Now()
 	a.reclaims.Add(1)
-	return r.gained
+	return r.gained || a.returned.Load() != seen.returned
+}
+
+// flushCached is flushAll if there is something to flush.
+//
+// Preconditions: no lock below reclaim_lock is held.
+func (k *core) flushCached() {
+	if k.node.cpuFree.Load()+k.cached() > 0 {
+		k.a.hotplug.RLock()
+		_ = k.flushAllLocked(context.Background(), nil, nil) // its context never ends
+		k.a.hotplug.RUnlock()
+	}
 }
 
 func (a *Allocator) reclaimAll() {

@@ -157,7 +157,7 @@ func TestDamage(t *testing.T) {
 		for how, flush := range map[string]func(a *Allocator, c *Cache) error{
 			"flush":   func(_ *Allocator, c *Cache) error { return c.SetCPUPartial(7) },
 			"shrink":  func(_ *Allocator, c *Cache) error { c.Shrink(); return nil },
-			"reclaim": func(a *Allocator, _ *Cache) error { a.reclaim(a.reclaims.Load(), nil); return nil },
+			"reclaim": func(a *Allocator, _ *Cache) error { a.reclaim(a.newAttempt(), nil); return nil },
 			"destroy": func(_ *Allocator, c *Cache) error { _ = c.Destroy(); return nil },
 		} {
 			t.Run(tc.name+", "+how, func(t *testing.T) {

@@ -58,14 +58,40 @@ func (k *core) removePartial(p pages.Page) {
 }
 
 // drop counts an empty slab that is on no list as gone and puts it on the list
-// of slabs to discard. From here on its objects belong to no cache.
+// of slabs to discard, or has it wait for a grace period. From here on its objects
+// belong to no cache.
 //
 // Preconditions: n.mu is held.
 func (k *core) drop(p pages.Page, discard *slabList) {
 	pages.SetOwner(p, 1<<k.order, 0)
 	k.node.slabs.Add(-1)
 	k.node.free.Add(-int64(k.objects))
+	if k.typesafe() {
+		k.freeLater(p)
+		return
+	}
 	discard.pushBack(p)
+}
+
+// freeLater gives the pages of a slab that is counted as gone back after a grace
+// period, until when readers may look at its objects, and free ones have the content
+// that they were freed with.
+//
+// Who counts the slabs of a cache that is shut down holds n.mu too. So the callbacks of
+// all that it does not find are queued by then, and rcu.Barrier waits for them.
+//
+// Preconditions: n.mu is held.
+func (k *core) freeLater(p pages.Page) {
+	a, size := k.a, int64(slabBytes(k.order))
+	k.count(nil, FreeSlab, 1)
+	a.waiting.Add(size)
+	a.rcu.Call(func() {
+		k.root.CheckReleased()
+		k.freeSlab(p)
+		a.waiting.Add(-size)
+		a.returned.Add(1)
+		a.pagesFreed()
+	})
 }
 
 // putObjects makes objects free in their slabs; those of one slab that follow each

@@ -53,7 +53,7 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 		if !again {
 			return nil
 		}
-		seen := k.a.reclaims.Load()
+		seen := k.a.newAttempt()
 		if obj, err := k.newSlab(c); err == nil {
 			return k.handOut(obj)
 		}
@@ -181,7 +181,7 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 	pc := k.lockCPU()
 	if k.dying {
 		pc.mu.Unlock()
-		k.freeSlab(p)
+		k.freeSlab(p) // at once: no reader has seen it
 		c.panicDead("Alloc")
 	}
 	var buf [maxBatch]uintptr

@@ -21,13 +21,16 @@ type Typed[T any] struct {
 // freed. A Ref is fine. If o.Align is 0, objects are aligned as T is.
 //
 // Errors: those of NewCache; ErrInvalid with the path of each field that holds
-// Go pointers.
+// Go pointers, and for TypesafeByRCU, since Alloc clears what a reader may look at.
 func NewTyped[T any](a *Allocator, name string, o CacheOptions) (*Typed[T], error) {
 	var zero T
 	t := reflect.TypeFor[T]()
 	if bad := pointerPaths(nil, t, t.String()); len(bad) > 0 {
 		return nil, fmt.Errorf("create cache %q: %s holds Go pointers, which the collector would not see: %s; use a Ref or an index: %w",
 			name, t, strings.Join(bad, ", "), ErrInvalid)
+	}
+	if o.Flags&TypesafeByRCU != 0 {
+		return nil, fmt.Errorf("create cache %q: a Typed clears values, which readers of a typesafe-by-RCU cache may look at; use NewCache: %w", name, ErrInvalid)
 	}
 	c, err := a.NewCache(name, int(unsafe.Sizeof(zero)), o)
 	if err != nil {

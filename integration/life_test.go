@@ -466,7 +466,6 @@ func TestUsage(t *testing.T) {
 		{"mount a --cache foo:8:nonsense", []string{`"nonsense"`, "no_merge"}},
 		{"mount a --cache .foo:8", []string{".foo"}},
 		{"mount a --cache foo:5000000", []string{"4194304"}},
-		{"mount a --cache foo:8:typesafe_by_rcu", []string{"not available here"}},
 		{"mount a --cache foo:8 --cache foo:9", []string{"taken"}},
 		{"mount a --cache kmalloc-64:64", []string{"taken"}},
 		{"mount a --cache load-small:8 --load", []string{"load-small"}},

@@ -225,7 +225,7 @@ func seenCreateAndDestroy(t *testing.T, s *session) {
 	}
 	for _, line := range []string{
 		"", "foo", "foo x", "foo 0", "foo -1", "foo 4194305", ".foo 8", "f/oo 8", strings.Repeat("f", 61) + " 8",
-		"foo 8 align=3", "foo 8 flags=nonsense", "foo 8 size=9", "foo 8 flags=typesafe_by_rcu",
+		"foo 8 align=3", "foo 8 flags=nonsense", "foo 8 size=9",
 	} {
 		echoWant(s.c, unix.EINVAL, create, line)
 	}

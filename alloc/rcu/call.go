@@ -38,6 +38,7 @@ func (d *Domain) startRunner() { _, _ = d.runner.Queue() }
 // callbacks are kept, and are tried again soon or by the next Barrier.
 func (d *Domain) Barrier() error {
 	d.mustNotRead("Barrier")
+	d.waits()
 	d.mu.Lock()
 	last := d.called
 	d.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"slabfs/internal/fault"
+	"slabfs/internal/lockdep"
 	"slabfs/internal/rseq"
 )
 
@@ -17,6 +18,7 @@ import (
 // period has passed.
 func (d *Domain) Synchronize() error {
 	d.mustNotRead("Synchronize")
+	d.waits()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	// The one under way may have begun before what the caller did.
@@ -30,6 +32,13 @@ func (d *Domain) Synchronize() error {
 		}
 	}
 	return nil
+}
+
+// waits tells the checker of lock order of a wait for readers that is about to begin.
+func (d *Domain) waits() {
+	if lockdep.Enabled() {
+		lockdep.Wait(lockdep.GracePeriod, d)
+	}
 }
 
 // gracePeriod waits for all readers of now.

@@ -61,7 +61,7 @@ options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,
 		},
 	}
 	f := c.Flags()
-	f.StringArrayVar(&o.caches, "cache", nil, "make a cache, `NAME:SIZE[:FLAG,...]`; FLAG is hwcache_align, reclaim_account or no_merge (repeatable)")
+	f.StringArrayVar(&o.caches, "cache", nil, "make a cache, `NAME:SIZE[:FLAG,...]`; FLAG is hwcache_align, reclaim_account, typesafe_by_rcu or no_merge (repeatable)")
 	f.BoolVar(&o.load, "load", false, "run a small allocation load, so that figures move")
 	f.BoolVar(&o.noMerge, "no-merge", false, "give each cache slabs and a directory of its own")
 	f.BoolVar(&o.lockdep, "lockdep", false, "check the order of locks while serving, see proc/lockdep*; a violation is logged, and the exit status is 5")

@@ -13,6 +13,7 @@
 //	fault_rcu_no_wait               grace periods do not wait for readers
 //	fault_rcu_no_fence              grace periods do not fence
 //	fault_rcu_no_look_back          a reader that counts by atomics does not look whether its phase is over
+//	fault_rcu_no_barrier            typesafe-by-RCU caches are released after a grace period, not after the callbacks
 //	fault_mprotect_while_closed     no fault: whoever closes sheaves also interrupts all CPUs, by mprotect(2)
 //
 // Mistakes in the assembly of the fast paths have tags too; alloc and alloc/rcu list them, and docs/rseq.md.

@@ -40,6 +40,8 @@ func (c *Class) nestedIn(outer *Class) *Class {
 // tells why. Classes of active references and of the kernel's inode locks (one
 // of each per attribute definition) stand around OpenFile: see ClassFor.
 var (
+	GracePeriod = NewClass("rcu_grace_period") // who waits for readers acquires it; a reader may take all that follows
+
 	OpenFile   = NewClass("of->mutex")                // one operation at a time on one descriptor
 	Reclaim    = NewClass("reclaim_lock")             // one reclaim at a time; its taker holds nothing of the classes below
 	CPUHotplug = NewClass("cpu_hotplug_lock")         // read by create, destroy, flush, shrink; written by hotplug

@@ -149,6 +149,9 @@ var formats = func() map[string]*regexp.Regexp {
 
 func TestFormats(t *testing.T) {
 	a, tree := newTree(t)
+	if _, err := a.NewCache("typesafe", 100, alloc.CacheOptions{Flags: alloc.TypesafeByRCU}); err != nil {
+		t.Fatal(err)
+	}
 	c, err := a.NewCache("made", 100, alloc.CacheOptions{Ctor: func(p unsafe.Pointer) { *(*byte)(p) = 1 }, Flags: alloc.HWCacheAlign})
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +160,7 @@ func TestFormats(t *testing.T) {
 	for range 1000 {
 		live = append(live, c.Alloc())
 	}
-	for _, name := range []string{"made", "kmalloc-8", "kmalloc-8k"} {
+	for _, name := range []string{"made", "typesafe", "kmalloc-8", "kmalloc-8k"} {
 		for _, attr := range cacheAttrs {
 			got := tree.cat(t, slabDir+name+"/"+attr.Name)
 			if f := formats[attr.Name]; f == nil || !f.MatchString(got) {
@@ -171,7 +174,7 @@ func TestFormats(t *testing.T) {
 	}
 	for file, want := range map[string]string{
 		"made/objects": "1000 N0=1000\n", "made/object_size": "100\n", "made/slab_size": "128\n", "made/align": "64\n",
-		"made/hwcache_align": "1\n", "made/destroy_by_rcu": "0\n", "made/usersize": "0\n", "kmalloc-8k/usersize": "8192\n",
+		"made/hwcache_align": "1\n", "made/destroy_by_rcu": "0\n", "typesafe/destroy_by_rcu": "1\n", "made/usersize": "0\n", "kmalloc-8k/usersize": "8192\n",
 		"kmalloc-64/cpu_partial": "120\n", "kmalloc-64/min_partial": "5\n", "kmalloc-64/sheaf_capacity": "60\n",
 		"kmalloc-64/objects": "0\n", "kmalloc-64/aliases": "0\n", "kmalloc-64/remote_node_defrag_ratio": "100\n",
 	} {
@@ -303,7 +306,10 @@ func TestControlFiles(t *testing.T) {
 		{create, "baz 10 align=8192", syscall.EINVAL},
 		{create, "baz 10 flags=", syscall.EINVAL},
 		{create, "baz 10 flags=what", syscall.EINVAL},
-		{create, "baz 10 flags=typesafe_by_rcu", syscall.EINVAL},
+		{create, "typesafe 10 flags=typesafe_by_rcu", 0},
+		{create, "typesafe 10 flags=typesafe_by_rcu", syscall.EEXIST},
+		{destroy, "typesafe", 0},
+		{create, "typesafe 10 flags=typesafe_by_rcu", 0}, // while the old one waits, perhaps
 		{create, "baz 10 align=8 align=8", syscall.EINVAL},
 		{create, "baz 10 colour=red", syscall.EINVAL},
 		{create, "baz 10\nqux 10\n", syscall.EINVAL},

@@ -1,0 +1,118 @@
+package alloc
+
+import (
+	"sync/atomic"
+	"time"
+
+	"slabfs/internal/fault"
+	"slabfs/internal/lockdep"
+	"slabfs/workqueue"
+)
+
+// rcuDestroy is slab_caches_to_rcu_destroy and the work that empties it. The list is
+// what gives a core away, not the scheduling: a run for another core takes it
+// along. So it comes after unlink.
+//
+// Protection of fields: I, set by New, then constant; L, mu; A, atomic.
+type rcuDestroy struct {
+	queue *workqueue.Queue // I: its own, since an endless reader blocks it
+	work  *workqueue.Work  // I: pending or running whenever something is listed
+
+	mu   lockdep.Mutex // leaf
+	list []*core       // L: unlinked, not released
+
+	caches  atomic.Uint64 // A: released by the work
+	batches atomic.Uint64 // A: its runs that released some
+}
+
+// retryRelease is how long the work waits after membarrier(2) has failed.
+const retryRelease = 100 * time.Millisecond
+
+func (a *Allocator) initRCUDestroy() {
+	d := &a.toRelease
+	d.mu.Init(lockdep.Leaf)
+	d.queue = workqueue.New("slab_rcu_destroy", workqueue.Options{})
+	d.work = d.queue.NewWork(func() { _ = a.releaseListed() }) // if it fails it comes again
+}
+
+// deferRelease has cores released when the callbacks that free their slabs have run.
+//
+// Preconditions: no tree shows them.
+func (a *Allocator) deferRelease(cores []*core) {
+	d := &a.toRelease
+	d.mu.Lock()
+	d.list = append(d.list, cores...)
+	d.mu.Unlock()
+	_, _ = d.work.Queue() // never refused: Close waits for whoever destroys
+}
+
+// releaseListed is the work: it takes the whole list, waits, and releases each. A
+// grace period is not enough: callbacks run some time after it. If the wait fails
+// nothing is released, and it tries again later.
+func (a *Allocator) releaseListed() error {
+	d := &a.toRelease
+	d.mu.Lock()
+	list := d.list
+	d.list = nil
+	d.mu.Unlock()
+	if len(list) == 0 {
+		return nil
+	}
+	wait := a.rcu.Barrier
+	if fault.RCUNoBarrier {
+		wait = a.rcu.Synchronize
+	}
+	if err := wait(); err != nil {
+		d.mu.Lock()
+		d.list = append(list, d.list...)
+		d.mu.Unlock()
+		_, _ = d.work.QueueAfter(retryRelease)
+		return err
+	}
+	release(list)
+	d.caches.Add(uint64(len(list)))
+	d.batches.Add(1)
+	return nil
+}
+
+// RCUReleases returns how many typesafe-by-RCU caches were released after their
+// destroy, and in how many batches: each waited once, whatever it released.
+func (a *Allocator) RCUReleases() (caches, batches uint64) {
+	return a.toRelease.caches.Load(), a.toRelease.batches.Load()
+}
+
+// endRCU releases what is listed, and ends the work and the domain. If it fails it
+// can be called again.
+//
+// Preconditions: no cache is left, and no destroy is under way.
+func (a *Allocator) endRCU() error {
+	d := &a.toRelease
+	d.work.CancelSync()
+	if err := a.releaseListed(); err != nil {
+		return err
+	}
+	if err := a.rcu.Close(); err != nil {
+		return err
+	}
+	d.queue.Destroy()
+	return nil
+}
+
+// tellReaders tells the checker of lock order, once, that a reader may do whatever it
+// likes in its section: so nobody may wait for a grace period with a lock held.
+// Sections themselves are not told: they may end on another goroutine.
+func (a *Allocator) tellReaders() {
+	if !lockdep.Enabled() {
+		return
+	}
+	lockdep.Acquire(lockdep.GracePeriod, a.rcu, lockdep.Recursive)
+	defer lockdep.Release(lockdep.GracePeriod, a.rcu)
+	a.reclaimer.mu.Lock()
+	defer a.reclaimer.mu.Unlock()
+	a.hotplug.RLock()
+	defer a.hotplug.RUnlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.flushLock.Lock()
+	defer a.flushLock.Unlock()
+}
