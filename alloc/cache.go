@@ -77,7 +77,7 @@ func (c *Cache) Alloc() unsafe.Pointer { return allocFast(c) }
 // a reader may be looking at it: use Alloc, and set what must be set by atomic stores.
 func (c *Cache) AllocZeroed() unsafe.Pointer {
 	if c.core.typesafe() {
-		panic(fmt.Sprintf("slabfs: AllocZeroed on cache %q, which is typesafe by RCU: it would clear what a reader may look at", c.name))
+		panic(fmt.Sprintf("slabfs: AllocZeroed on cache %q, which is typesafe by RCU: it would clear what a reader may look at; use Alloc", c.name))
 	}
 	obj := allocFast(c)
 	if obj != nil {

@@ -25,6 +25,12 @@
 //
 //	live + on sheaves + in the barn + free in the slab == objects per slab
 //
+// A slab of a typesafe-by-RCU cache that becomes empty first waits for a grace period
+// (rcu_destroy.go, Allocator.RCU): a reader in a section may look at an object after it
+// was freed, and finds an object of the same cache, free or used again by another. Free
+// objects keep their content, whatever the cache. Such memory counts against the limit,
+// and no Alloc waits for it.
+//
 // Descriptors, bitmaps and page tables lie out of band (internal/pages), so an
 // overflow in an object damages only its neighbours, and a Free of what is no
 // object of the cache is found.

@@ -3,6 +3,7 @@ package alloc_test
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	"slabfs/alloc"
@@ -115,4 +116,93 @@ func ExampleLocal_Prefill() {
 	l.Free(q)
 	// Output:
 	// {1 2} {3 4}
+}
+
+// A session is found without a lock. It is free when nobody has a reference.
+type session struct {
+	refs atomic.Int64
+	id   atomic.Uint64
+}
+
+type sessions struct {
+	a     *alloc.Allocator
+	cache *alloc.Cache
+	table [8]atomic.Pointer[session]
+}
+
+// add makes a session. A reader may look at the object already, since it was another session
+// before: refs is set last.
+func (t *sessions) add(id uint64) {
+	s := (*session)(t.cache.Alloc())
+	s.id.Store(id)
+	s.refs.Store(1) // the table's
+	t.table[id%8].Store(s)
+}
+
+// remove ends a session; who has a reference keeps it until put.
+func (t *sessions) remove(id uint64) { t.put(t.table[id%8].Swap(nil)) }
+
+func (t *sessions) put(s *session) {
+	if s.refs.Add(-1) == 0 {
+		t.cache.Free(unsafe.Pointer(s)) // at once, not after a grace period
+	}
+}
+
+// get takes a reference, unless the session is free.
+func (s *session) get() bool {
+	for n := s.refs.Load(); n > 0; n = s.refs.Load() {
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+	return false
+}
+
+// find returns the session with a reference, or nil. What it finds in the table may be
+// freed at any moment, and be another session; but as long as the section lasts it is
+// some session, never anything else. So: take a reference, then look whether it is the right one.
+func (t *sessions) find(id uint64) *session {
+	section := t.a.RCU().ReadLock()
+	defer t.a.RCU().ReadUnlock(section)
+	for {
+		s := t.table[id%8].Load()
+		if s == nil {
+			return nil
+		}
+		if !s.get() {
+			continue // it was just freed: the table has something else by now
+		}
+		if s.id.Load() == id {
+			return s
+		}
+		t.put(s)
+		if t.table[id%8].Load() == s {
+			return nil // another session has the place
+		}
+	}
+}
+
+func ExampleAllocator_RCU() {
+	a := newAllocator(alloc.Options{})
+	defer a.Close()
+	cache, err := a.NewCache("session", int(unsafe.Sizeof(session{})), alloc.CacheOptions{
+		Flags: alloc.TypesafeByRCU,
+		Ctor:  func(p unsafe.Pointer) { *(*session)(p) = session{} }, // once for each object, not for each Alloc
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	t := &sessions{a: a, cache: cache}
+	t.add(3)
+	s := t.find(3)
+	t.remove(3)
+	fmt.Println("found", s.id.Load(), "which is in use still:", cache.Destroy())
+	t.put(s)
+	fmt.Println("found again:", t.find(3) != nil)
+	fmt.Println(cache.Destroy()) // waits for no reader; Close does
+	// Output:
+	// found 3 which is in use still: destroy cache "session": 1 objects are in use: objects are live
+	// found again: false
+	// <nil>
 }

@@ -49,6 +49,9 @@ func TestFaults(t *testing.T) {
 		{stalls + ",fault_area_first", "TestHeir", 1e9, violation},
 		{stalls + ",fault_area_first", "TestFastLayout", 0, "before it there is no load of the sheaf's address"},
 		{stalls + ",fault_no_second_fence", "TestHeir", 1e9, violation},
+		{"fault_rcu_no_wait", "TestTypesafeTorture", 1e9, "a reader found the tag"},
+		{"fault_rcu_no_wait", "TestTypesafeOutlivesReader", 0, "was overwritten while a reader could look at it"},
+		{"fault_rcu_no_barrier", "TestReleaseAfterCallbacks", 0, "released before the callbacks that free its slabs"},
 		{stalls + ",fault_long_section", "TestFastLayout", 0, "the section ends with .*; want the commit"},
 		{stalls + ",fault_long_section", "TestBackToBack", 0, "a sequence was not assembled as it was written"}, // New refuses to run it
 	} {

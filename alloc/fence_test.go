@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"slabfs/alloc/rcu"
 	"slabfs/internal/rseq"
 )
 
@@ -93,6 +94,86 @@ func TestSecondFenceFails(t *testing.T) {
 		if d.core.place == place {
 			t.Error("a place that may be in use is handed out again")
 		}
+	}
+}
+
+// blockCallbacks has all callbacks of RCU from now on wait for goOn, and then for a
+// grace period that has not begun.
+func blockCallbacks(a *Allocator) (goOn func()) {
+	blocked, end := make(chan struct{}), make(chan struct{})
+	a.RCU().Call(func() { close(blocked); <-end })
+	<-blocked
+	return func() { close(end) }
+}
+
+// If the fence of a grace period fails, nothing that waits for it is released or given
+// back, and it comes when fences work again.
+func TestGracePeriodFails(t *testing.T) {
+	a := sequences(t, Options{})
+	tree := newTree(t, "A")
+	tree.unlink = func(*Cache) { rseq.FailFences(true) } // the fences of the shutdown have worked
+	detach := tree.attach(a)
+	defer rseq.FailFences(false)
+	goOn := blockCallbacks(a)
+	c, objs := emptied(t, a, "typesafe")
+	destroy(t, c)
+	goOn()
+	failed := a.RCU().Stats().FenceErrors
+	soon("attempts", func() bool { return a.RCU().Stats().FenceErrors > failed+3 })
+	if n, _ := a.RCUReleases(); n != 0 || c.core.released.Load() || a.MemoryWaiting() == 0 {
+		t.Errorf("%d caches released, %d bytes wait, though no grace period has passed", n, a.MemoryWaiting())
+	}
+	checkUntouched(t, objs)
+	rseq.FailFences(false)
+	soon("the release", func() bool { n, _ := a.RCUReleases(); return n == 1 && a.MemoryWaiting() == 0 })
+	if n := a.lostPlaces.Load(); n != 0 {
+		t.Errorf("%d places are lost", n)
+	}
+	detach()
+}
+
+// A Close that fails for want of a fence can be called again, whichever fence it was.
+func TestCloseFails(t *testing.T) {
+	for _, last := range []bool{false, true} { // the one of the callbacks, the one of the domain's own end
+		t.Run(fmt.Sprint("last=", last), func(t *testing.T) {
+			a := sequences(t, Options{})
+			goOn := blockCallbacks(a)
+			c, _ := emptied(t, a, "typesafe")
+			destroy(t, c)
+			tree := newTree(t, "A")
+			tree.unlink = func(c *Cache) {
+				if c.Name() == "kmalloc-8k" { // nothing else is left
+					rseq.FailFences(true)
+					if !last {
+						goOn()
+					}
+				}
+			}
+			tree.attach(a)
+			defer rseq.FailFences(false)
+			if last {
+				goOn()
+				soon("the release", func() bool { n, _ := a.RCUReleases(); return n == 1 })
+			}
+			for range 2 {
+				if err := a.Close(); !errors.Is(err, rcu.ErrFence) || !strings.Contains(err.Error(), "close it again") {
+					t.Errorf("Close: %v; want ErrFence", err)
+				}
+				if _, err := a.NewCache("late", 8, CacheOptions{}); !errors.Is(err, ErrClosed) {
+					t.Errorf("NewCache after a Close that failed late: %v", err)
+				}
+			}
+			rseq.FailFences(false)
+			if err := a.Close(); err != nil {
+				t.Error(err)
+			}
+			if n, _ := a.RCUReleases(); n != 1 {
+				t.Errorf("%d releases; want 1", n)
+			}
+			if err := a.Close(); !errors.Is(err, ErrClosed) {
+				t.Errorf("Close of a closed allocator: %v", err)
+			}
+		})
 	}
 }
 

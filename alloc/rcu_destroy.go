@@ -105,7 +105,7 @@ func (a *Allocator) tellReaders() {
 	if !lockdep.Enabled() {
 		return
 	}
-	lockdep.Acquire(lockdep.GracePeriod, a.rcu, lockdep.Recursive)
+	lockdep.Acquire(lockdep.GracePeriod, a.rcu, lockdep.Recursive|lockdep.Try)
 	defer lockdep.Release(lockdep.GracePeriod, a.rcu)
 	a.reclaimer.mu.Lock()
 	defer a.reclaimer.mu.Unlock()

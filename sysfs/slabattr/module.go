@@ -33,9 +33,11 @@ var parameterAttrs = []*sysfs.Attribute{
 	parameter("percpu_aborts", func(a *alloc.Allocator) any { return perCPU(a.Aborts()) }),
 	parameter("percpu_unregistered", func(a *alloc.Allocator) any { return a.Unregistered() }),
 	parameter("memory_used", func(a *alloc.Allocator) any { return a.MemoryUsed() }),
+	parameter("memory_waiting", func(a *alloc.Allocator) any { return a.MemoryWaiting() }),
 	parameter("memory_mapped", func(a *alloc.Allocator) any { return a.MemoryMapped() }),
 	parameter("cached_bytes", func(a *alloc.Allocator) any { return a.CachedBytes() }),
 	parameter("metadata_bytes", func(a *alloc.Allocator) any { return a.MetadataBytes() }),
+	parameter("rcu_grace_periods", func(a *alloc.Allocator) any { return a.RCU().Stats().GracePeriods }),
 	memoryLimit(),
 }
 

@@ -495,7 +495,7 @@ func TestParameters(t *testing.T) {
 	const dir = "sys/module/slabfs/"
 	for file, want := range map[string]string{
 		"version": Version + "\n", "parameters/percpu_engine": a.Engine().String() + "\n", "parameters/memory_limit": "0\n",
-		"parameters/percpu_unregistered": "0\n",
+		"parameters/percpu_unregistered": "0\n", "parameters/memory_waiting": "0\n", "parameters/rcu_grace_periods": "0\n",
 	} {
 		if got := tree.cat(t, dir+file); got != want {
 			t.Errorf("cat %s = %q; want %q", file, got, want)
@@ -507,6 +507,24 @@ func TestParameters(t *testing.T) {
 		t.Errorf("memory_used = %q with a mebibyte more; want %q", got, want)
 	}
 	a.FreeBytes(b)
+
+	section := a.RCU().ReadLock()
+	c, err := a.NewCache("typesafe", 4096, alloc.CacheOptions{Flags: alloc.TypesafeByRCU})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Free(c.Alloc())
+	c.Shrink()
+	if got := tree.cat(t, dir+"parameters/memory_waiting"); got != "32768\n" {
+		t.Errorf("memory_waiting = %q with one empty slab; want 32768", got)
+	}
+	a.RCU().ReadUnlock(section)
+	if err := a.RCU().Barrier(); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree.cat(t, dir+"parameters/memory_waiting") + tree.cat(t, dir+"parameters/rcu_grace_periods"); got != "0\n1\n" {
+		t.Errorf("memory_waiting, rcu_grace_periods = %q after a grace period; want 0, 1", got)
+	}
 	for _, tc := range []struct {
 		text string
 		err  syscall.Errno
