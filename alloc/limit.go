@@ -74,14 +74,14 @@ func (a *Allocator) reclaim(seen attempt, k *core) bool {
 	switch {
 	case since && r.gained, a.returned.Load() != seen.returned:
 		return true
-	case k != nil && k.typesafe():
-		if k.flushCached(); k.node.free.Load() > 0 {
+	case k != nil && k.typesafe() && k.node.free.Load()+k.cached() > 0:
+		if k.flushAlone(); k.node.free.Load() > 0 {
 			return true
 		}
 	}
 	if !r.gained && a.reclaimable() <= r.left && (since || time.Since(r.ended) < retryUseless) {
-		if k != nil {
-			k.flushCached()
+		if k != nil && k.node.cpuFree.Load()+k.cached() > 0 {
+			k.flushAlone()
 		}
 		return a.returned.Load() != seen.returned
 	}
@@ -94,15 +94,13 @@ func (a *Allocator) reclaim(seen attempt, k *core) bool {
 	return r.gained || a.returned.Load() != seen.returned
 }
 
-// flushCached is flushAll if there is something to flush.
+// flushAlone is a flush of the one cache that wants an object.
 //
 // Preconditions: no lock below reclaim_lock is held.
-func (k *core) flushCached() {
-	if k.node.cpuFree.Load()+k.cached() > 0 {
-		k.a.hotplug.RLock()
-		_ = k.flushAllLocked(context.Background(), nil, nil) // its context never ends
-		k.a.hotplug.RUnlock()
-	}
+func (k *core) flushAlone() {
+	k.a.hotplug.RLock()
+	defer k.a.hotplug.RUnlock()
+	_ = k.flushAllLocked(context.Background(), nil, nil) // its context never ends
 }
 
 func (a *Allocator) reclaimAll() {

@@ -550,7 +550,6 @@ func TestTypesafeTorture(t *testing.T) {
 		stop := make(chan struct{})
 		var looked, found, generations atomic.Int64
 		var writing lockdep.RWSem // read: to replace; written: to end a generation
-		writing.Init(lockdep.Leaf)
 		reader := func(r *rand.Rand) {
 			section := a.RCU().ReadLock()
 			defer a.RCU().ReadUnlock(section)

@@ -499,7 +499,7 @@ func TestMountFlags(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	dir := root.newDir(t, true)
-	s := root.mount(t, dir, "--cache", "req:200", "--memory-limit", "64M", "--cache=conn:1000:hwcache_align,no_merge,reclaim_account")
+	s := root.mount(t, dir, "--cache", "req:200", "--memory-limit", "64M", "--cache=conn:1000:hwcache_align,no_merge,reclaim_account", "--cache=rcu:100:typesafe_by_rcu")
 	c := root.client(t)
 	for path, want := range map[string]string{
 		s.attr("req", "object_size"):        "200\n",
@@ -507,6 +507,8 @@ func TestMountFlags(t *testing.T) {
 		s.attr("conn", "slab_size"):         "1024\n",
 		s.attr("conn", "hwcache_align"):     "1\n",
 		s.attr("conn", "reclaim_account"):   "1\n",
+		s.attr("conn", "destroy_by_rcu"):    "0\n",
+		s.attr("rcu", "destroy_by_rcu"):     "1\n",
 		s.module("parameters/memory_limit"): "67108864\n",
 	} {
 		if got := cat(c, path); got != want {

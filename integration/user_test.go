@@ -187,7 +187,14 @@ func seenCreateAndDestroy(t *testing.T, s *session) {
 	dir := filepath.Dir(s.attr("foo", "objects"))
 	for round := range 3 {
 		s.c.Want(unix.ENOENT, Op{Do: "stat", Path: dir})
-		echo(s.c, create, "foo 100 flags=no_merge")
+		flags, byRCU := "no_merge", "0\n"
+		if round == 1 {
+			flags, byRCU = "typesafe_by_rcu", "1\n"
+		}
+		echo(s.c, create, "foo 100 flags="+flags)
+		if got := cat(s.c, s.attr("foo", "destroy_by_rcu")); got != byRCU {
+			t.Errorf("round %d: destroy_by_rcu = %q; want %q", round, got, byRCU)
+		}
 		if got := cat(s.c, s.attr("foo", "object_size")); got != "100\n" {
 			t.Errorf("round %d: object_size = %q; want 100", round, got)
 		}

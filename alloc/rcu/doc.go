@@ -90,6 +90,8 @@
 // A reader that never leaves stops all grace periods of its domain. Who waits inside
 // its own section waits for ever: builds with invariants or the race detector know which goroutines
 // began a section that has not ended, and panic; others cannot tell. Barrier and Close from a callback always panic.
+// Who holds a lock that a reader wants waits for ever as well: the checker of lock order
+// is told of each wait, as an acquisition of rcu_grace_period, but not of sections.
 //
 // # Tests that find mistakes
 //
