@@ -135,6 +135,9 @@ func New(o Options) (*Allocator, error) {
 	a.giver = a.queue.NewWork(a.giveMemory)
 	a.initRCUDestroy()
 	a.limit.Store(o.MemoryLimit)
+	if err := a.hotplug.Register(a.hotplugState()); err != nil {
+		return nil, fmt.Errorf("new allocator: %w", err)
+	}
 	if a.rcu, err = rcu.New(rcu.Options{Sequences: engine == RSeq}); err != nil {
 		return nil, fmt.Errorf("new allocator: %w: %w", ErrNoMemory, err)
 	}

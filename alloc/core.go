@@ -59,7 +59,8 @@ type core struct {
 type cpuState struct {
 	mu    lockdep.Spin
 	area  *percpu.Area // L: this CPU's sheaf
-	open  atomic.Bool  // A: the area was opened; stays true while it is closed for a moment
+	open  atomic.Bool  // A: the area was opened; stays true while it is closed, for a moment or offline
+	off   bool         // L: the CPU is offline: its area is closed, and it keeps no slabs
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
 	n     atomic.Int32 // A: slabs.n
 
@@ -74,6 +75,9 @@ type cpuState struct {
 }
 
 // newCore returns the core for a cache, with the handle of its directory.
+//
+// Preconditions: the hotplug lock is held until the core is on the list, where it hears
+// of CPUs that come and go.
 func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*core, error) {
 	number, err := newNumber()
 	if err != nil {
@@ -90,7 +94,7 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 	}
 	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())
 	for n := range a.hotplug.Possible().All() {
-		pc := &cpuState{area: percpu.At(place, n)}
+		pc := &cpuState{area: percpu.At(place, n), off: !a.hotplug.Online().Has(n)}
 		pc.mu.Init(lockdep.PerCPU)
 		k.cpus[n] = pc
 	}
@@ -175,11 +179,11 @@ func (k *core) unlockCPUs() {
 	}
 }
 
-// openArea lets objects into the CPU's sheaf, on the first slow path there.
+// openArea lets objects into the CPU's sheaf, on the first slow path there while it is online.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) openArea(pc *cpuState) {
-	if capacity := int(k.sheafCap.Load()); capacity > 0 && !pc.open.Load() {
+	if capacity := int(k.sheafCap.Load()); capacity > 0 && !pc.off && !pc.open.Load() {
 		pc.open.Store(true)
 		pc.area.Open(capacity)
 		pc.count(SheafAlloc, 1)
@@ -187,10 +191,11 @@ func (k *core) openArea(pc *cpuState) {
 	}
 }
 
-// mayKeep reports whether a CPU may keep one more slab: the cpu slab and as many cpu partial slabs as cpu_partial says.
+// mayKeep reports whether a CPU may keep one more slab: the cpu slab and as many cpu partial slabs as
+// cpu_partial says, or none if it is offline.
 //
 // Preconditions: pc.mu is held.
-func (k *core) mayKeep(pc *cpuState) bool { return pc.slabs.n < 1+int(k.keepSlabs.Load()) }
+func (k *core) mayKeep(pc *cpuState) bool { return !pc.off && pc.slabs.n < 1+int(k.keepSlabs.Load()) }
 
 // keep puts a slab that is on no list on the CPU's list.
 //

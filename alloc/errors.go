@@ -4,10 +4,10 @@ import "errors"
 
 // Errors of this package wrap one of these.
 var (
-	ErrBusy       = errors.New("objects are live")                    // Destroy, Close: nothing changed
+	ErrBusy       = errors.New("busy")                                // Destroy, Close: objects are live; SetOnline: the last CPU; nothing changed
 	ErrClosed     = errors.New("the allocator is closed")             // NewCache, Close
 	ErrExist      = errors.New("the name is taken")                   // NewCache: live, dying or being made
-	ErrNotExist   = errors.New("no such cache")                       // DestroyName
+	ErrNotExist   = errors.New("does not exist")                      // DestroyName: no such cache; SetOnline: no such CPU
 	ErrPermission = errors.New("the program keeps this cache")        // DestroyName: no ShellDelete
 	ErrInvalid    = errors.New("invalid argument")                    // New, NewCache, setters
 	ErrNoMemory   = errors.New("out of memory")                       // NewCache, New

@@ -48,7 +48,7 @@ func ExampleCache_Destroy() {
 	points.Free(p)
 	fmt.Println(points.Destroy())
 	// Output:
-	// true destroy cache "points": 1 objects are in use: objects are live
+	// true destroy cache "points": 1 objects are in use: busy
 	// <nil>
 }
 

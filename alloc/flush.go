@@ -98,9 +98,18 @@ func (k *core) closeAreas() error {
 // Preconditions: flush_lock and every per-CPU lock are held.
 func (k *core) reopenAreas() {
 	for _, pc := range k.cpus {
-		if pc != nil && pc.open.Load() {
-			pc.area.Open(int(k.sheafCap.Load()))
+		if pc != nil {
+			k.reopen(pc)
 		}
+	}
+}
+
+// reopen opens a sheaf again, unless it never was, or its CPU is offline.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) reopen(pc *cpuState) {
+	if pc.open.Load() && !pc.off {
+		pc.area.Open(int(k.sheafCap.Load()))
 	}
 }
 
@@ -124,23 +133,8 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, pc := range k.cpus {
-		if pc == nil {
-			continue
-		}
-		if pc.open.Load() {
-			before := len(objs)
-			objs = pc.area.Drain(objs)
-			pc.moved.add(before - len(objs))
-			pc.count(SheafFlush, len(objs)-before)
-		}
-		if pc.slabs.n > 0 {
-			pc.count(CPUSlabFlush, 1)
-		}
-		for p := pc.slabs.head; p != 0; p = pc.slabs.head {
-			k.unkeep(pc, p)
-			slabAt(p).where = underWay
-			n.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
-			kept.pushBack(p)
+		if pc != nil {
+			objs = k.collectCPU(pc, objs, &kept)
 		}
 	}
 	k.count(nil, SheafFlush, len(n.barn))
@@ -148,6 +142,28 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 	n.barn = n.barn[:0]
 	n.inBarn.Store(0)
 	return objs, kept
+}
+
+// collectCPU is collect of one CPU alone, and not of the barn.
+//
+// Preconditions: pc.mu and node.mu are held; the area is closed; objs has room.
+func (k *core) collectCPU(pc *cpuState, objs []uintptr, kept *slabList) []uintptr {
+	if pc.open.Load() {
+		before := len(objs)
+		objs = pc.area.Drain(objs)
+		pc.moved.add(before - len(objs))
+		pc.count(SheafFlush, len(objs)-before)
+	}
+	if pc.slabs.n > 0 {
+		pc.count(CPUSlabFlush, 1)
+	}
+	for p := pc.slabs.head; p != 0; p = pc.slabs.head {
+		k.unkeep(pc, p)
+		slabAt(p).where = underWay
+		k.node.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
+		kept.pushBack(p)
+	}
+	return objs
 }
 
 // giveBack puts what collect took where the node keeps it. Whoever calls it

@@ -98,11 +98,11 @@ func (k *core) stock(pc *cpuState, objs []uintptr, fromBarn bool, discard *slabL
 }
 
 // wanted returns how many objects to take where one is needed: half a sheaf, if
-// this thread can put the others there.
+// this thread can put the others there, which it cannot while the CPU is offline.
 //
 // Preconditions: pc.mu is held.
 func (k *core) wanted(pc *cpuState) int {
-	if pc.open.Load() && (!k.seq || rseq.Registered()) {
+	if pc.open.Load() && !pc.off && (!k.seq || rseq.Registered()) {
 		return k.batch()
 	}
 	return 1
@@ -122,6 +122,9 @@ func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool)
 			return got, true
 		}
 		pc.count(BarnGetFail, 1)
+	}
+	if pc.off {
+		return k.takeFromNode(dst), false
 	}
 	if pc.slabs.n > 0 {
 		pc.count(AllocRefill, 1)
@@ -148,6 +151,23 @@ func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool)
 	return got, false
 }
 
+// takeFromNode takes up to len(dst) objects from the node's partial list and returns
+// how many: what a CPU does that keeps no slabs.
+//
+// Preconditions: node.mu is held.
+func (k *core) takeFromNode(dst []uintptr) (got int) {
+	n := &k.node
+	for got < len(dst) && n.partial.head != 0 {
+		p := n.partial.head
+		got += k.take(p, dst[got:])
+		if k.freeIn(slabAt(p)) == 0 {
+			k.removePartial(p)
+		}
+	}
+	n.free.Add(-int64(got))
+	return got
+}
+
 // keepPartial moves slabs from the node's partial list to a CPU that has none:
 // one to use now, and half as many more as the CPU may keep. It reports whether there was one.
 //
@@ -169,8 +189,8 @@ func (k *core) keepPartial(pc *cpuState) bool {
 	return pc.slabs.n > 0
 }
 
-// newSlab cuts a slab from fresh pages, which becomes the cpu slab here, and
-// returns one of its objects. Until it is linked it is the builder's alone.
+// newSlab cuts a slab from fresh pages, which becomes the cpu slab here unless the CPU
+// is offline, and returns one of its objects. Until it is linked it is the builder's alone.
 //
 // Preconditions: no lock is held.
 func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
@@ -195,7 +215,11 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 	n.slabs.Add(1)
 	n.free.Add(rest)
 	pc.count(AllocSlab, 1)
-	if rest > 0 {
+	switch {
+	case rest == 0:
+	case pc.off:
+		k.addPartial(p, &discard)
+	default:
 		for !k.mayKeep(pc) { // as in SLUB, all that the CPU kept goes at once
 			pc.count(CPUPartialDrain, 1)
 			for pc.slabs.n > 0 {
@@ -269,7 +293,7 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 		pc.mu.Unlock()
 		c.panicDead("Free")
 	}
-	if pc.area.Level() < int(k.sheafCap.Load()) && k.push(pc, obj) {
+	if !pc.off && pc.area.Level() < int(k.sheafCap.Load()) && k.push(pc, obj) {
 		pc.mu.Unlock()
 		return
 	}
@@ -293,6 +317,9 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (others, own int) {
 	one := [1]uintptr{uintptr(obj)} // pushed in bulk, so that it is no free_fastpath
+	if pc.off {
+		return 0, k.giveObjects(pc, one[:], false, discard)
+	}
 	if !pc.open.Load() {
 		k.openArea(pc)
 		if k.pushBulk(pc, one[:]) > 0 {

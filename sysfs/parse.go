@@ -4,7 +4,22 @@ import (
 	"bytes"
 	"fmt"
 	"math/bits"
+	"strings"
 )
+
+// ParseBool reads a switch as Linux's kstrtobool does (lib/kstrtox.c, 6.12), in either
+// case and whatever follows: 1, y, t, on; 0, n, f, of. All else is ErrInvalid.
+func ParseBool(data []byte) (bool, error) {
+	text, _, _ := bytes.Cut(data, []byte{0})
+	word := string(bytes.ToLower(text[:min(len(text), 2)]))
+	switch {
+	case word == "on", word != "" && strings.Contains("1yt", word[:1]):
+		return true, nil
+	case word == "of", word != "" && strings.Contains("0nf", word[:1]):
+		return false, nil
+	}
+	return false, fmt.Errorf("parse %.24q, which should be 0 or 1: %w", text, ErrInvalid)
+}
 
 // ParseUint reads an unsigned decimal number of at most width bits as Linux's
 // kstrtoull and its narrower relatives do (lib/kstrtox.c, 6.12): an optional

@@ -3,6 +3,7 @@
 //	Mask      a set of CPU numbers, which may be sparse; printed and parsed as cpulists
 //	Current   the CPU that this thread runs on, as a hint
 //	Hotplug   cpu_hotplug_lock and the CPUs that are online for one allocator
+//	State     what a CPU goes through on its way online, and back through on its way offline
 //
 // Hotplug here is the allocator's own notion: threads of the process still run
 // on a CPU that was set offline, and its caches then keep nothing there.

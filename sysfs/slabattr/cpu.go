@@ -31,3 +31,30 @@ func cpuList(name string, get func(*cpu.Hotplug) cpu.Mask) *sysfs.Attribute {
 		return err
 	}}
 }
+
+// oneCPU is what a directory cpuN stands for.
+type oneCPU struct {
+	a *alloc.Allocator
+	n int
+}
+
+// onlineAttr is cpuN/online. Its Store drains nothing, so it may be written whatever comes and goes.
+var onlineAttr = &sysfs.Attribute{
+	Name: "online", Mode: 0o644,
+	Show: func(_ context.Context, obj any, w *bytes.Buffer) error {
+		c, text := obj.(oneCPU), "0\n"
+		if c.a.Hotplug().Online().Has(c.n) {
+			text = "1\n"
+		}
+		w.WriteString(text)
+		return nil
+	},
+	Store: func(ctx context.Context, obj any, data []byte) error {
+		online, err := sysfs.ParseBool(data)
+		if err != nil {
+			return err
+		}
+		c := obj.(oneCPU)
+		return errno(c.a.SetOnlineContext(ctx, c.n, online))
+	},
+}

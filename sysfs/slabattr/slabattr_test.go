@@ -596,7 +596,8 @@ func TestDocumented(t *testing.T) {
 					walk(n)
 				}
 			case *sysfs.File:
-				files[strings.Replace(n.Path()[1:], "/slab/kmalloc-8/", "/slab/CACHE/", 1)] = true
+				path := strings.Replace(n.Path()[1:], "/slab/kmalloc-8/", "/slab/CACHE/", 1)
+				files[regexp.MustCompile(`/cpu\d+/`).ReplaceAllString(path, "/cpuN/")] = true
 			}
 		}
 	}

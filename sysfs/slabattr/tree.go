@@ -28,7 +28,10 @@ func New(a *alloc.Allocator) *Tree {
 	root := t.tree.Root()
 	sys := mustAdd(root, "sys", nil)
 	t.slab = mustAdd(mustAdd(sys, "kernel", nil), "slab", nil)
-	mustAdd(mustAdd(mustAdd(sys, "devices", nil), "system", nil), "cpu", a, cpuAttrs...)
+	cpus := mustAdd(mustAdd(mustAdd(sys, "devices", nil), "system", nil), "cpu", a, cpuAttrs...)
+	for n := range a.Hotplug().Possible().All() {
+		mustAdd(cpus, fmt.Sprint("cpu", n), oneCPU{a, n}, onlineAttr)
+	}
 	t.module = mustAdd(mustAdd(sys, "module", nil), "slabfs", a, moduleAttrs...)
 	mustAdd(t.module, "parameters", a, parameterAttrs...)
 	mustAdd(root, "proc", a, procAttrs()...)

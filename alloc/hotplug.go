@@ -1,0 +1,101 @@
+package alloc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"slabfs/internal/cpu"
+	"slabfs/internal/rseq"
+)
+
+// SetOnline takes a CPU offline for this allocator, or brings it back. Offline it
+// holds nothing: its sheaves are drained and closed, its slabs are the node's. Threads
+// that run there are served all the same, from the node, under locks. A CPU that is so
+// already stays so. All of them begin online.
+//
+// It may be called wherever NewCache may, also from a Publisher or a store.
+//
+// Errors: ErrNotExist for a CPU that the machine cannot have; ErrBusy for the last one
+// online; what membarrier(2) returned, and then nothing has changed.
+func (a *Allocator) SetOnline(n int, online bool) error {
+	return a.SetOnlineContext(context.Background(), n, online)
+}
+
+// SetOnlineContext is SetOnline that gives up, with ctx's error and nothing done, if
+// ctx ends while it waits for its lock. It is what echo > cpuN/online does.
+func (a *Allocator) SetOnlineContext(ctx context.Context, n int, online bool) error {
+	defer a.reportDamage()
+	err := a.hotplug.SetOnline(ctx, n, online)
+	switch {
+	case err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return err
+	case errors.Is(err, cpu.ErrNotPossible):
+		err = fmt.Errorf("%w: possible are %v: %w", err, a.hotplug.Possible(), ErrNotExist)
+	case errors.Is(err, cpu.ErrLast):
+		err = fmt.Errorf("%w: %w", err, ErrBusy)
+	}
+	if online {
+		return fmt.Errorf("bring CPU %d online: %w", n, err)
+	}
+	return fmt.Errorf("take CPU %d offline: %w", n, err)
+}
+
+// hotplugState is the allocator's part when CPUs come and go.
+func (a *Allocator) hotplugState() *cpu.State {
+	return &cpu.State{Name: "slab:online", Online: a.cpuOnline, Offline: a.cpuOffline}
+}
+
+// cpuOnline reopens the CPU's sheaves, those that were open once.
+//
+// Preconditions: the hotplug lock is held for writing. So the cores on the list are all
+// that are not dying, as for cpuOffline.
+func (a *Allocator) cpuOnline(n int) error {
+	for _, k := range *a.cores.Load() {
+		pc := k.cpus[n]
+		pc.mu.Lock()
+		pc.off = false
+		k.reopen(pc)
+		pc.mu.Unlock()
+	}
+	return nil
+}
+
+// cpuOffline closes the CPU's sheaves for as long as it is offline, and empties them
+// and what else it keeps. One fence is for all caches: nobody else may open what it closes,
+// since that takes flush_lock, or a CPU that is not offline. If the fence fails, which is
+// the error, they are open again and nothing has happened.
+//
+// Preconditions: the hotplug lock is held for writing.
+func (a *Allocator) cpuOffline(n int) error {
+	a.flushLock.Lock()
+	defer a.flushLock.Unlock()
+	cores := *a.cores.Load()
+	for _, k := range cores {
+		pc := k.cpus[n]
+		pc.mu.Lock()
+		pc.off = true
+		if pc.open.Load() {
+			pc.area.Close()
+		}
+		pc.mu.Unlock()
+	}
+	if a.engine == RSeq {
+		if err := rseq.Fence(); err != nil {
+			_ = a.cpuOnline(n) // never fails
+			return fmt.Errorf("close its sheaves: %w", err)
+		}
+	}
+	for _, k := range cores {
+		a.roomFor(k)
+		var kept slabList
+		pc := k.cpus[n]
+		pc.mu.Lock()
+		k.node.mu.Lock()
+		objs := k.collectCPU(pc, a.flushBuf[:0], &kept)
+		k.node.mu.Unlock()
+		pc.mu.Unlock()
+		k.giveBack(objs, &kept)
+	}
+	return nil
+}
