@@ -370,7 +370,7 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			pc.area.Close()
 			objs := pc.area.Drain(nil)
 			pc.area.Undo(objs)
-			pc.area.Open(int(k.sheafCap.Load()))
+			k.reopen(pc)
 			for _, obj := range objs {
 				find("sheaf", pointer(obj)).cached++
 			}
@@ -380,6 +380,12 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			cached += len(objs)
 		} else if pc.area.Level() != 0 {
 			tb.Errorf("CPU %d: an area that is not open holds %d objects", i, pc.area.Level())
+		}
+		if pc.off == k.a.hotplug.Online().Has(i) {
+			tb.Errorf("CPU %d: off is %v; online are %v", i, pc.off, k.a.hotplug.Online())
+		}
+		if pc.off && (pc.area.Level() != 0 || pc.slabs.n != 0 || pc.area.Push(nil)) {
+			tb.Errorf("CPU %d is offline, but holds %d objects and %d slabs, or takes some", i, pc.area.Level(), pc.slabs.n)
 		}
 		cpuFree += onList(&pc.slabs, onCPU)
 		kept += pc.slabs.n

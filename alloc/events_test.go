@@ -24,8 +24,19 @@ func sum(counts []uint64) (n uint64) {
 // A tally is what clears have taken away from the events of a cache.
 type tally [numEvents]atomic.Uint64
 
-// total returns how often an event has happened, clears or not.
-func (y *tally) total(c *Cache, e Event) uint64 { return y[e].Load() + sum(c.Events(e)) }
+// total returns how often an event has happened, clears or not, on a CPU that is offline or not.
+func (y *tally) total(c *Cache, e Event) uint64 {
+	h := c.core.a.Hotplug()
+	h.RLock()
+	defer h.RUnlock()
+	n := y[e].Load() + sum(c.Events(e))
+	for i := range h.Possible().All() {
+		if !h.Online().Has(i) && !c.core.released.Load() {
+			n += c.core.cpus[i].happened(e)
+		}
+	}
+	return n
+}
 
 func (y *tally) allocs(c *Cache) int64 {
 	return int64(y.total(c, AllocFastpath) + y.total(c, AllocSlowpath))

@@ -71,6 +71,45 @@ func TestFenceFails(t *testing.T) {
 	destroy(t, c)
 }
 
+// If the fence of a CPU that is to go offline fails, it stays online, with open sheaves.
+func TestFenceFailsOffline(t *testing.T) {
+	n, _ := twoCPUs(t)
+	a := sequences(t, Options{})
+	c := newCache(t, a, "fence", 64, CacheOptions{})
+	unused := newCache(t, a, "unused", 64, CacheOptions{})
+	pinned(t, n, func() { freeAll(c, allocN(t, c, 100)) })
+	pc, cached, slabs := c.core.cpus[n], c.Stats().Cached, c.Stats().CPUSlabs
+	rseq.FailFences(true)
+	defer rseq.FailFences(false)
+	for range 2 {
+		err := a.SetOnline(n, false)
+		if want := fmt.Sprintf(`take CPU %d offline: state "slab:online"`, n); !errors.Is(err, unix.ENOMEM) || !strings.Contains(err.Error(), want) {
+			t.Errorf("SetOnline without a fence: %v; want %s ...: ENOMEM", err, want)
+		}
+		if s := c.Stats(); !a.Hotplug().Online().Has(n) || s.Cached != cached || s.CPUSlabs != slabs {
+			t.Errorf("online are %v, %d objects are cached, %d slabs kept; want %d, %d as before", a.Hotplug().Online(), s.Cached, s.CPUSlabs, cached, slabs)
+		}
+		checkRest(t, c, nil)
+		checkUnlocked(a)
+	}
+	fast := c.Events(AllocFastpath)[n]
+	pinned(t, n, func() { freeAll(c, allocN(t, c, 10)) })
+	if got := c.Events(AllocFastpath)[n]; got < fast+9 || !pc.open.Load() {
+		t.Errorf("of 10 objects %d came from the sheaf", got-fast)
+	}
+	if unused.core.cpus[n].open.Load() {
+		t.Error("the sheaf of a cache that nobody used was opened")
+	}
+	rseq.FailFences(false)
+	setOnline(t, a, n, false)
+	if pc.area.Level() != 0 || pc.slabs.n != 0 {
+		t.Errorf("offline: %d objects and %d slabs are kept", pc.area.Level(), pc.slabs.n)
+	}
+	checkRest(t, c, nil)
+	destroy(t, c)
+	destroy(t, unused)
+}
+
 // If only the second fence of a destroy fails, the destroy has happened; the area's
 // place is never used again.
 func TestSecondFenceFails(t *testing.T) {

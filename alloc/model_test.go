@@ -3,6 +3,7 @@ package alloc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func (w *world) refused(bytes int) {
 // step runs one operation.
 func (w *world) step(op byte, arg int) {
 	k := w.c.core
-	switch op % 12 {
+	switch op % 13 {
 	case 0, 1:
 		for range 1 + arg%8 {
 			obj := w.c.Alloc()
@@ -167,6 +168,15 @@ func (w *world) step(op byte, arg int) {
 		} else {
 			w.newBytes(arg * arg)
 		}
+	case 12:
+		h := w.a.Hotplug()
+		cpus := slices.Collect(h.Possible().All())
+		n, online := cpus[arg/2%len(cpus)], arg%2 == 0
+		last := h.Online().Has(n) && h.Online().Count() == 1 && !online
+		if err := w.a.SetOnline(n, online); last != errors.Is(err, ErrBusy) || !last && (err != nil || h.Online().Has(n) != online) {
+			w.t.Fatalf("SetOnline(%d, %v): %v; online are %v now", n, online, err, h.Online())
+		}
+		checkRest(w.t, w.c, w.live)
 	}
 }
 
@@ -273,5 +283,6 @@ func FuzzCache(f *testing.F) {
 	f.Add([]byte{0, 5, 200, 6, 100, 8, 0, 3, 7, 10, 255, 7, 0})
 	f.Add([]byte{1, 5, 255, 5, 255, 5, 255, 3, 3, 3, 9, 8, 4, 2, 0})
 	f.Add([]byte{9, 10, 20, 0, 7, 0, 7, 0, 7, 11, 201, 3, 0, 11, 0, 10, 0, 0, 1})
+	f.Add([]byte{0, 5, 200, 12, 3, 3, 9, 0, 7, 12, 0, 12, 1, 6, 200, 12, 2})
 	f.Fuzz(func(t *testing.T, prog []byte) { runProgram(t, prog[:min(len(prog), 400)]) })
 }

@@ -3,6 +3,7 @@
 package alloc
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -24,14 +25,7 @@ import (
 // two run this, memory is paid for where objects were freed: caches that are used, looked at,
 // flushed and destroyed touch no area of another CPU.
 func TestSparseCPUs(t *testing.T) {
-	if os.Getenv(possibleEnv) == "" {
-		mask := cpu.MaskOf(0, 1)
-		for n := 2; mask.Count() < 192; n += 3 {
-			mask.Set(n)
-		}
-		t.Setenv(possibleEnv, mask.String())
-	}
-	if !inChild(t, false) {
+	if !onSparseCPUs(t) {
 		return
 	}
 	for _, engine := range []Engine{Lock, Auto} {
@@ -69,6 +63,63 @@ func TestSparseCPUs(t *testing.T) {
 		t.Logf("engine %v: %d of %d areas opened, limit of CPU numbers %d", a.Engine(), opened, cpu.Possible().Count(), cpu.Possible().Limit())
 		destroy(t, c)
 	}
+}
+
+// onSparseCPUs runs the test again where 192 CPUs are possible, and reports true there.
+func onSparseCPUs(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(possibleEnv) == "" {
+		mask := cpu.MaskOf(0, 1)
+		for n := 2; mask.Count() < 192; n += 3 {
+			mask.Set(n)
+		}
+		t.Setenv(possibleEnv, mask.String())
+	}
+	return inChild(t, false)
+}
+
+// On a machine with many possible CPUs those that nothing ran on come and go without
+// costing memory.
+func TestOfflineSparse(t *testing.T) {
+	if !onSparseCPUs(t) {
+		return
+	}
+	engines(t, func(t *testing.T, a *Allocator) {
+		c := newCache(t, a, "sparse", 64, CacheOptions{})
+		possible := slices.Collect(a.Hotplug().Possible().All())
+		was := make(map[int]bool) // the other engine's
+		for _, n := range possible {
+			was[n] = resident(t, unsafe.Pointer(c.core.cpus[n].area))
+		}
+		for _, last := range []int{0, 1, possible[100], possible[len(possible)-1]} {
+			plugAll(t, a)
+			for _, n := range possible {
+				if n != last {
+					setOnline(t, a, n, false)
+				}
+			}
+			if err := a.SetOnline(last, false); !errors.Is(err, ErrBusy) {
+				t.Errorf("SetOnline of the last CPU: %v; want ErrBusy", err)
+			}
+			late := newCache(t, a, "late", 64, CacheOptions{})
+			freeAll(c, allocN(t, c, 1000)) // and no walk, which would look at all areas
+			freeAll(late, allocN(t, late, 1000))
+			flush(t, c)
+			if s := c.Stats(); s.Objects != 0 || s.Cached != 0 {
+				t.Errorf("%+v", s)
+			}
+			destroy(t, late)
+		}
+		if err := a.SetOnline(3, true); !errors.Is(err, ErrNotExist) {
+			t.Errorf("SetOnline of a CPU between the possible ones: %v; want ErrNotExist", err)
+		}
+		for n, pc := range c.core.cpus {
+			if pc != nil && !pc.open.Load() && !was[n] && resident(t, unsafe.Pointer(pc.area)) {
+				t.Errorf("CPU %d: there is memory behind an area that was never opened", n)
+			}
+		}
+		destroy(t, c)
+	})
 }
 
 // A thread on a CPU that the mask does not know, whose area would lie behind

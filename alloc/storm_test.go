@@ -130,7 +130,8 @@ func storm(t *testing.T, engine Engine, more ...func(*testing.T, *Cache, *tally)
 		},
 		func(r *rand.Rand) { churn(t, a, 64, r) },
 		func(*rand.Rand) { runtime.GC() },
-		func(*rand.Rand) { c.Shrink(); a.Hotplug().Lock(); a.Hotplug().Unlock() },
+		func(*rand.Rand) { c.Shrink() },
+		plug(t, a),
 	)
 	for _, m := range more {
 		actors = append(actors, m(t, c, &cleared))
@@ -154,6 +155,8 @@ func storm(t *testing.T, engine Engine, more ...func(*testing.T, *Cache, *tally)
 	calm()
 	x.drain(c, l)
 	l.check()
+	checkRest(t, c, nil)
+	plugAll(t, a)
 	checkRest(t, c, nil)
 	cleared.check(t, c, l.allocs.Load(), l.frees.Load())
 	destroy(t, c)

@@ -214,7 +214,7 @@ func TestConservation(t *testing.T) {
 				},
 				func(*rand.Rand) { c.Shrink() },
 				func(r *rand.Rand) { c.SetMinPartial(r.Uint64N(10)) },
-				func(*rand.Rand) { a.Hotplug().Lock(); a.Hotplug().Unlock() },
+				plug(t, a),
 				func(*rand.Rand) { runtime.GC() },
 				func(*rand.Rand) { c.Stats(); a.CachedBytes(); a.MetadataBytes() },
 				func(r *rand.Rand) { churn(t, a, tc.size, r) },
@@ -242,6 +242,8 @@ func TestConservation(t *testing.T) {
 			})
 			x.drain(c, l)
 			l.check()
+			checkRest(t, c, nil)
+			plugAll(t, a)
 			if n := l.refused.Load(); (n > 0) != (tc.limit > 0) {
 				t.Errorf("nil %d times at a limit of %d bytes", n, tc.limit)
 			}

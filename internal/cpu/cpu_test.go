@@ -1,7 +1,9 @@
 package cpu
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -126,4 +128,187 @@ func TestHotplug(t *testing.T) {
 	}
 	h.RUnlock()
 	<-locked
+}
+
+var errRefused = errors.New("refused")
+
+// A machine is a Hotplug whose states record what happens.
+type machine struct {
+	Hotplug
+	t      *testing.T
+	log    []string
+	refuse string // the call that fails
+}
+
+func newMachine(t *testing.T, possible Mask) *machine {
+	m := &machine{t: t}
+	m.Init(possible)
+	return m
+}
+
+func (m *machine) state(name string) *State {
+	note := func(dir string) func(int) error {
+		return func(n int) error {
+			call := fmt.Sprint(dir, name, n)
+			if call == m.refuse || m.refuse == "all" {
+				m.log = append(m.log, call+"!")
+				return errRefused
+			}
+			m.log = append(m.log, fmt.Sprint(call, "(", m.Online(), ")"))
+			return nil
+		}
+	}
+	return &State{Name: name, Online: note("+"), Offline: note("-")}
+}
+
+// want compares what has happened since the last call, and which CPUs are online now.
+func (m *machine) want(what, log, online string) {
+	m.t.Helper()
+	if got := strings.Join(m.log, " "); got != log {
+		m.t.Errorf("%s: %s; want %s", what, got, log)
+	}
+	if got := m.Online().String(); got != online {
+		m.t.Errorf("%s: online are %q; want %q", what, got, online)
+	}
+	m.log = nil
+}
+
+func (m *machine) must(err, want error) {
+	m.t.Helper()
+	if !errors.Is(err, want) {
+		m.t.Errorf("%v; want %v", err, want)
+	}
+}
+
+// States are gone through in order by a CPU that comes, and backwards by one that
+// goes, off the mask first; what was done is undone if one of them refuses, in each place.
+func TestStates(t *testing.T) {
+	ctx := context.Background()
+	m := newMachine(t, MaskOf(0, 1, 5))
+	a, b, c := m.state("a"), m.state("b"), m.state("c")
+	for _, s := range []*State{a, b, c} {
+		m.must(m.Register(s), nil)
+	}
+	m.want("register", "+a0(0-1,5) +a1(0-1,5) +a5(0-1,5) +b0(0-1,5) +b1(0-1,5) +b5(0-1,5) +c0(0-1,5) +c1(0-1,5) +c5(0-1,5)", "0-1,5")
+	for _, tc := range []struct {
+		cpu    int
+		online bool
+		refuse string
+		err    error
+		log    string
+		after  string
+	}{
+		{5, true, "", nil, "", "0-1,5"},
+		{5, false, "-c5", errRefused, "-c5!", "0-1,5"},
+		{5, false, "-b5", errRefused, "-c5(0-1) -b5! +c5(0-1)", "0-1,5"},
+		{5, false, "-a5", errRefused, "-c5(0-1) -b5(0-1) -a5! +b5(0-1) +c5(0-1)", "0-1,5"},
+		{5, false, "", nil, "-c5(0-1) -b5(0-1) -a5(0-1)", "0-1"},
+		{5, false, "all", nil, "", "0-1"},
+		{5, true, "+a5", errRefused, "+a5!", "0-1"},
+		{5, true, "+b5", errRefused, "+a5(0-1) +b5! -a5(0-1)", "0-1"},
+		{5, true, "+c5", errRefused, "+a5(0-1) +b5(0-1) +c5! -b5(0-1) -a5(0-1)", "0-1"},
+		{5, true, "", nil, "+a5(0-1) +b5(0-1) +c5(0-1)", "0-1,5"},
+		{1, false, "", nil, "-c1(0,5) -b1(0,5) -a1(0,5)", "0,5"},
+		{0, false, "", nil, "-c0(5) -b0(5) -a0(5)", "5"},
+		{5, false, "", ErrLast, "", "5"},
+		{5, true, "", nil, "", "5"},
+		{0, true, "", nil, "+a0(5) +b0(5) +c0(5)", "0,5"},
+		{5, false, "", nil, "-c5(0) -b5(0) -a5(0)", "0"},
+		{5, true, "", nil, "+a5(0) +b5(0) +c5(0)", "0,5"},
+		{4, false, "", ErrNotPossible, "", "0,5"},
+		{-1, true, "", ErrNotPossible, "", "0,5"},
+		{6, true, "", ErrNotPossible, "", "0,5"},
+	} {
+		m.refuse = tc.refuse
+		err := m.SetOnline(ctx, tc.cpu, tc.online)
+		m.must(err, tc.err)
+		if what := fmt.Sprintf("SetOnline(%d, %v), refused: %s", tc.cpu, tc.online, tc.refuse); tc.err == errRefused {
+			m.want(what, tc.log, tc.after)
+			if name := fmt.Sprintf("state %q of CPU %d", tc.refuse[1:2], tc.cpu); !strings.Contains(err.Error(), name) {
+				t.Errorf("%s: %v; want one with %s", what, err, name)
+			}
+		} else {
+			m.want(what, tc.log, tc.after)
+		}
+	}
+	m.refuse = ""
+	m.must(m.Unregister(b), nil)
+	m.want("unregister", "-b5(0,5) -b0(0,5)", "0,5")
+	m.must(m.SetOnline(ctx, 1, true), nil)
+	m.want("without b", "+a1(0,5) +c1(0,5)", "0-1,5")
+}
+
+// A state that a CPU refuses when it is added, or removed, leaves all as it was.
+func TestRegisterRefused(t *testing.T) {
+	m := newMachine(t, MaskOf(0, 1, 2))
+	m.must(m.SetOnline(context.Background(), 1, false), nil)
+	s := m.state("s")
+	for _, tc := range []struct{ refuse, log string }{
+		{"+s0", "+s0!"},
+		{"+s2", "+s0(0,2) +s2! -s0(0,2)"},
+	} {
+		m.refuse = tc.refuse
+		m.must(m.Register(s), errRefused)
+		m.want("register, refused: "+tc.refuse, tc.log, "0,2")
+		m.must(m.SetOnline(context.Background(), 1, true), nil)
+		m.must(m.SetOnline(context.Background(), 1, false), nil)
+		m.want("not registered", "", "0,2")
+	}
+	m.refuse = ""
+	m.must(m.Register(s), nil)
+	m.want("register", "+s0(0,2) +s2(0,2)", "0,2")
+	m.refuse = "-s0"
+	m.must(m.Unregister(s), errRefused)
+	m.want("unregister, refused", "-s2(0,2) -s0! +s2(0,2)", "0,2")
+	m.refuse = ""
+	m.must(m.SetOnline(context.Background(), 1, true), nil)
+	m.want("still registered", "+s1(0,2)", "0-2")
+}
+
+// If undoing fails too, the CPU stays where it is; the next attempt goes on from there.
+func TestUndoRefused(t *testing.T) {
+	m := newMachine(t, MaskOf(0, 1))
+	a, b := m.state("a"), m.state("b")
+	m.must(m.Register(a), nil)
+	m.must(m.Register(b), nil)
+	m.log = nil
+	offline := a.Offline
+	a.Offline = func(n int) error {
+		m.refuse = "all"
+		return offline(n)
+	}
+	err := m.SetOnline(context.Background(), 1, false)
+	m.must(err, errRefused)
+	for _, want := range []string{`state "a" of CPU 1, offline: refused`, `state "b" of CPU 1, online: refused`} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v; want one that says %s", err, want)
+		}
+	}
+	m.want("refused twice", "-b1(0) -a1! +b1!", "0-1")
+	a.Offline, m.refuse = offline, ""
+	m.must(m.SetOnline(context.Background(), 1, false), nil)
+	m.want("again", "-a1(0)", "0")
+	m.must(m.SetOnline(context.Background(), 1, true), nil)
+	m.want("back", "+a1(0) +b1(0)", "0-1")
+}
+
+// A wait for the lock ends with the context, and nothing has happened.
+func TestSetOnlineInterrupted(t *testing.T) {
+	m := newMachine(t, MaskOf(0, 1))
+	m.must(m.Register(m.state("s")), nil)
+	m.log = nil
+	m.RLock()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- m.SetOnline(ctx, 1, false) }()
+	for m.WritersWaited() == 0 {
+		runtime.Gosched()
+	}
+	cancel()
+	m.must(<-ended, context.Canceled)
+	m.want("interrupted", "", "0-1")
+	m.RUnlock()
+	m.must(m.SetOnline(ctx, 1, false), context.Canceled)
+	m.must(m.SetOnline(context.Background(), 1, false), nil)
+	m.want("offline", "-s1(0)", "0")
 }
