@@ -186,21 +186,27 @@ func (p *program) do(r request) []uintptr {
 	return answer.Objects
 }
 
-// Objects that were freed on one CPU wait there for that CPU. After a write to
-// cpu_partial they are handed out on another.
-func TestFreedOnOneCPUUsedOnAnother(t *testing.T) {
-	needRoot(t)
-	t.Parallel()
+// affinity returns the CPUs that this process may use.
+func affinity(t *testing.T) (cpus []int) {
+	t.Helper()
 	var may unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &may); err != nil {
 		t.Fatal(err)
 	}
-	var cpus []int
 	for n := range len(may) * 64 {
 		if may.IsSet(n) {
 			cpus = append(cpus, n)
 		}
 	}
+	return cpus
+}
+
+// Objects that were freed on one CPU wait there for that CPU. After a write to
+// cpu_partial they are handed out on another.
+func TestFreedOnOneCPUUsedOnAnother(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	cpus := affinity(t)
 	if len(cpus) < 2 {
 		t.Skip("needs two CPUs")
 	}

@@ -62,6 +62,7 @@ func seen(t *testing.T, u user) {
 		{"live objects", seenLiveObjects},
 		{"permissions", seenPermissions},
 		{"memory limit", seenMemoryLimit},
+		{"hotplug", seenHotplug},
 		{"tree", seenTree},
 		{"locks", seenLocks},
 	} {

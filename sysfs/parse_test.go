@@ -2,11 +2,28 @@ package sysfs
 
 import (
 	"errors"
+	"fmt"
 	"math/big"
 	"regexp"
 	"strings"
 	"testing"
 )
+
+// As kstrtobool: what follows is of no interest.
+func TestParseBool(t *testing.T) {
+	for want, texts := range map[string][]string{
+		"true":  {"1", "1\n", "1 0", "11", "1x", "y", "Y", "yes\n", "yno", "t", "True", "on", "ON\n", "oN", "onoff"},
+		"false": {"0", "0\n", "00", "01", "0x1", "n", "N", "no", "nyes", "f", "False\n", "of", "off", "OFF\n", "oF", "offon"},
+		"error": {"", "\n", " 1", "\n1", "+1", "-1", "2", "9", "a", "o", "o\n", "o1", "xon", "\x001", "o\x00n", "\x11", "\x10", "\xff\xfe", "\u0130", "ı"},
+	} {
+		for _, text := range texts {
+			got, err := ParseBool([]byte(text))
+			if ok := fmt.Sprint(got) == want && err == nil || want == "error" && !got && errors.Is(err, ErrInvalid); !ok {
+				t.Errorf("ParseBool(%q) = %v, %v; want %s", text, got, err, want)
+			}
+		}
+	}
+}
 
 func TestParseUint(t *testing.T) {
 	nines := strings.Repeat("9", 40)

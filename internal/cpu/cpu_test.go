@@ -222,13 +222,12 @@ func TestStates(t *testing.T) {
 		m.refuse = tc.refuse
 		err := m.SetOnline(ctx, tc.cpu, tc.online)
 		m.must(err, tc.err)
-		if what := fmt.Sprintf("SetOnline(%d, %v), refused: %s", tc.cpu, tc.online, tc.refuse); tc.err == errRefused {
-			m.want(what, tc.log, tc.after)
+		what := fmt.Sprintf("SetOnline(%d, %v), refused: %s", tc.cpu, tc.online, tc.refuse)
+		m.want(what, tc.log, tc.after)
+		if tc.err == errRefused {
 			if name := fmt.Sprintf("state %q of CPU %d", tc.refuse[1:2], tc.cpu); !strings.Contains(err.Error(), name) {
 				t.Errorf("%s: %v; want one with %s", what, err, name)
 			}
-		} else {
-			m.want(what, tc.log, tc.after)
 		}
 	}
 	m.refuse = ""

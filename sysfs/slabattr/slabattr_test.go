@@ -17,6 +17,7 @@ import (
 	"unsafe"
 
 	"slabfs/alloc"
+	"slabfs/internal/cpu"
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs"
 )
@@ -548,6 +549,86 @@ func TestParameters(t *testing.T) {
 			t.Errorf("%s = %q; the machine's is %q", list, got, want)
 		}
 	}
+}
+
+// Each CPU that can be has a file that takes it offline and brings it back, and the lists say so.
+func TestOnline(t *testing.T) {
+	a, tree := newTree(t)
+	const dir = "sys/devices/system/cpu/"
+	possible := slices.Collect(a.Hotplug().Possible().All())
+	file := func(n int) string { return dir + "cpu" + strconv.Itoa(n) + "/online" }
+	lists := func(what string, want cpu.Mask) {
+		t.Helper()
+		offline := cpu.MaskOf()
+		for _, n := range possible {
+			text := "1\n"
+			if !want.Has(n) {
+				offline.Set(n)
+				text = "0\n"
+			}
+			if got := tree.cat(t, file(n)); got != text {
+				t.Errorf("%s: %s reads %q; want %q", what, file(n), got, text)
+			}
+		}
+		if on, off := tree.cat(t, dir+"online"), tree.cat(t, dir+"offline"); on != want.String()+"\n" || off != offline.String()+"\n" {
+			t.Errorf("%s: online %q, offline %q; want %q, %q", what, on, off, want, offline)
+		}
+	}
+	all := cpu.MaskOf(possible...)
+	lists("at first", all)
+	if len(possible) < 2 {
+		if err := tree.echo(t, "0\n", file(possible[0])); !hasErrno(err, syscall.EBUSY) {
+			t.Errorf("echo 0 > %s: %v; want EBUSY", file(possible[0]), err)
+		}
+		return
+	}
+	for _, n := range possible {
+		rest := all.Clone()
+		rest.Clear(n)
+		for _, text := range []string{"0\n", "n", "off\n", "00 whatever"} {
+			if err := tree.echo(t, text, file(n)); err != nil {
+				t.Errorf("echo %q > %s: %v", text, file(n), err)
+			}
+			lists(text, rest)
+		}
+		for _, text := range []string{"", "\n", "2", "-1", " 1", "online", "o", "\x001"} {
+			want := syscall.EINVAL
+			if text == "online" { // begins with on
+				want = 0
+			}
+			if err := tree.echo(t, text, file(n)); !hasErrno(err, want) {
+				t.Errorf("echo %q > %s: %v; want %v", text, file(n), err, want)
+			}
+			if want == 0 {
+				lists(text, all)
+				if err := tree.echo(t, "f", file(n)); err != nil {
+					t.Error(err)
+				}
+			}
+			lists(text, rest)
+		}
+		if err := tree.echo(t, "1", file(n)); err != nil {
+			t.Errorf("echo 1 > %s: %v", file(n), err)
+		}
+		lists("back", all)
+	}
+	last := possible[len(possible)-1]
+	for _, n := range possible[:len(possible)-1] {
+		if err := tree.echo(t, "0", file(n)); err != nil {
+			t.Errorf("echo 0 > %s: %v", file(n), err)
+		}
+	}
+	if err := tree.echo(t, "0", file(last)); !hasErrno(err, syscall.EBUSY) {
+		t.Errorf("echo 0 > the last CPU online: %v; want EBUSY", err)
+	}
+	lists("the last", cpu.MaskOf(last))
+	a.Hotplug().RLock()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := tree.file(t, file(last)).Store(ctx, []byte("0")); !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupted store: %v; want context.Canceled", err)
+	}
+	a.Hotplug().RUnlock()
 }
 
 func TestPerCPU(t *testing.T) {
