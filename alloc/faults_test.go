@@ -34,10 +34,11 @@ func TestFaults(t *testing.T) {
 		ops  int
 		want string // of the output; empty: passes
 	}{
-		{stalls, "TestFastLayout|TestBackToBack|TestHeir|TestCPUBeyondMask", 2_000_000, ""},
+		{stalls, "TestFastLayout|TestBackToBack|TestOfflineBackToBack|TestHeir|TestCPUBeyondMask", 2_000_000, ""},
 		{stalls + ",fault_mprotect_while_closed", "TestBackToBack|TestHeir", 1_000_000, ""},
 		{"fault_no_fence", "TestBackToBack", 1e9, violation},
 		{stalls + ",fault_no_fence", "TestBackToBack", 1e9, violation},
+		{stalls + ",fault_no_fence", "TestOfflineBackToBack", 1e9, violation},
 		{stalls + ",fault_header_first", "TestBackToBack", 1e9, violation},
 		{stalls + ",fault_header_first", "TestFastLayout", 0, "before it there is no load of the limit"},
 		{stalls + ",fault_no_cpu_bound", "TestCPUBeyondMask", 0, "unexpected fault address"},

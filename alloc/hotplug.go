@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"slabfs/internal/cpu"
+	"slabfs/internal/fault"
 	"slabfs/internal/rseq"
 )
 
@@ -80,7 +81,7 @@ func (a *Allocator) cpuOffline(n int) error {
 		}
 		pc.mu.Unlock()
 	}
-	if a.engine == RSeq {
+	if a.engine == RSeq && !fault.NoFence {
 		if err := rseq.Fence(); err != nil {
 			_ = a.cpuOnline(n) // never fails
 			return fmt.Errorf("close its sheaves: %w", err)

@@ -171,6 +171,26 @@ func storm(t *testing.T, engine Engine, more ...func(*testing.T, *Cache, *tally)
 // reopened as fast as that goes and threads are moved from CPU to CPU: what
 // finds a mistake in the sequences soonest.
 func TestBackToBack(t *testing.T) {
+	backToBack(t, func(_ *Allocator, c *Cache, _ int) error { return c.SetCPUPartial(0) })
+}
+
+// The same with CPUs that come and go.
+func TestOfflineBackToBack(t *testing.T) {
+	may := affinity(t)
+	if len(may) < 2 {
+		t.Skip("one CPU only")
+	}
+	backToBack(t, func(a *Allocator, _ *Cache, i int) error {
+		n := may[i%len(may)]
+		err := a.SetOnline(n, false)
+		for end := i * 37 % 500; end > 0; end-- { // so that threads meet it while it is offline, and while it is online
+			runtime.Gosched()
+		}
+		return errors.Join(err, a.SetOnline(n, true))
+	})
+}
+
+func backToBack(t *testing.T, closeSheaves func(a *Allocator, c *Cache, i int) error) {
 	a := sequences(t, Options{})
 	tlbShootdowns(t)
 	c := newCache(t, a, "back", 64, CacheOptions{})
@@ -181,7 +201,7 @@ func TestBackToBack(t *testing.T) {
 	stop := make(chan struct{})
 	drains := 0
 	wait := disturb(stop, actors[len(actors)-1], func(*rand.Rand) {
-		if err := c.SetCPUPartial(0); err != nil {
+		if err := closeSheaves(a, c, drains); err != nil {
 			t.Error(err)
 		}
 		drains++

@@ -170,8 +170,8 @@ func TestOfflineReturnsObjects(t *testing.T) {
 	before := p.do(request{CPU: first, Alloc: 20})
 	total := cat(s.c, s.attr("session", "total_objects"))
 	echo(s.c, s.online(second), "0")
-	after := p.do(request{CPU: first, Alloc: 128 - 20 - 1}) // two slabs of 64 objects are there
-	after = append(after, p.do(request{CPU: second, Alloc: 1})...)
+	after := p.do(request{CPU: second, Alloc: 1})
+	after = append(after, p.do(request{CPU: first, Alloc: 128 - 20 - 1})...) // two slabs of 64 objects are there
 	for _, obj := range freed {
 		if slices.Contains(before, obj) || !slices.Contains(after, obj) {
 			t.Errorf("object %#x, freed on CPU %d, is not one of those that were handed out only when that was offline", obj, second)
