@@ -366,6 +366,13 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 		if pc == nil {
 			continue
 		}
+		if pc.off == k.a.hotplug.Online().Has(i) {
+			tb.Errorf("CPU %d: off is %v; online are %v", i, pc.off, k.a.hotplug.Online())
+		}
+		if level, some := pc.area.Level(), make([]uintptr, 1); pc.off && (level != 0 || pc.slabs.n != 0 || pc.area.PushBulk(some) > 0) {
+			pc.area.PopBulk(some)
+			tb.Errorf("CPU %d is offline, but holds %d objects and %d slabs, or its sheaf is open", i, level, pc.slabs.n)
+		}
 		if pc.open.Load() {
 			pc.area.Close()
 			objs := pc.area.Drain(nil)
@@ -380,12 +387,6 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			cached += len(objs)
 		} else if pc.area.Level() != 0 {
 			tb.Errorf("CPU %d: an area that is not open holds %d objects", i, pc.area.Level())
-		}
-		if pc.off == k.a.hotplug.Online().Has(i) {
-			tb.Errorf("CPU %d: off is %v; online are %v", i, pc.off, k.a.hotplug.Online())
-		}
-		if pc.off && (pc.area.Level() != 0 || pc.slabs.n != 0 || pc.area.Push(nil)) {
-			tb.Errorf("CPU %d is offline, but holds %d objects and %d slabs, or takes some", i, pc.area.Level(), pc.slabs.n)
 		}
 		cpuFree += onList(&pc.slabs, onCPU)
 		kept += pc.slabs.n

@@ -131,10 +131,6 @@ func TestOffline(t *testing.T) {
 
 		setOnline(t, a, n, true)
 		for _, c := range all {
-			checkRest(t, c, nil)
-			if err := c.SetSheafCapacity(c.SheafCapacity()); err != nil {
-				t.Error(err)
-			}
 			pinned(t, n, func() { freeAll(c, allocN(t, c, 15)) })
 			if got := c.core.cpus[n].area.Level(); exact && got != 20 { // two refills, of which 15 were in use
 				t.Errorf("%s: the sheaf of CPU %d, back online, holds %d objects; want 20", c.Name(), n, got)
