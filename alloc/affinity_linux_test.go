@@ -10,7 +10,7 @@ import (
 )
 
 // pinned runs f on a thread of its own that stays on one CPU.
-func pinned(t *testing.T, n int, f func()) {
+func pinned(t testing.TB, n int, f func()) {
 	t.Helper()
 	done := make(chan error)
 	go func() {
@@ -29,7 +29,7 @@ func pinned(t *testing.T, n int, f func()) {
 }
 
 // twoCPUs returns two CPUs that this process may use.
-func twoCPUs(t *testing.T) (first, second int) {
+func twoCPUs(t testing.TB) (first, second int) {
 	t.Helper()
 	var may unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &may); err != nil {

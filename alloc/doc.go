@@ -35,6 +35,13 @@
 // overflow in an object damages only its neighbours, and a Free of what is no
 // object of the cache is found.
 //
+// # CPUs that come and go
+//
+// A CPU that is offline for an allocator keeps nothing (hotplug.go): its sheaf is closed
+// in every cache, its own or made later, and its threads go to step 2, where they find the
+// barn and the partial list, and to step 4. It is how a CPU that nobody runs on any
+// more gives back what it holds.
+//
 // # Files
 //
 // The package knows no files. Trees attach to an Allocator (Attach) and are told
