@@ -32,7 +32,7 @@ func (a *Allocator) SetOnlineContext(ctx context.Context, n int, online bool) er
 	case err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		return err
 	case errors.Is(err, cpu.ErrNotPossible):
-		err = fmt.Errorf("%w: possible are %v: %w", err, a.hotplug.Possible(), ErrNotExist)
+		err = fmt.Errorf("possible are %v: %w", a.hotplug.Possible(), ErrNotExist)
 	case errors.Is(err, cpu.ErrLast):
 		err = fmt.Errorf("%w: %w", err, ErrBusy)
 	}

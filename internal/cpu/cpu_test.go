@@ -224,7 +224,7 @@ func TestStates(t *testing.T) {
 		m.must(err, tc.err)
 		what := fmt.Sprintf("SetOnline(%d, %v), refused: %s", tc.cpu, tc.online, tc.refuse)
 		m.want(what, tc.log, tc.after)
-		if tc.err == errRefused {
+		if errors.Is(tc.err, errRefused) {
 			if name := fmt.Sprintf("state %q of CPU %d", tc.refuse[1:2], tc.cpu); !strings.Contains(err.Error(), name) {
 				t.Errorf("%s: %v; want one with %s", what, err, name)
 			}
