@@ -624,8 +624,16 @@ func TestOnline(t *testing.T) {
 	lists("the last", cpu.MaskOf(last))
 	a.Hotplug().RLock()
 	ctx, cancel := context.WithCancel(context.Background())
+	waited, stored := a.Hotplug().WritersWaited(), make(chan error)
+	go func() {
+		_, err := tree.file(t, file(last)).Store(ctx, []byte("1"))
+		stored <- err
+	}()
+	for a.Hotplug().WritersWaited() == waited {
+		runtime.Gosched()
+	}
 	cancel()
-	if _, err := tree.file(t, file(last)).Store(ctx, []byte("0")); !errors.Is(err, context.Canceled) {
+	if err := <-stored; !errors.Is(err, context.Canceled) {
 		t.Errorf("an interrupted store: %v; want context.Canceled", err)
 	}
 	a.Hotplug().RUnlock()
