@@ -149,23 +149,3 @@ func BenchmarkDestroy(b *testing.B) {
 		})
 	}
 }
-
-// BenchmarkOffline is pairs on a CPU that is online, and on one that is not.
-func BenchmarkOffline(b *testing.B) {
-	n, _ := twoCPUs(b)
-	for _, e := range []Engine{Auto, Lock} {
-		for _, online := range []bool{true, false} {
-			b.Run(fmt.Sprintf("engine=%v/online=%v", e, online), func(b *testing.B) {
-				a := newAllocator(b, Options{Engine: e})
-				c := newCache(b, a, "offline", 64, CacheOptions{})
-				setOnline(b, a, n, online)
-				pinned(b, n, func() {
-					for b.Loop() {
-						c.Free(c.Alloc())
-					}
-				})
-				destroy(b, c)
-			})
-		}
-	}
-}

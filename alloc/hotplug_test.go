@@ -3,6 +3,7 @@ package alloc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -367,4 +368,24 @@ func TestSetOnlineInCallbacks(t *testing.T) {
 		t.Errorf("%d calls in the store and the unlink; want 2", got)
 	}
 	plugAll(t, a)
+}
+
+// BenchmarkOffline is pairs on a CPU that is online, and on one that is not.
+func BenchmarkOffline(b *testing.B) {
+	n, _ := twoCPUs(b)
+	for _, e := range []Engine{Auto, Lock} {
+		for _, online := range []bool{true, false} {
+			b.Run(fmt.Sprintf("engine=%v/online=%v", e, online), func(b *testing.B) {
+				a := newAllocator(b, Options{Engine: e})
+				c := newCache(b, a, "offline", 64, CacheOptions{})
+				setOnline(b, a, n, online)
+				pinned(b, n, func() {
+					for b.Loop() {
+						c.Free(c.Alloc())
+					}
+				})
+				destroy(b, c)
+			})
+		}
+	}
 }
