@@ -202,7 +202,7 @@ func ExampleAllocator_RCU() {
 	fmt.Println("found again:", t.find(3) != nil)
 	fmt.Println(cache.Destroy()) // waits for no reader; Close does
 	// Output:
-	// found 3 which is in use still: destroy cache "session": 1 objects are in use: objects are live
+	// found 3 which is in use still: destroy cache "session": 1 objects are in use: busy
 	// found again: false
 	// <nil>
 }
