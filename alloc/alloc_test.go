@@ -20,6 +20,7 @@ import (
 	"unsafe"
 
 	"slabfs/internal/cpu"
+	"slabfs/internal/leaktest"
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 )
@@ -119,9 +120,10 @@ func mustPanic(tb testing.TB, f func(), want ...string) {
 var openAllocators atomic.Int32
 
 // newAllocator returns an allocator that is closed when the test ends, which has
-// to give back all of its memory.
+// to give back all of its memory, and to leave no goroutine.
 func newAllocator(tb testing.TB, o Options) *Allocator {
 	tb.Helper()
+	leaktest.Check(tb)
 	a, err := New(o)
 	if err != nil {
 		tb.Fatal(err)

@@ -9,9 +9,10 @@ import (
 
 // A Publisher makes caches visible somewhere, for instance as files. Its methods
 // run with no lock held, on the goroutine that creates, destroys or attaches.
-// They must not panic, nor destroy the cache that they are called for, nor create or
-// destroy one that shares its core, for which they would wait. Publish and Unlink of
-// one handle never overtake each other.
+// They must not panic. To destroy the cache that they are called for, or one that
+// shares its core, they would wait for themselves: they get ErrCallback, and so may a
+// create of one that shares it. Publish and Unlink of one handle never overtake each
+// other.
 //
 // A directory belongs to a core, which has one name, or with Options.Merge an id and
 // any number of names. For the id, both methods are called with a handle that is
@@ -38,12 +39,12 @@ type tree struct {
 }
 
 func (t *tree) publish(c *Cache) error {
-	defer lockdep.Callback()()
+	defer lockdep.Callback(c.core.root)()
 	return t.publisher.Publish(c, c.name)
 }
 
 func (t *tree) unlink(c *Cache) {
-	defer lockdep.Callback()()
+	defer lockdep.Callback(c.core.root)()
 	t.publisher.Unlink(c, c.name) // step: unlink
 }
 

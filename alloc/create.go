@@ -7,6 +7,7 @@ import (
 
 	"slabfs/internal/cpu"
 	"slabfs/internal/fault"
+	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 	"slabfs/internal/percpu"
 )
@@ -20,8 +21,9 @@ const maxName = 60
 // core of another cache of its size, if both may; see Cache.
 //
 // Errors: ErrExist while the name is taken, also by a cache that is being made
-// or destroyed; ErrInvalid; ErrClosed; ErrNoMemory if there is no room for its
-// sheaves; what a tree's Publish returned.
+// or destroyed; ErrInvalid; ErrClosed; ErrNoMemory
+// if there is no room for its sheaves; ErrCallback from a show, a store or a Publisher
+// of a core that it is to share, while that comes or goes; what a tree's Publish returned.
 func (a *Allocator) NewCache(name string, size int, o CacheOptions) (*Cache, error) {
 	return a.newCache(name, size, o, 0)
 }
@@ -122,6 +124,9 @@ func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (
 		idle = k.root.publishes.wait() // a link needs its directory
 		if idle == nil && k.root.dead.Load() {
 			idle = k.unlinks.wait() // and the next one of this id its name
+		}
+		if idle != nil && lockdep.InCallbackAbout(k.root) {
+			return nil, nil, nil, errInCallback
 		}
 		if idle != nil {
 			return nil, nil, idle, nil

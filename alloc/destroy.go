@@ -7,6 +7,7 @@ import (
 
 	"slabfs/internal/cpu"
 	"slabfs/internal/fault"
+	"slabfs/internal/lockdep"
 	"slabfs/internal/percpu"
 	"slabfs/internal/rseq"
 )
@@ -20,9 +21,14 @@ import (
 //
 // ErrBusy: objects are live, and no other name shares the core; nothing has changed,
 // and the cache works on. It panics if the cache was destroyed before, also by its
-// name. It must not be called from a store of the cache's own files, or from a
-// Publisher for this cache. ErrPermission: the handle is a directory's, which a
-// Publisher got.
+// name.
+//
+// ErrCallback: it was called from a show or a store of a file in the directory of the
+// cache, or from a Publisher for it. Destroy would wait for its caller; nothing has
+// changed. From those of another cache it may be called, as delete_cache does; but
+// two stores that destroy each other's cache wait for each other.
+//
+// ErrPermission: the handle is a directory's, which a Publisher got.
 func (c *Cache) Destroy() error {
 	err := c.core.a.destroy(c.find)
 	if errors.Is(err, errDead) {
@@ -47,7 +53,7 @@ var errDead = errors.New("the handle is dead")
 // DestroyName is what echo NAME > delete_cache does: Destroy for caches that the
 // program made with ShellDelete.
 //
-// Errors: ErrNotExist, ErrPermission, ErrBusy.
+// Errors: ErrNotExist, ErrPermission, ErrBusy, ErrCallback.
 func (a *Allocator) DestroyName(name string) error {
 	return a.destroy(func() ([]*Cache, error) {
 		c := a.names[name]
@@ -82,6 +88,11 @@ func (a *Allocator) destroy(find func() ([]*Cache, error)) error {
 		a.hotplug.RLock() // step: look up
 		a.mu.Lock()
 		cs, err := find()
+		for _, c := range cs {
+			if lockdep.InCallbackAbout(c.core.root) {
+				err = fmt.Errorf("destroy cache %q: %w", c.name, errInCallback)
+			}
+		}
 		idle := inTheWay(cs)
 		if err == nil && idle == nil {
 			return a.destroyLocked(cs)

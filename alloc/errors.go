@@ -12,5 +12,5 @@ var (
 	ErrInvalid    = errors.New("invalid argument")                    // New, NewCache, setters
 	ErrNoMemory   = errors.New("out of memory")                       // NewCache, New
 	ErrNotBuilt   = errors.New("not available here")                  // New: the engine
-	ErrCallback   = errors.New("called from a callback it waits for") // Close
+	ErrCallback   = errors.New("called from a callback it waits for") // Close, Destroy, NewCache: nothing changed
 )

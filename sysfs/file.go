@@ -65,7 +65,7 @@ func (f *File) Show(ctx context.Context, w *bytes.Buffer) error {
 		return fmt.Errorf("show %q: %w", f.Path(), ErrNoMethod)
 	}
 	defer f.tree.enter(f)()
-	defer lockdep.Callback()()
+	defer lockdep.Callback(f.objects()...)()
 	start := w.Len()
 	if err := f.attr.Show(ctx, f.obj, w); err != nil {
 		return fmt.Errorf("show %q: %w", f.Path(), err)
@@ -89,12 +89,26 @@ func (f *File) Store(ctx context.Context, data []byte) (int, error) {
 	f.stores.Add(1)
 	defer f.stores.Add(-1)
 	defer f.tree.enter(f)()
-	defer lockdep.Callback()()
+	defer lockdep.Callback(f.objects()...)()
 	data = data[:min(len(data), PageSize)]
 	if err := f.attr.Store(ctx, f.obj, data); err != nil {
 		return 0, fmt.Errorf("store %q: %w", f.Path(), err)
 	}
 	return len(data), nil
+}
+
+// objects returns what the program gave for the file and for the directories that it
+// is in: a drain of any of them would wait for the caller.
+//
+// Preconditions: the caller has an active reference, so that none of them is drained.
+func (f *File) objects() []any {
+	objs := []any{f.obj}
+	for dir := f.parent; dir != nil; dir = dir.parent {
+		if dir.obj != nil {
+			objs = append(objs, dir.obj)
+		}
+	}
+	return objs
 }
 
 // get takes an active reference, unless the file is removed.

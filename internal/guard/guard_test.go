@@ -44,6 +44,7 @@ var allowed = map[string][]string{
 	"internal/stress":     {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/lockdep"},
 	"internal/load":       {"alloc", "sysfs", "internal/lockdep"},
 	"internal/testclient": {"internal/lockdep"},
+	"internal/leaktest":   {},
 	"internal/seqtest":    {"internal/rseq"},
 }
 

@@ -35,6 +35,35 @@ func TestCallback(t *testing.T) {
 	}
 }
 
+// What callbacks are about adds up from the outermost to the innermost, for one goroutine.
+func TestCallbackAbout(t *testing.T) {
+	a, b, c := new(int), new(int), new(int)
+	expect := func(wantA, wantB, wantC bool) {
+		t.Helper()
+		if gotA, gotB, gotC := InCallbackAbout(a), InCallbackAbout(b), InCallbackAbout(c); gotA != wantA || gotB != wantB || gotC != wantC {
+			t.Errorf("about a: %v, b: %v, c: %v; want %v, %v, %v", gotA, gotB, gotC, wantA, wantB, wantC)
+		}
+	}
+	expect(false, false, false)
+	outer := Callback(a, []int{1}) // which cannot be compared
+	expect(true, false, false)
+	plain := Callback()
+	expect(true, false, false)
+	inner := Callback(nil, b, a)
+	expect(true, true, false)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer Callback(c)()
+		expect(false, false, true)
+	})
+	wg.Wait()
+	inner()
+	expect(true, false, false)
+	plain()
+	outer()
+	expect(false, false, false)
+}
+
 // TestCallbackUnwinds leaves a callback as panics and runtime.Goexit do.
 func TestCallbackUnwinds(t *testing.T) {
 	func() {
