@@ -27,7 +27,7 @@ const (
 // import none. Imports point down the list only.
 var allowed = map[string][]string{
 	"cmd/slabfs":       {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "workqueue", "internal/bench", "internal/cpu", "internal/fault", "internal/invariants", "internal/load", "internal/lockdep", "internal/stress"},
-	"integration":      {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/fault", "internal/lockdep", "internal/testclient"},
+	"integration":      {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/fault", "internal/leaktest", "internal/lockdep", "internal/testclient"},
 	"sysfs/slabattr":   {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep"},
 	"sysfs/fusefs":     {"sysfs", "internal/fault", "internal/invariants", "internal/lockdep"},
 	"sysfs":            {"internal/fault", "internal/invariants", "internal/lockdep"},

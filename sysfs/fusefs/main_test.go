@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"slabfs/internal/leaktest"
 	"slabfs/internal/lockdep"
 	"slabfs/internal/testclient"
 	"slabfs/sysfs"
@@ -193,12 +194,13 @@ func mountDir(tb testing.TB) string {
 }
 
 // serve mounts t for the test. If the test has not unmounted it, it is
-// unmounted at the end, which must work.
+// unmounted at the end, which must work. No goroutine may be left.
 func serve(tb testing.TB, t *sysfs.Tree, o Options) *Server {
 	tb.Helper()
 	if os.Geteuid() != 0 {
 		tb.Skip("needs root to mount")
 	}
+	leaktest.Check(tb)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}

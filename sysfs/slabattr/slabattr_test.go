@@ -18,6 +18,7 @@ import (
 
 	"slabfs/alloc"
 	"slabfs/internal/cpu"
+	"slabfs/internal/leaktest"
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs"
 )
@@ -30,6 +31,7 @@ func newTree(t *testing.T) (*alloc.Allocator, *Tree) {
 
 func newTreeOf(t *testing.T, o alloc.Options) (*alloc.Allocator, *Tree) {
 	t.Helper()
+	leaktest.Check(t)
 	a, err := alloc.New(o)
 	if err != nil {
 		t.Fatal(err)
