@@ -285,9 +285,9 @@ func (k *Kobject) drain(nodes []Node) {
 //
 // Preconditions: k.tree.mu is held; k is not gone.
 func (k *Kobject) deactivate(nodes []Node) []Node {
-	nodes = append(nodes, k)
+	nodes = append(slices.Grow(nodes, 1+len(k.order)), k)
 	k.gone = true
-	for _, c := range k.children {
+	for _, c := range k.order {
 		switch c := c.(type) {
 		case *Kobject:
 			nodes = c.deactivate(nodes)

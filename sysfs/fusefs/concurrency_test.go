@@ -9,7 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"slabfs/internal/testclient"
@@ -229,11 +228,9 @@ func TestRemovalIsNotified(t *testing.T) {
 	if got := s.Stats(); got != (Stats{Notified: 2}) {
 		t.Errorf("stats = %+v; want two notifications: one for the link, one for the directory", got)
 	}
-	if dir := cwd(t, c); !strings.HasSuffix(dir, " (deleted)") {
-		t.Errorf("working directory = %q; want (deleted)", dir)
-	}
 	c.Want(unix.ENOENT, Op{Do: "lstat", Path: s.at("link")})
 	c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache", "value")})
+	eventually(t, "the working directory is (deleted)", func() bool { return strings.HasSuffix(cwd(t, c), " (deleted)") })
 
 	x.add("unseen").Remove()
 	if got := s.Stats().Notified; got != 2 {
@@ -380,10 +377,10 @@ func TestStuckNotification(t *testing.T) {
 func TestNotifierWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
-		n := newNotifier(func(notice) fuse.Status { <-block; return fuse.OK })
+		n := newNotifier(func(sysfs.Removal) { <-block }, func(sysfs.Removal) {})
 		timed := func() time.Duration {
 			start := time.Now()
-			n.entry(1, "x")
+			n.entry(sysfs.Removal{})
 			return time.Since(start)
 		}
 		others := make(chan time.Duration, 3)

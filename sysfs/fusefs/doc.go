@@ -34,9 +34,15 @@
 //
 // To notify is to take the kernel's lock of the parent directory, which a client
 // can hold for as long as it likes (by a page fault inside getdents). So one
-// goroutine sends one NotifyEntry for each removal, a remover waits for it for
-// 250 ms at most, and while one is stuck, later removals do not wait at all.
+// goroutine sends one notification of the entry for each removal, a remover waits for
+// it for 250 ms at most, and while one is stuck, later removals do not wait at all.
 // Stats counts both. Unmount waits for none.
+//
+// What removers wait for only lets the entry expire, which takes as long for a directory
+// of which the kernel knows a hundred files as for one of which it knows none. A
+// millisecond later the same goroutine makes the kernel forget all of that, unless the
+// name is taken again. Kernels before Linux 6.2, and those that do not tell which
+// descriptor serves which mount, do both at once, and the remover waits for both.
 //
 // # Locks
 //

@@ -1,18 +1,32 @@
 package fusefs
 
 import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"slabfs/sysfs"
 )
 
 // notifyWait is how long a remover waits for the kernel to hear of it.
 const notifyWait = 250 * time.Millisecond
 
-// A notifier tells the kernel that directory entries are gone.
+// tidyAfter is how long the kernel keeps what is hidden, so that the remover, and who
+// waits for it, goes on first.
+const tidyAfter = time.Millisecond
+
+// A notifier tells the kernel that directory entries are gone. Removers wait for hide,
+// after which no path leads there; what the kernel remembers of the entry goes in tidy.
 type notifier struct {
-	send func(notice) fuse.Status
+	hide func(sysfs.Removal)
+	tidy func(sysfs.Removal)
 	jobs chan notice
 	quit chan struct{}
 	busy atomic.Int64 // A: when the notification under way began, in Unix nanoseconds; 0: none
@@ -20,28 +34,40 @@ type notifier struct {
 	sent, late, skipped atomic.Uint64 // A
 }
 
-// A notice says that parent has no entry name any more.
 type notice struct {
-	parent uint64
-	name   string
-	done   chan struct{}
+	sysfs.Removal
+	done chan struct{}
 }
 
-func newNotifier(send func(notice) fuse.Status) *notifier {
-	n := &notifier{send: send, jobs: make(chan notice), quit: make(chan struct{})}
+func newNotifier(hide, tidy func(sysfs.Removal)) *notifier {
+	n := &notifier{hide: hide, tidy: tidy, jobs: make(chan notice), quit: make(chan struct{})}
 	go n.loop()
 	return n
 }
 
 func (n *notifier) loop() {
+	var gone []sysfs.Removal // hidden, and to be tidied when the timer says so
+	timer := time.NewTimer(tidyAfter)
+	timer.Stop()
+	timed := func(f func(sysfs.Removal), r sysfs.Removal) {
+		n.busy.Store(time.Now().UnixNano())
+		f(r)
+		n.busy.Store(0)
+	}
 	for {
 		select {
 		case j := <-n.jobs:
-			n.busy.Store(time.Now().UnixNano())
-			n.send(j) // an error means that the kernel did not know the name
-			n.busy.Store(0)
+			timed(n.hide, j.Removal)
 			n.sent.Add(1)
 			close(j.done)
+			if gone = append(gone, j.Removal); len(gone) == 1 {
+				timer.Reset(tidyAfter)
+			}
+		case <-timer.C:
+			timed(n.tidy, gone[0])
+			if gone = gone[1:]; len(gone) > 0 {
+				timer.Reset(0)
+			}
 		case <-n.quit:
 			return
 		}
@@ -54,15 +80,15 @@ func (n *notifier) stuck() bool {
 	return began != 0 && time.Since(time.Unix(0, began)) >= notifyWait
 }
 
-// entry sends one notification and waits for it, up to notifyWait.
-func (n *notifier) entry(parent uint64, name string) {
+// entry sends one notification and waits until the entry is hidden, up to notifyWait.
+func (n *notifier) entry(r sysfs.Removal) {
 	if n.stuck() {
 		n.skipped.Add(1)
 		return
 	}
 	timeout := time.NewTimer(notifyWait)
 	defer timeout.Stop()
-	j := notice{parent, name, make(chan struct{})}
+	j := notice{r, make(chan struct{})}
 	select {
 	case n.jobs <- j:
 	case <-timeout.C:
@@ -81,3 +107,68 @@ func (n *notifier) entry(parent uint64, name string) {
 
 // stop ends the loop, without waiting for a notification under way.
 func (n *notifier) stop() { close(n.quit) }
+
+// hide makes the kernel ask again for a name that is gone, whoever looks next: it
+// costs the same however much the kernel knows of what was there. Where the kernel
+// cannot be told that, tidy's notification does it, and the remover waits for all of it.
+func (s *Server) hide(r sysfs.Removal) {
+	if s.device == nil || !expireEntry(s.device, r.Parent.Ino(), r.Node.Name()) {
+		s.fuse.EntryNotify(r.Parent.Ino(), r.Node.Name()) // an error means that the kernel did not know the name
+	}
+}
+
+// tidy makes the kernel forget what it knows of a name that is gone: with a directory
+// go all files that were looked up there, microseconds for each. If the name is taken
+// again, the kernel finds out by itself when somebody looks.
+func (s *Server) tidy(r sysfs.Removal) {
+	if s.device != nil && r.Parent.Child(r.Node.Name()) == nil {
+		s.fuse.EntryNotify(r.Parent.Ino(), r.Node.Name())
+	}
+}
+
+// Of FUSE's protocol, which go-fuse does not offer: a notification with flags.
+const (
+	notifyInvalEntry = 3
+	expireOnly       = 1 // Linux 6.2; earlier kernels take the notification for one without flags
+)
+
+// expireEntry sends one that lets a directory entry expire. It reports whether the
+// kernel took it, also for an entry that it did not know.
+func expireEntry(device *os.File, parent uint64, name string) bool {
+	const header = 16 + 16
+	b := make([]byte, 0, header+len(name)+1)
+	b = binary.NativeEndian.AppendUint32(b, uint32(cap(b)))
+	b = binary.NativeEndian.AppendUint32(b, notifyInvalEntry)
+	b = binary.NativeEndian.AppendUint64(b, 0) // of no request
+	b = binary.NativeEndian.AppendUint64(b, parent)
+	b = binary.NativeEndian.AppendUint32(b, uint32(len(name)))
+	b = binary.NativeEndian.AppendUint32(b, expireOnly)
+	b = append(append(b, name...), 0)
+	_, err := device.Write(b)
+	return err == nil || errors.Is(err, unix.ENOENT)
+}
+
+// connectionFile returns a second descriptor of a connection, by its device number, or
+// nil where the kernel does not tell which descriptor has which.
+func connectionFile(minor int) *os.File {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	for _, e := range fds {
+		fd, err := strconv.Atoi(e.Name())
+		if target, linkErr := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || linkErr != nil || target != "/dev/fuse" {
+			continue
+		}
+		second, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			continue
+		}
+		info, err := os.ReadFile(fmt.Sprint("/proc/self/fdinfo/", second))
+		if err == nil && strings.Contains(string(info), fmt.Sprintf("\nfuse_connection:\t%d\n", minor)) {
+			return os.NewFile(uintptr(second), "/dev/fuse")
+		}
+		_ = unix.Close(second)
+	}
+	return nil
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ type Server struct {
 	fs       *fileSystem  // I
 	fuse     *fuse.Server // I
 	notifier *notifier    // I
+	device   *os.File     // I: of the connection, for the notifier; nil if it cannot be had
 	forget   func()       // I: stops hearing of removals
 
 	unmounting atomic.Bool   // A: Unmount was called
@@ -53,7 +55,7 @@ func newServer(dir string, t *sysfs.Tree, o Options) *Server {
 	s := &Server{dir: dir, tree: t, log: o.Logger, stopped: make(chan struct{}), done: make(chan struct{})}
 	s.mu.Init(lockdep.Leaf)
 	s.fs = newFileSystem(t, o, s.stopped)
-	s.notifier = newNotifier(func(j notice) fuse.Status { return s.fuse.EntryNotify(j.parent, j.name) })
+	s.notifier = newNotifier(s.hide, s.tidy)
 	return s
 }
 
@@ -64,6 +66,7 @@ func (s *Server) serve() error {
 	m, err := topMount(s.dir)
 	if err == nil && m != nil {
 		s.minor = m.Minor
+		s.device = connectionFile(s.minor)
 	}
 	s.forget = s.tree.OnRemove(s.removed)
 	go s.fuse.Serve()
@@ -82,7 +85,7 @@ func (s *Server) removed(r sysfs.Removal) {
 	}
 	inodeLocked(r.Parent, lockdep.Exclusive)() // also where no notification is needed this time
 	if s.fs.knows(r.Node) && s.fs.knows(r.Parent) {
-		s.notifier.entry(r.Parent.Ino(), r.Node.Name())
+		s.notifier.entry(r)
 	}
 }
 
@@ -123,6 +126,7 @@ func (s *Server) end(err error) {
 		close(s.stopped)
 		s.forget()
 		s.notifier.stop()
+		_ = s.device.Close() // once no notification is under way; it may be nil
 		s.mu.Lock()
 		s.err, s.ended = err, true
 		functions := s.onEnd
