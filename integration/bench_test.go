@@ -80,10 +80,105 @@ var measures = map[string]func(path string) (operation func() error, err error){
 	},
 }
 
+// destroyJob makes the role "measure" destroy N caches through the mount at Path, each
+// made before and looked at in the way that Do says, and write once to cpu_partial of
+// another cache after one and before the next. It answers with both times of each round.
+const destroyJob = "destroy after "
+
+// beDestroying is what the role "measure" does with a destroyJob.
+func beDestroying(j job) (took []time.Duration, err error) {
+	caches, module := j.Path+"/sys/kernel/slab/", j.Path+"/sys/module/slabfs/"
+	open := func(path string) (fd int) {
+		if err == nil {
+			fd, err = unix.Open(path, unix.O_WRONLY, 0)
+		}
+		return fd
+	}
+	create, destroy, tune := open(module+"new_cache"), open(module+"delete_cache"), open(caches+"kmalloc-64/cpu_partial")
+	timed := func(fd int, text string) time.Duration {
+		if err != nil {
+			return 0
+		}
+		start := time.Now()
+		_, err = unix.Pwrite(fd, []byte(text), 0)
+		return time.Since(start)
+	}
+	buf := make([]byte, 4096)
+	for i := range j.N {
+		timed(create, "doomed 100 flags=no_merge\n")
+		dir := caches + "doomed"
+		switch strings.TrimPrefix(j.Do, destroyJob) {
+		case "stat":
+			var st unix.Stat_t
+			err = errors.Join(err, unix.Stat(dir, &st))
+		case "reading all":
+			entries, dirErr := os.ReadDir(dir)
+			err = errors.Join(err, dirErr)
+			for _, e := range entries {
+				var st unix.Stat_t
+				err = errors.Join(err, unix.Stat(dir+"/"+e.Name(), &st), readFile(dir+"/"+e.Name(), buf))
+			}
+		}
+		var destroyed, tuned time.Duration
+		if i%2 == 0 { // the second one finds the server awake
+			destroyed, tuned = timed(destroy, "doomed\n"), timed(tune, "30\n")
+		} else {
+			tuned, destroyed = timed(tune, "30\n"), timed(destroy, "doomed\n")
+		}
+		took = append(took, destroyed, tuned)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", j.Do, err)
+		}
+	}
+	return took, nil
+}
+
+func readFile(path string, buf []byte) error {
+	fd, err := unix.Open(path, unix.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Read(fd, buf)
+	return errors.Join(err, unix.Close(fd))
+}
+
+// BenchmarkDestroy is what the destroy of an idle cache takes by way of an open
+// delete_cache, and in units of a write to an open cpu_partial in the same run: the ratio
+// of the medians. Both alternate, in either order. Before, the cache is made, and looked
+// at: not at all, by one stat of its directory, or by listing it, a stat of each file and
+// reading it.
+func BenchmarkDestroy(b *testing.B) {
+	needRoot(b)
+	for _, before := range []string{"nothing", "stat", "reading all"} {
+		b.Run("after="+before, func(b *testing.B) {
+			s := root.mount(b, root.newDir(b, true))
+			took := measureInOrder(b, job{destroyJob + before, s.dir, max(b.N, 100)})
+			var destroys, writes []time.Duration
+			for i := 0; i < len(took); i += 2 {
+				destroys, writes = append(destroys, took[i]), append(writes, took[i+1])
+			}
+			slices.Sort(destroys)
+			slices.Sort(writes)
+			b.ReportMetric(0, "ns/op") // what the child measured counts
+			b.ReportMetric(float64(percentile(destroys, 50)), "median-ns")
+			b.ReportMetric(float64(percentile(destroys, 99)), "p99-ns")
+			b.ReportMetric(float64(percentile(writes, 50)), "write-median-ns")
+			b.ReportMetric(float64(percentile(destroys, 50))/float64(percentile(writes, 50)), "ratio")
+		})
+	}
+}
+
 func beMeasuring() error {
 	var j job
 	if err := json.Unmarshal([]byte(os.Getenv(jobEnv)), &j); err != nil {
 		return err
+	}
+	if strings.HasPrefix(j.Do, destroyJob) {
+		took, err := beDestroying(j)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(took)
 	}
 	operation, err := measures[j.Do](j.Path)
 	if err != nil {
@@ -115,12 +210,19 @@ func beSpinning() error {
 // measure lets a child process do a job. What it returns is sorted.
 func measure(t testing.TB, j job) (took []time.Duration) {
 	t.Helper()
+	took = measureInOrder(t, j)
+	slices.Sort(took)
+	return took
+}
+
+func measureInOrder(t testing.TB, j job) (took []time.Duration) {
+	t.Helper()
 	text, err := json.Marshal(j)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), roleEnv+"=measure", jobEnv+"="+string(text))
+	cmd.Env = append(os.Environ(), roleEnv+"=measure", jobEnv+"="+string(text), "GODEBUG=asyncpreemptoff=1") // no EINTR by its own signals
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -129,7 +231,6 @@ func measure(t testing.TB, j job) (took []time.Duration) {
 	if err := json.Unmarshal(out, &took); err != nil {
 		t.Fatal(err)
 	}
-	slices.Sort(took)
 	return took
 }
 

@@ -1,15 +1,20 @@
 package rcu_test
 
 import (
+	"errors"
+	"slices"
 	"testing"
+	"time"
 
 	"slabfs/alloc"
 	"slabfs/alloc/rcu"
 )
 
-// A section on each engine, beside the Alloc and Free of an object on this
-// process's engine.
+// BenchmarkSection is a read-side section on each engine, alone and in units of the Alloc
+// and Free of an object on this process's engine. Runs of both of some 10 us alternate;
+// an iteration is one of each, the ratio is that of the medians.
 func BenchmarkSection(b *testing.B) {
+	const calls = 1000 // in a run
 	for _, sequences := range []bool{true, false} {
 		name := map[bool]string{true: "rseq", false: "atomics"}[sequences]
 		b.Run(name, func(b *testing.B) {
@@ -17,32 +22,38 @@ func BenchmarkSection(b *testing.B) {
 			if err != nil {
 				b.Skip(err)
 			}
-			b.ReportAllocs()
-			for b.Loop() {
-				d.ReadUnlock(d.ReadLock())
+			a, err := alloc.New(alloc.Options{})
+			if err != nil {
+				b.Fatal(err)
 			}
-			if err := d.Close(); err != nil {
+			c, err := a.NewCache("pair", 64, alloc.CacheOptions{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			var sections, pairs []time.Duration
+			for b.Loop() {
+				start := time.Now()
+				for range calls {
+					d.ReadUnlock(d.ReadLock())
+				}
+				middle := time.Now()
+				for range calls {
+					c.Free(c.Alloc())
+				}
+				sections, pairs = append(sections, middle.Sub(start)), append(pairs, time.Since(middle))
+			}
+			slices.Sort(sections)
+			slices.Sort(pairs)
+			section, pair := sections[len(sections)/2], pairs[len(pairs)/2]
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(section)/calls, "ns/section")
+			b.ReportMetric(float64(pair)/calls, "ns/pair")
+			b.ReportMetric(float64(section)/float64(pair), "ratio")
+			if err := errors.Join(d.Close(), a.Close()); err != nil {
 				b.Error(err)
 			}
 		})
 	}
-	b.Run("pair", func(b *testing.B) {
-		a, err := alloc.New(alloc.Options{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		c, err := a.NewCache("pair", 64, alloc.CacheOptions{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		b.ReportAllocs()
-		for b.Loop() {
-			c.Free(c.Alloc())
-		}
-		if err := a.Close(); err != nil {
-			b.Error(err)
-		}
-	})
 }
 
 // A grace period without readers, alone and with others that share it.
