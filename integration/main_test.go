@@ -30,6 +30,7 @@ var roles = map[string]func() error{
 	"spin":    beSpinning,
 	"churn":   beChurning,
 	"flushed": beFlushed,
+	"struck":  beStruck,
 }
 
 var (

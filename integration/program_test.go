@@ -121,6 +121,17 @@ type program struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Reader
+
+	killed bool
+}
+
+// kill ends the program as it should not be ended.
+func (p *program) kill() {
+	p.t.Helper()
+	p.killed = true
+	if err := p.cmd.Process.Kill(); err != nil {
+		p.t.Error(err)
+	}
 }
 
 func startProgram(t *testing.T, dir string, env ...string) *program {
@@ -148,7 +159,7 @@ func startRole(t testing.TB, role, dir string, env ...string) *program {
 	p := &program{t: t, cmd: cmd, in: in, out: bufio.NewReader(out)}
 	t.Cleanup(func() {
 		_ = in.Close()
-		if err := cmd.Wait(); err != nil {
+		if err := cmd.Wait(); err != nil && !p.killed {
 			t.Errorf("end of the program: %v", err)
 		}
 	})
