@@ -27,6 +27,7 @@ const tidyAfter = time.Millisecond
 type notifier struct {
 	hide func(sysfs.Removal)
 	tidy func(sysfs.Removal)
+	wait time.Duration // notifyWait, except in tests
 	jobs chan notice
 	quit chan struct{}
 	busy atomic.Int64 // A: when the notification under way began, in Unix nanoseconds; 0: none
@@ -40,7 +41,7 @@ type notice struct {
 }
 
 func newNotifier(hide, tidy func(sysfs.Removal)) *notifier {
-	n := &notifier{hide: hide, tidy: tidy, jobs: make(chan notice), quit: make(chan struct{})}
+	n := &notifier{hide: hide, tidy: tidy, wait: notifyWait, jobs: make(chan notice), quit: make(chan struct{})}
 	go n.loop()
 	return n
 }
@@ -77,16 +78,16 @@ func (n *notifier) loop() {
 // stuck reports whether the notification under way has used up its time.
 func (n *notifier) stuck() bool {
 	began := n.busy.Load()
-	return began != 0 && time.Since(time.Unix(0, began)) >= notifyWait
+	return began != 0 && time.Since(time.Unix(0, began)) >= n.wait
 }
 
-// entry sends one notification and waits until the entry is hidden, up to notifyWait.
+// entry sends one notification and waits until the entry is hidden, up to n.wait.
 func (n *notifier) entry(r sysfs.Removal) {
 	if n.stuck() {
 		n.skipped.Add(1)
 		return
 	}
-	timeout := time.NewTimer(notifyWait)
+	timeout := time.NewTimer(n.wait)
 	defer timeout.Stop()
 	j := notice{r, make(chan struct{})}
 	select {
