@@ -193,6 +193,9 @@ func mountDir(tb testing.TB) string {
 	return dir
 }
 
+// serving counts the servers of the test that runs.
+var serving atomic.Int32
+
 // serve mounts t for the test. If the test has not unmounted it, it is
 // unmounted at the end, which must work. No goroutine may be left.
 func serve(tb testing.TB, t *sysfs.Tree, o Options) *Server {
@@ -208,9 +211,12 @@ func serve(tb testing.TB, t *sysfs.Tree, o Options) *Server {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	serving.Add(1)
 	tb.Cleanup(func() {
-		if errors.Is(s.Err(), ErrDetached) {
-			return // whoever has a copy of the mount, other tests too, keeps its readers
+		// Servers start readers all the time; and whoever has a copy of a detached
+		// mount, other tests too, keeps its readers.
+		if serving.Add(-1) > 0 || errors.Is(s.Err(), ErrDetached) {
+			return
 		}
 		if err := before.Left(); err != nil {
 			tb.Error(err)
