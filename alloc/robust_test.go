@@ -22,6 +22,7 @@ var kinds = []struct {
 	flags Flags
 }{
 	{"plain", 0},
+	{"typesafe by RCU", TypesafeByRCU},
 }
 
 // eachKind runs f for each kind of cache, with a tree and with one cache beside those of

@@ -33,6 +33,7 @@ const kept = 1000
 // comings are the caches that come and go in the role "struck", by name.
 var comings = map[string]alloc.CacheOptions{
 	"plain": {Flags: alloc.NoMerge, ShellDelete: true},
+	"rcu":   {Flags: alloc.NoMerge | alloc.TypesafeByRCU, ShellDelete: true},
 }
 
 // An outcome is what the role "struck" says when its mount has ended.
