@@ -1,5 +1,3 @@
-// Package leaktest tells tests, and the servers that they start, which goroutines are
-// left of what has ended.
 package leaktest
 
 import (
