@@ -42,6 +42,7 @@ type Options struct {
 	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none
 	Engine      Engine       // Auto: what the environment's SLABFS_PERCPU says, lock or rseq, or else the best that is there
 	Merge       bool         // caches of one size share slabs and sheaves, as in Linux
+	HugePages   bool         // SetHugePages(true), where there are any
 	CheckLocks  bool         // check the order of locks in the whole process, from now on: for the first New of a program, since locks that are held now are not seen; a violation is reported on standard error
 	Logger      *slog.Logger // reports damage that nobody's call can be blamed for; nil: slog.Default
 }
@@ -112,6 +113,9 @@ func New(o Options) (*Allocator, error) {
 		if err := reserve(); err != nil {
 			return nil, fmt.Errorf("new allocator: %w: %w", ErrNoMemory, err)
 		}
+	}
+	if o.HugePages {
+		_ = pages.SetHuge(pages.HugeAlways) // a build or a system without them is none the worse
 	}
 	engine, err := chooseEngine(o.Engine, os.Getenv("SLABFS_PERCPU"))
 	if err != nil {

@@ -128,12 +128,14 @@ func (a *Allocator) reclaimable() int64 {
 	return sum
 }
 
-// cached returns how many free objects are on sheaves and in the barn. It leaves
-// out areas that were not opened: to read them would cost page tables.
-func (k *core) cached() int64 {
-	n := k.node.inBarn.Load()
+// cached returns how many free objects are on sheaves and in the barn.
+func (k *core) cached() int64 { return k.onSheaves() + k.node.inBarn.Load() }
+
+// onSheaves returns how many free objects are on sheaves. It leaves out areas that
+// were not opened: to read them would cost page tables.
+func (k *core) onSheaves() (n int64) {
 	if k.released.Load() {
-		return n
+		return 0
 	}
 	for _, pc := range k.cpus {
 		if pc != nil && pc.open.Load() {
@@ -144,7 +146,8 @@ func (k *core) cached() int64 {
 }
 
 // Memory of free pages goes back to the system when more than giveAbove bytes
-// have been free for giveAfter, until keepFree are left.
+// were free for all of giveAfter, until keepFree are left. A program that frees much and
+// soon allocates it again keeps it: only what it did not touch for that long goes.
 const (
 	giveAbove = 8 << 20
 	keepFree  = 2 << 20
@@ -160,10 +163,29 @@ func (a *Allocator) pagesFreed() {
 
 // giveMemory is the work that pagesFreed defers.
 func (a *Allocator) giveMemory() {
-	if pages.Warm() > giveAbove {
-		pages.Return(keepFree)
+	if pages.ReturnIdle(giveAfter, giveAbove, keepFree) {
+		a.pagesFreed()
 	}
 }
 
 // returnNow gives all free memory back to the system: the user asked for it.
 func (a *Allocator) returnNow() { pages.Return(0) }
+
+// SetHugePages asks the system for huge pages of 2 MiB wherever they fit into the memory
+// of objects, or for none. It holds for all allocators of the process, from now on. Until
+// the first call the system's own setting decides.
+//
+// ErrNotBuilt: this system, or this build, has none.
+func (a *Allocator) SetHugePages(on bool) error {
+	h := pages.HugeNever
+	if on {
+		h = pages.HugeAlways
+	}
+	if err := pages.SetHuge(h); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotBuilt, err)
+	}
+	return nil
+}
+
+// HugePages returns what SetHugePages asked for, always or never, and before the first call system.
+func (a *Allocator) HugePages() string { return pages.HugePages().String() }

@@ -23,8 +23,7 @@ type slab struct {
 	live       uint32     // I: place of a second bitmap, of the objects handed out (invariants only)
 	inUse      uint16     // N: objects that are not free in the slab
 	where      uint8      // N: onNone, onCPU or onNode
-	_          [7]byte
-	_          uint8 // belongs to the pages while they are free
+	_          uint8      // belongs to the pages while they are free
 }
 
 var _ [0]struct{} = [unsafe.Sizeof(slab{}) - pages.DescSize]struct{}{}

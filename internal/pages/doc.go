@@ -6,7 +6,7 @@
 //	block       2^order pages, aligned to their size, from a buddy allocator
 //	run         any number of consecutive pages
 //	owner       a number per page, set by whoever holds the page; 0 is nobody
-//	descriptor  32 bytes per page, for whoever holds the run that begins there
+//	descriptor  24 bytes per page, for whoever holds the run that begins there
 //	bits        words for bitmaps that do not fit into a descriptor
 //
 // Owners, descriptors and bits lie out of band, so that an overflow in a page
@@ -19,7 +19,8 @@
 //  2. a free block without memory (cold);
 //  3. fresh address space, 4 MiB at a time.
 //
-// Freed pages keep their memory until Return gives it back to the system.
+// Freed pages keep their memory until Return gives it back to the system, or ReturnIdle
+// does, of those that nobody has missed for a while, in whole huge pages.
 // warm + in use == Mapped, exactly, by one bit for each page.
 //
 // One lock, pages_lock, guards all of it; nothing is taken under it. Whoever

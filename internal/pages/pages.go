@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"slabfs/internal/lockdep"
@@ -17,7 +18,9 @@ const (
 	MaxOrder = 10         // blocks have at most 2^MaxOrder pages, 4 MiB
 
 	blockPages = 1 << MaxOrder
-	arenaAlign = 2 << 20
+	hugeOrder  = 9 // of a huge page
+	hugePages  = 1 << hugeOrder
+	arenaAlign = hugePages << Shift
 )
 
 // ErrNoMemory is wrapped by errors of Alloc and AllocRun: the reserved address
@@ -29,7 +32,7 @@ type Page uint32
 
 // DescSize is the size of a page's descriptor in bytes. Its last byte belongs to
 // this package while the page is free and must be left at 0.
-const DescSize = 32
+const DescSize = 24
 
 // freeBlock is the descriptor of the first page of a free block.
 //
@@ -63,19 +66,26 @@ var Table struct {
 //	L  mu
 //	A  atomic; written under mu
 var heap struct {
-	base   unsafe.Pointer // I: address of page 0
-	limit  Page           // I: pages reserved
-	owners unsafe.Pointer // I: end of one uint32 for each page, that of page 0 last
-	descs  unsafe.Pointer // I: DescSize bytes for each page
-	err    error          // I: why nothing could be reserved
+	base   unsafe.Pointer    // I: address of page 0
+	limit  Page              // I: pages reserved
+	owners unsafe.Pointer    // I: end of one uint32 for each page, that of page 0 last
+	descs  [2]unsafe.Pointer // I: DescSize bytes for each page: for the even ones, for the odd ones
+	err    error             // I: why nothing could be reserved
 
 	mu      lockdep.Mutex
 	free    [2][MaxOrder + 1]Page // L: heads of lists of free blocks: cold, warm
 	touched []uint64              // L: a bit for each page below grown: there is memory behind it
+	odd     []bool                // L: for each blockPages pages below grown: odd ones have used their descriptors
+	odds    int                   // L: how many of odd are true
 	end     atomic.Uint32         // A: pages below it are usable
 	grown   Page                  // L: pages below it were made accessible
 	mapped  atomic.Int64          // A: pages with memory behind them
 	warm    atomic.Int64          // A: those of them that are free
+	huge    Huge                  // L: what SetHuge has asked for
+	returns atomic.Uint64         // A: calls that gave memory back
+
+	idle      int64     // L: the least that warm was since idleSince, while nothing was under way
+	idleSince time.Time // L
 }
 
 // Reserve makes the package usable. It does its work once for the process and
@@ -111,7 +121,11 @@ func owner(p Page) *uint32 { return (*uint32)(unsafe.Add(heap.owners, -4*(int(p)
 
 // Desc returns the descriptor of a page, DescSize bytes aligned to 8, for the
 // holder of the run that begins there. They are undefined at first, but for the last, which is 0.
-func Desc(p Page) unsafe.Pointer { return unsafe.Add(heap.descs, uintptr(p)*DescSize) }
+//
+// A run of an even number of pages that is aligned to it begins at an even one. So
+// the two kinds have a table each, and where there are only such runs half of the
+// descriptors never have memory behind them.
+func Desc(p Page) unsafe.Pointer { return unsafe.Add(heap.descs[p&1], uintptr(p/2)*DescSize) }
 
 func block(p Page) *freeBlock { return (*freeBlock)(Desc(p)) }
 
@@ -125,10 +139,8 @@ func Warm() int64 { return heap.warm.Load() << Shift }
 func Alloc(order int) (Page, error) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
-	p, err := allocBlock(order)
-	if err == nil {
-		touch(p, 1<<order)
-	}
+	p, err := allocBlock(order, 1<<order)
+	heap.idle = min(heap.idle, heap.warm.Load())
 	return p, err
 }
 
@@ -152,16 +164,18 @@ func AllocRun(n int) (Page, error) {
 	if n <= blockPages {
 		order := bits.Len(uint(n - 1))
 		have = 1 << order
-		p, err = allocBlock(order)
+		p, err = allocBlock(order, n)
 	} else {
 		have = (n + blockPages - 1) &^ (blockPages - 1)
-		p, err = allocLarge(have)
+		if p, err = allocLarge(have); err == nil {
+			touchNew(p, n, have)
+		}
 	}
 	if err != nil {
 		return 0, err
 	}
-	touch(p, n)
 	freePages(p+Page(n), have-n)
+	heap.idle = min(heap.idle, heap.warm.Load())
 	return p, nil
 }
 
@@ -172,10 +186,10 @@ func FreeRun(p Page, n int) {
 	freePages(p, n)
 }
 
-// allocBlock returns a block without memory accounted for.
+// allocBlock returns a block of 2^order pages, the first n of them touched.
 //
 // Preconditions: heap.mu is held.
-func allocBlock(order int) (Page, error) {
+func allocBlock(order, n int) (Page, error) {
 	if err := mayAllocate(); err != nil {
 		return 0, err
 	}
@@ -183,6 +197,7 @@ func allocBlock(order int) (Page, error) {
 		for o := order; o <= MaxOrder; o++ {
 			if p := heap.free[warm][o]; p != 0 {
 				unlink(p)
+				touchNew(p, n, 1<<o)
 				split(p, o, order)
 				return p, nil
 			}
@@ -192,6 +207,7 @@ func allocBlock(order int) (Page, error) {
 	if err != nil {
 		return 0, err
 	}
+	touchNew(p, n, blockPages)
 	split(p, MaxOrder, order)
 	return p, nil
 }
@@ -295,6 +311,10 @@ func link(p Page, order int) {
 func linkKeepingWarm(p Page, order int) {
 	b := block(p)
 	*b = freeBlock{order: uint8(order), warm: countTouched(p, 1<<order) > 0, tag: tagFree}
+	if at := p / blockPages; p%2 != 0 && !heap.odd[at] {
+		heap.odd[at] = true
+		heap.odds++
+	}
 	head := &heap.free[index(b.warm)][order]
 	if b.next = *head; b.next != 0 {
 		block(b.next).prev = p

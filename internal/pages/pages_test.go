@@ -4,8 +4,10 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"sync"
 	"testing"
+	"time"
 	"unsafe"
 )
 
@@ -85,6 +87,20 @@ func checkHeap(t *testing.T) (freePages int64) {
 			}
 		}
 	}
+	odds := 0
+	for at, odd := range heap.odd {
+		for p := Page(at*blockPages + 1); !odd && p < Page(at+1)*blockPages; p += 2 {
+			if *(*[DescSize]byte)(Desc(p)) != [DescSize]byte{} {
+				t.Fatalf("the descriptor of page %d is in use and not counted", p)
+			}
+		}
+		if odd {
+			odds++
+		}
+	}
+	if odds != heap.odds {
+		t.Fatalf("odd pages of %d blocks counted, %d found", heap.odds, odds)
+	}
 	if got := heap.warm.Load(); got != warm {
 		t.Fatalf("%d warm pages counted, %d found", got, warm)
 	}
@@ -157,11 +173,14 @@ func runProgram(t *testing.T, prog []byte) {
 	}
 }
 
-func TestPrograms(t *testing.T) {
+func TestPrograms(t *testing.T) { randomPrograms(t, 100) }
+
+func randomPrograms(t *testing.T, n int) {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
-	for range 100 {
+	for range n {
 		prog := make([]byte, 60)
 		for i := range prog {
 			prog[i] = byte(r.Uint32())
@@ -201,6 +220,131 @@ func TestReturn(t *testing.T) {
 		t.Errorf("second Return(0) = %d; want 0", n)
 	}
 	checkHeap(t)
+}
+
+// What was free for a whole period goes, in whole huge pages, and nothing else.
+func TestReturnIdle(t *testing.T) {
+	const above, keep, run = 8 << 20, 2 << 20, 32 << 20 >> Shift
+	use := func() {
+		p, err := AllocRun(run)
+		if err != nil {
+			t.Fatal(err)
+		}
+		FreeRun(p, run)
+	}
+	use()
+	Return(0)
+	ReturnIdle(0, above, keep)
+	use()
+	before, warm := Returns(), Warm()
+	for range 10 { // free at the end of each period, but used in it
+		if !ReturnIdle(0, above, keep) || Warm() != warm || Returns() != before {
+			t.Fatalf("memory was given back that is in use again and again: %d bytes free of %d, %d calls", Warm(), warm, Returns()-before)
+		}
+		use()
+	}
+	ReturnIdle(0, above, keep)
+	for range 10 { // too early
+		if !ReturnIdle(time.Hour, above, keep) || Warm() != warm {
+			t.Fatalf("%d bytes free of %d: some were given back before the period ended", Warm(), warm)
+		}
+	}
+	if ReturnIdle(0, above, keep) || Warm() > keep {
+		t.Errorf("after a period without use %d bytes are free; want %d at most, and no more to be found", Warm(), keep)
+	}
+	if calls := Returns() - before; calls == 0 || calls > run/hugePages {
+		t.Errorf("%d calls gave %d bytes back; want one for each huge page at most", calls, warm-Warm())
+	}
+	Return(0)
+}
+
+// Where no whole huge page is free, the memory stays until Return is called.
+func TestReturnIdleSplitsNothing(t *testing.T) {
+	const n = 8 * blockPages
+	p, err := AllocRun(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Return(0)
+	for q := p; q < p+n; q += hugePages {
+		FreeRun(q+1, hugePages-1)
+	}
+	before, warm := Returns(), Warm()
+	for range 3 {
+		if ReturnIdle(0, 0, 0); Warm() != warm || Returns() != before {
+			t.Fatalf("%d bytes free of %d after %d calls: huge pages were split", Warm(), warm, Returns()-before)
+		}
+	}
+	if given := Return(0); given != warm || Warm() != 0 {
+		t.Errorf("Return(0) = %d, %d are left; want %d and 0", given, Warm(), warm)
+	}
+	checkHeap(t)
+	for q := p; q < p+n; q += hugePages {
+		FreeRun(q, 1)
+	}
+	Return(0)
+}
+
+// While others free as much as it gives back, Return ends.
+func TestReturnEnds(t *testing.T) {
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if p, err := AllocRun(64); err == nil {
+					FreeRun(p, 64)
+				}
+			}
+		})
+	}
+	for range 200 {
+		Return(0)
+	}
+	close(stop)
+	wg.Wait()
+	checkHeap(t)
+}
+
+func TestSetHuge(t *testing.T) {
+	if GoMemory || runtime.GOOS != "linux" {
+		if err := SetHuge(HugeAlways); !errors.Is(err, ErrNoHuge) || HugePages() != HugeSystem {
+			t.Errorf("SetHuge = %v, and it is %v; want %v, %v", err, HugePages(), ErrNoHuge, HugeSystem)
+		}
+		return
+	}
+	defer func() { heap.huge = HugeSystem }()
+	Return(0)
+	if err := SetHuge(HugeAlways); errors.Is(err, ErrNoHuge) {
+		t.Skip(err)
+	} else if err != nil || HugePages() != HugeAlways {
+		t.Fatalf("SetHuge(%v): %v; it is %v", HugeAlways, err, HugePages())
+	}
+	for _, n := range []int{1, hugePages - 1, hugePages + 1, blockPages + 1, 3 * hugePages} {
+		Return(0)
+		mapped := Mapped()
+		p, err := AllocRun(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, most := (Mapped()-mapped)>>Shift, (n+hugePages-1)&^(hugePages-1)
+		if got < int64(n) || got > int64(most) {
+			t.Errorf("%d pages in use: %d have memory; want %d at most", n, got, most)
+		}
+		FreeRun(p, n)
+		checkHeap(t)
+	}
+	randomPrograms(t, 20)
+	if err := SetHuge(HugeNever); err != nil || HugePages() != HugeNever {
+		t.Errorf("SetHuge(%v): %v; it is %v", HugeNever, err, HugePages())
+	}
+	randomPrograms(t, 20)
+	Return(0)
 }
 
 func TestBits(t *testing.T) {
@@ -293,7 +437,7 @@ func TestTable(t *testing.T) {
 	}
 	base, end := uint64(uintptr(heap.base)), uint64(heap.end.Load())<<Shift
 	for _, at := range []uint64{
-		0, base, base + end, uint64(uintptr(heap.owners)), uint64(uintptr(heap.descs)),
+		0, base, base + end, uint64(uintptr(heap.owners)), uint64(uintptr(heap.descs[0])), uint64(uintptr(heap.descs[1])),
 		base + uint64(heap.limit)<<Shift, 1 << 47, 1 << 63, base + 1<<63, base - 1<<63, base + end + 1<<63, base + 1<<52, base + 1<<51, 0xffff800000000000, -base,
 	} {
 		for _, near := range []int64{0, 1, Size - 1, Size, Size + 1, -1, -Size, -Size - 1} {

@@ -53,8 +53,9 @@ func reserveAll(limit uintptr) error {
 		return err
 	}
 	bitmaps.base, bitmaps.limit = tables, n*bitsWidth/wordSize
-	heap.descs = unsafe.Add(tables, n*bitsWidth)
-	heap.owners = unsafe.Add(heap.descs, n*(DescSize+4))
+	even := unsafe.Add(tables, n*bitsWidth)
+	heap.descs = [2]unsafe.Pointer{even, unsafe.Add(even, n/2*DescSize)}
+	heap.owners = unsafe.Add(even, n*(DescSize+4))
 	heap.base = arena
 	return nil
 }
@@ -67,13 +68,17 @@ func grow(end Page) error {
 		from := uintptr(heap.grown)
 		to := min(from+growStep, uintptr(heap.limit))
 		for _, part := range []struct {
-			base  unsafe.Pointer
-			width uintptr // bytes for each page of the arena
-		}{{unsafe.Add(heap.owners, -4*int(to)), 4}, {unsafe.Add(heap.descs, from*DescSize), DescSize}} {
+			base unsafe.Pointer
+			n    uintptr // bytes
+		}{
+			{unsafe.Add(heap.owners, -4*int(to)), (to - from) * 4},
+			{unsafe.Add(heap.descs[0], from/2*DescSize), (to - from) / 2 * DescSize},
+			{unsafe.Add(heap.descs[1], from/2*DescSize), (to - from) / 2 * DescSize},
+		} {
 			if err := mayAllocate(); err != nil {
 				return err
 			}
-			if err := commit(part.base, (to-from)*part.width); err != nil {
+			if err := commit(part.base, part.n); err != nil {
 				return fmt.Errorf("grow the page tables: %w: %w", ErrNoMemory, err)
 			}
 		}
@@ -81,15 +86,18 @@ func grow(end Page) error {
 			return fmt.Errorf("grow the arena: %w: %w", ErrNoMemory, err)
 		}
 		heap.touched = append(heap.touched, make([]uint64, (to-from)/64)...)
+		heap.odd = append(heap.odd, make([]bool, (to-from)/blockPages)...)
 		heap.grown = Page(to)
 	}
 	return nil
 }
 
 // Metadata returns how many bytes of memory the tables take at most: owners and
-// descriptors of all pages that were ever used, and bits.
+// descriptors of all pages that were ever used, and bits. Those of 4 MiB fill whole pages.
 func Metadata() int64 {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
-	return int64(heap.end.Load()-blockPages)*(4+DescSize) + int64(len(heap.touched)*8) + int64(bitmaps.end)*8
+	blocks := int64(heap.end.Load()/blockPages) - 1
+	return (blocks*4+(blocks+int64(heap.odds))*DescSize/2)*blockPages +
+		int64(len(heap.touched)*8+len(heap.odd)) + int64(bitmaps.end)*wordSize
 }

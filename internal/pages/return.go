@@ -1,12 +1,42 @@
 package pages
 
+import "time"
+
 // Return gives memory of free pages back to the system until at most keep bytes
 // of free pages have memory behind them. Largest blocks go first. It returns how
 // many bytes it gave back. Pages keep their addresses; their content is lost.
-func Return(keep int64) int64 {
+func Return(keep int64) int64 { return giveBack(keep, Warm()-keep, 0) }
+
+// ReturnIdle gives back memory that nobody has missed. If the call before was at least period
+// ago, and more than above bytes were free all the time since, it gives back what was, until
+// at most keep bytes are left. It takes whole huge pages only, so that none is split.
+// It reports whether another call will find more, although nothing is freed meanwhile.
+func ReturnIdle(period time.Duration, above, keep int64) (more bool) {
+	heap.mu.Lock()
+	idle, warm, early := heap.idle<<Shift, Warm(), time.Since(heap.idleSince) < period
+	if !early {
+		heap.idle, heap.idleSince = heap.warm.Load(), time.Now()
+	}
+	heap.mu.Unlock()
+	if early {
+		return warm > above
+	}
+	given := int64(0)
+	if idle > above {
+		given = giveBack(keep, idle-keep, hugeOrder)
+	}
+	return warm > idle && warm-given > above
+}
+
+// Returns tells how often memory was given back: calls of madvise, or what stands in for it.
+func Returns() uint64 { return heap.returns.Load() }
+
+// giveBack gives back the memory of free blocks of 2^least pages and more until keep
+// bytes are left or, since others free and allocate meanwhile, most bytes are given.
+func giveBack(keep, most int64, least int) int64 {
 	var given int64
-	for order := MaxOrder; order >= 0; order-- {
-		for Warm() > keep {
+	for order := MaxOrder; order >= least; order-- {
+		for given < most && Warm() > keep {
 			n := returnOne(order)
 			if n < 0 {
 				break
@@ -31,6 +61,7 @@ func returnOne(order int) int64 {
 	heap.mu.Unlock()
 
 	err := discard(p, 1<<order)
+	heap.returns.Add(1)
 
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
@@ -38,6 +69,7 @@ func returnOne(order int) int64 {
 		untouch(p, 1<<order)
 	}
 	freeBlockOf(p, order)
+	heap.idle = min(heap.idle, heap.warm.Load())
 	if err != nil {
 		return -1 // the block is still warm: to try it again now would not end
 	}

@@ -13,6 +13,21 @@ func touch(p Page, n int) {
 	eachWord(p, n, func(w *uint64, mask uint64) { *w |= mask })
 }
 
+// touchNew marks the first n pages of a run of have pages that is about to be used. Where huge
+// pages were asked for, memory comes to all of one when the first byte of it is touched.
+//
+// Preconditions: heap.mu is held; the run is on no list.
+func touchNew(p Page, n, have int) {
+	if heap.huge == HugeAlways {
+		for q := (p + hugePages - 1) &^ (hugePages - 1); q < p+Page(n) && q+hugePages <= p+Page(have); q += hugePages {
+			if countTouched(q, hugePages) == 0 {
+				touch(q, hugePages)
+			}
+		}
+	}
+	touch(p, n)
+}
+
 // untouch takes the mark off n pages from p on.
 //
 // Preconditions: heap.mu is held.

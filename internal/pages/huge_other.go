@@ -1,0 +1,5 @@
+//go:build !linux || race
+
+package pages
+
+func adviseHuge(bool) error { return ErrNoHuge }
