@@ -99,6 +99,7 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 		k.cpus[n] = pc
 	}
 	k.node.mu.Init(lockdep.List)
+	k.node.barn = make([]uintptr, 0, k.barnMax())
 	k.sheafCap.Store(int32(l.sheafMax))
 	k.setCPUPartial(defaultCPUPartial(l.size))
 	k.minPartial.Store(defaultMinPartial(l.size))
@@ -131,6 +132,9 @@ func newNumber() (uint32, error) {
 //
 // Preconditions: flush_lock or a per-CPU lock of the core is held.
 func (k *core) batch() int { return min(max(int(k.sheafCap.Load())/2, 1), maxBatch) }
+
+// barnMax returns how many objects the barn takes, with the largest sheaves.
+func (k *core) barnMax() int { return barnSheaves * min(max(k.sheafMax/2, 1), maxBatch) }
 
 // maxBatch bounds a batch, which lies on the stack.
 const maxBatch = 64

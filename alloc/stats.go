@@ -86,16 +86,48 @@ func (c *Cache) Stats() CacheStats {
 // free pages that were not given back yet included.
 func (a *Allocator) MemoryMapped() int64 { return pages.Mapped() }
 
+// MemoryReturns returns how often the process gave memory of its arenas back to the
+// system: calls of madvise, or what stands in for it.
+func (a *Allocator) MemoryReturns() uint64 { return pages.Returns() }
+
 // CachedBytes returns the bytes of free objects that wait on sheaves, in barns
-// and in the slabs that CPUs keep: what a flush of all caches would move.
-func (a *Allocator) CachedBytes() int64 {
+// and in the slabs that CPUs keep: what a flush of all caches would move. It is the
+// sum of SheafBytes, BarnBytes and CPUSlabBytes.
+func (a *Allocator) CachedBytes() int64 { return a.SheafBytes() + a.BarnBytes() + a.CPUSlabBytes() }
+
+// SheafBytes returns the bytes of free objects on sheaves.
+func (a *Allocator) SheafBytes() int64 { return a.sumBytes((*core).onSheaves) }
+
+// BarnBytes returns the bytes of free objects in barns.
+func (a *Allocator) BarnBytes() int64 {
+	return a.sumBytes(func(k *core) int64 { return k.node.inBarn.Load() })
+}
+
+// CPUSlabBytes returns the bytes of free objects in the slabs that CPUs keep.
+func (a *Allocator) CPUSlabBytes() int64 {
+	return a.sumBytes(func(k *core) int64 { return k.node.cpuFree.Load() })
+}
+
+// sumBytes returns the bytes of those objects of all caches that count counts.
+func (a *Allocator) sumBytes(count func(*core) int64) int64 {
 	var sum int64
 	for _, k := range *a.cores.Load() {
-		sum += (k.cached() + k.node.cpuFree.Load()) * int64(k.size)
+		sum += count(k) * int64(k.size)
 	}
 	return sum
 }
 
-// MetadataBytes returns the bytes that descriptors, page tables, bitmaps and
-// sheaves take, at most; all but the sheaves are those of the whole process.
-func (a *Allocator) MetadataBytes() int64 { return pages.Metadata() + a.areas.Load() }
+// MetadataBytes returns the bytes that descriptors, page tables and bitmaps take, at
+// most: those of the whole process.
+func (a *Allocator) MetadataBytes() int64 { return pages.Metadata() }
+
+// PerCPUBytes returns the bytes that the allocator's sheaves and barns and what else
+// it keeps for each CPU take themselves, without objects: for each cache a record for
+// each possible CPU and a barn, and a sheaf for each CPU that has used the cache.
+func (a *Allocator) PerCPUBytes() int64 {
+	sum := a.areas.Load()
+	for _, k := range *a.cores.Load() {
+		sum += int64(len(k.cpus))*wordSize + int64(a.hotplug.Possible().Count())*int64(unsafe.Sizeof(cpuState{})) + int64(k.barnMax())*wordSize
+	}
+	return sum
+}

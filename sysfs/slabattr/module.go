@@ -35,9 +35,15 @@ var parameterAttrs = []*sysfs.Attribute{
 	parameter("memory_used", func(a *alloc.Allocator) any { return a.MemoryUsed() }),
 	parameter("memory_waiting", func(a *alloc.Allocator) any { return a.MemoryWaiting() }),
 	parameter("memory_mapped", func(a *alloc.Allocator) any { return a.MemoryMapped() }),
+	parameter("memory_returns", func(a *alloc.Allocator) any { return a.MemoryReturns() }),
 	parameter("cached_bytes", func(a *alloc.Allocator) any { return a.CachedBytes() }),
+	parameter("sheaf_bytes", func(a *alloc.Allocator) any { return a.SheafBytes() }),
+	parameter("barn_bytes", func(a *alloc.Allocator) any { return a.BarnBytes() }),
+	parameter("cpu_slab_bytes", func(a *alloc.Allocator) any { return a.CPUSlabBytes() }),
+	parameter("percpu_bytes", func(a *alloc.Allocator) any { return a.PerCPUBytes() }),
 	parameter("metadata_bytes", func(a *alloc.Allocator) any { return a.MetadataBytes() }),
 	parameter("rcu_grace_periods", func(a *alloc.Allocator) any { return a.RCU().Stats().GracePeriods }),
+	hugePages(),
 	memoryLimit(),
 }
 
@@ -74,6 +80,20 @@ func memoryLimit() *sysfs.Attribute {
 		}
 		obj.(*alloc.Allocator).SetMemoryLimit(int64(n))
 		return nil
+	}
+	return p
+}
+
+// hugePages is a parameter that can be written: whether the system is asked for huge pages.
+func hugePages() *sysfs.Attribute {
+	p := parameter("huge_pages", func(a *alloc.Allocator) any { return a.HugePages() })
+	p.Mode = 0o644
+	p.Store = func(_ context.Context, obj any, data []byte) error {
+		on := text(data) == "always"
+		if !on && text(data) != "never" {
+			return errno(fmt.Errorf("set huge_pages to %q: want always or never: %w", text(data), alloc.ErrInvalid))
+		}
+		return errno(obj.(*alloc.Allocator).SetHugePages(on))
 	}
 	return p
 }

@@ -499,6 +499,7 @@ func TestParameters(t *testing.T) {
 	for file, want := range map[string]string{
 		"version": Version + "\n", "parameters/percpu_engine": a.Engine().String() + "\n", "parameters/memory_limit": "0\n",
 		"parameters/percpu_unregistered": "0\n", "parameters/memory_waiting": "0\n", "parameters/rcu_grace_periods": "0\n",
+		"parameters/huge_pages": a.HugePages() + "\n",
 	} {
 		if got := tree.cat(t, dir+file); got != want {
 			t.Errorf("cat %s = %q; want %q", file, got, want)
@@ -543,6 +544,49 @@ func TestParameters(t *testing.T) {
 		}
 		if got := tree.cat(t, dir+"parameters/memory_limit"); got != tc.want {
 			t.Errorf("memory_limit = %q after %q; want %q", got, tc.text, tc.want)
+		}
+	}
+	number := func(file string) int64 {
+		t.Helper()
+		n, err := strconv.ParseInt(strings.TrimSuffix(tree.cat(t, dir+"parameters/"+file), "\n"), 10, 64)
+		if err != nil {
+			t.Error(err)
+		}
+		return n
+	}
+	a.FreeBytes(a.Bytes(64))
+	for file, want := range map[string]int64{
+		"sheaf_bytes": a.SheafBytes(), "barn_bytes": a.BarnBytes(), "cpu_slab_bytes": a.CPUSlabBytes(), "cached_bytes": a.CachedBytes(),
+		"percpu_bytes": a.PerCPUBytes(), "metadata_bytes": a.MetadataBytes(), "memory_mapped": a.MemoryMapped(), "memory_returns": int64(a.MemoryReturns()),
+	} {
+		if got := number(file); got != want {
+			t.Errorf("%s = %d; want %d", file, got, want)
+		}
+	}
+	if got, want := number("cached_bytes"), number("sheaf_bytes")+number("barn_bytes")+number("cpu_slab_bytes"); got != want || got == 0 {
+		t.Errorf("cached_bytes = %d; its parts are %d", got, want)
+	}
+	noHuge := syscall.Errno(0)
+	if errors.Is(a.SetHugePages(true), alloc.ErrNotBuilt) {
+		noHuge = syscall.EINVAL
+	}
+	for _, tc := range []struct {
+		text string
+		err  syscall.Errno
+	}{
+		{"always\n", noHuge}, {"system\n", syscall.EINVAL}, {"1", syscall.EINVAL}, {"always never", syscall.EINVAL}, {"never", noHuge},
+	} {
+		before := tree.cat(t, dir+"parameters/huge_pages")
+		err := tree.echo(t, tc.text, dir+"parameters/huge_pages")
+		if !hasErrno(err, tc.err) {
+			t.Errorf("echo %q > huge_pages: %v; want %v", tc.text, err, tc.err)
+		}
+		want := before
+		if err == nil {
+			want = strings.TrimSuffix(tc.text, "\n") + "\n"
+		}
+		if got := tree.cat(t, dir+"parameters/huge_pages"); got != want {
+			t.Errorf("huge_pages = %q after %q; want %q", got, tc.text, want)
 		}
 	}
 	for _, list := range []string{"possible", "present", "online", "offline"} {
