@@ -33,9 +33,10 @@ func (s *Spin) Class() *Class { return s.mu.Class() }
 
 // Lock takes the lock and waits for as long as another goroutine holds it.
 func (s *Spin) Lock() {
-	if special.Load() || s.hungry.Load() != 0 || !atomic.CompareAndSwapUint32(&s.held, 0, 1) {
-		s.lockSlow()
+	if !special.Load() && s.hungry.Load() == 0 && s.take() {
+		return
 	}
+	s.lockSlow()
 }
 
 // TryLock takes the lock if nobody holds it and reports whether it did.
