@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -17,9 +20,11 @@ import (
 )
 
 func newBenchCommand() *cobra.Command {
-	names, whats := bench.Workloads()
+	workloads, whats, usual := bench.Workloads()
+	allocators, arewhats := bench.Allocators()
 	c := bench.Config{Worker: []string{"bench", "worker"}}
 	var benchstat, check bool
+	var files [3]string // names, of outputs
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "compare allocators side by side",
@@ -27,17 +32,28 @@ func newBenchCommand() *cobra.Command {
 B C, in several processes, and prints medians. It needs no mount and no root. Ctrl-C
 prints what it has until then.
 
-Workloads:
-` + describe(names, whats) + `
-Allocators: slabfs (restartable sequences), slabfs-lock (its lock engine), sync.Pool,
-new (or make), and floor: two empty assembly calls, or the collection of an empty heap.`,
+Workloads (those with * unless others are asked for):
+` + describe(workloads, whats, usual) + `
+Allocators:
+` + describe(allocators, arewhats, nil) + `
+Names of both may be patterns, and "all". docs/benchmarks.md tells where each workload comes from.`,
 		Example: `  slabfs bench
   slabfs bench --workloads pair --processes 20 --duration 10ms
+  slabfs bench --workloads 'deep*,slabtest' --sizes 8,64,512,4096 --allocators slabfs,sync.Pool,new
+  slabfs bench --workloads bulk --batches 1,2,4,8,16,32,64,128,250
+  slabfs bench --workloads retune --rounds 40
+  slabfs bench --workloads all --html report.html --json report.json
   slabfs bench --benchstat > out.txt; benchstat -col /alloc out.txt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if terminal(os.Stderr) {
 				c.Progress = os.Stderr
+			}
+			var err1, err2 error
+			c.Workloads, err1 = bench.Select("workload", workloads, c.Workloads)
+			c.Allocators, err2 = bench.Select("allocator", allocators, c.Allocators)
+			if err := errors.Join(err1, err2); err != nil {
+				return err
 			}
 			if check {
 				for _, name := range []string{"plain", "pair"} {
@@ -45,8 +61,15 @@ new (or make), and floor: two empty assembly calls, or the collection of an empt
 						c.Workloads = append([]string{name}, c.Workloads...)
 					}
 				}
+				if !slices.Contains(c.Sizes, 64) { // that of plain
+					c.Sizes = append(c.Sizes, 64)
+				}
 			}
 			if err := c.Check(); err != nil {
+				return err
+			}
+			outputs, err := outputsOf(files, benchstat)
+			if err != nil {
 				return err
 			}
 			ctx, cancel := untilSignal()
@@ -55,12 +78,10 @@ new (or make), and floor: two empty assembly calls, or the collection of an empt
 			if err != nil {
 				return &statusError{statusCheck, err}
 			}
-			print := report.Table
-			if benchstat {
-				print = report.Benchstat
-			}
-			if err := print(cmd.OutOrStdout()); err != nil {
-				return &statusError{statusCheck, fmt.Errorf("print the report: %w", err)}
+			for _, o := range outputs {
+				if err := o.write(report, cmd.OutOrStdout()); err != nil {
+					return &statusError{statusCheck, err}
+				}
 			}
 			if check {
 				return agreement(report)
@@ -69,14 +90,20 @@ new (or make), and floor: two empty assembly calls, or the collection of an empt
 		},
 	}
 	f := cmd.Flags()
-	f.StringSliceVar(&c.Workloads, "workloads", names, "rows")
-	f.StringSliceVar(&c.Allocators, "allocators", bench.Allocators(), "columns; the others are compared with the first")
+	f.StringSliceVar(&c.Workloads, "workloads", usual, "rows")
+	f.StringSliceVar(&c.Allocators, "allocators", allocators, "columns; the others are compared with the first")
+	f.IntSliceVar(&c.Sizes, "sizes", []int{64}, "bytes of an object, in workloads that have a row for each size: powers of two from 8 to 16384")
+	f.IntSliceVar(&c.Batches, "batches", []int{32}, "objects that bulk allocates in one call")
+	f.IntVar(&c.Goroutines, "goroutines", max(runtime.GOMAXPROCS(0), 2), "how many work at once, in workloads with several")
 	f.IntVar(&c.Rounds, "rounds", 10, "how often a process measures each cell")
-	f.DurationVar(&c.Duration, "duration", 5*time.Millisecond, "how long a cell runs, about")
+	f.DurationVar(&c.Duration, "duration", 5*time.Millisecond, "how long a cell runs, about; 10 times as long where goroutines come and go or wait for each other")
 	f.IntVar(&c.Processes, "processes", 5, "how many processes, one after the other")
 	f.IntVar(&c.Objects, "objects", 10_000_000, "how many are live in gc")
-	f.BoolVar(&benchstat, "benchstat", false, "print text for benchstat")
+	f.BoolVar(&benchstat, "benchstat", false, "print text for benchstat, not the table")
 	f.BoolVar(&check, "check", false, "end with status 5 if plain differs from pair by more than 10 %")
+	f.StringVar(&files[0], "json", "", "write figures and samples as JSON to a `file`; -: print them, not the table")
+	f.StringVar(&files[1], "svg", "", "write plots to a `file`; -: print them, not the table")
+	f.StringVar(&files[2], "html", "", "write a page with plots and table to a `file`; -: print it, not the table")
 	cmd.AddCommand(&cobra.Command{
 		Use:    "worker",
 		Short:  "measure for the slabfs bench that started this process",
@@ -91,6 +118,64 @@ new (or make), and floor: two empty assembly calls, or the collection of an empt
 	return cmd
 }
 
+// An output is a form of the report and where it goes.
+type output struct {
+	format func(*bench.Report, io.Writer) error
+	file   string // "-": what the command prints
+}
+
+// outputsOf returns what the flags ask for. Files that cannot be written are found before minutes are spent;
+// what they held stays until then.
+func outputsOf(files [3]string, benchstat bool) ([]output, error) {
+	var list []output
+	printed := 0
+	for i, format := range []func(*bench.Report, io.Writer) error{(*bench.Report).JSON, (*bench.Report).SVG, (*bench.Report).HTML} {
+		switch files[i] {
+		case "":
+			continue
+		case "-":
+			printed++
+		default:
+			f, err := os.OpenFile(files[i], os.O_WRONLY|os.O_CREATE, 0o666)
+			if err == nil {
+				err = f.Close()
+			}
+			if err != nil {
+				return nil, fmt.Errorf("bench: %w", err)
+			}
+		}
+		list = append(list, output{format, files[i]})
+	}
+	if benchstat {
+		printed++
+		list = append(list, output{(*bench.Report).Benchstat, "-"})
+	}
+	switch printed {
+	case 0:
+		list = append(list, output{(*bench.Report).Table, "-"})
+	case 1:
+	default:
+		return nil, errors.New("bench: only one of --benchstat and the outputs named - can be printed")
+	}
+	return list, nil
+}
+
+func (o output) write(r *bench.Report, stdout io.Writer) (err error) {
+	w := stdout
+	if o.file != "-" {
+		f, err := os.Create(o.file)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		w = f
+	}
+	if err := o.format(r, w); err != nil {
+		return fmt.Errorf("print the report: %w", err)
+	}
+	return nil
+}
+
 // untilSignal returns a context that the first signal ends. The second ends the process.
 func untilSignal() (context.Context, context.CancelFunc) {
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
@@ -98,10 +183,14 @@ func untilSignal() (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-func describe(names, whats []string) string {
+func describe(names, whats, starred []string) string {
 	var text strings.Builder
 	for i, name := range names {
-		fmt.Fprintf(&text, "  %-12s %s\n", name, whats[i])
+		star := " "
+		if slices.Contains(starred, name) {
+			star = "*"
+		}
+		fmt.Fprintf(&text, "  %s%-16s %s\n", star, name, whats[i])
 	}
 	return text.String()
 }

@@ -2,6 +2,9 @@ package main
 
 import (
 	"errors"
+	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -15,11 +18,24 @@ func TestBenchCommand(t *testing.T) {
 		want string // in the output, or in the error
 		err  bool
 	}{
-		{append(quick, "--workloads=pair,two"), "two scaling", false},
-		{append(quick, "--workloads=pair", "--benchstat"), "\nBenchmarkPair/alloc=sync.Pool-", false},
+		{append(quick, "--workloads=pair,parallel"), "parallel scaling", false},
+		{append(quick, "--workloads=pair", "--benchstat"), "\npkg: slabfs/internal/bench\n", false},
 		{append(quick, "--workloads", "deep", "--check"), "\nplain  ", false},
+		{append(quick, "--workloads", "pair", "--sizes", "8", "--check"), "\npair 64 ", false},
+		{append(quick, "--workloads", "pair,deep*", "--sizes=8,128"), "\ndeep-reverse 128 ", false},
+		{append(quick, "--workloads", "bulk", "--batches=1,250"), "\nbulk 250 ", false},
+		{append(quick, "--workloads", "parallel", "--goroutines=3"), " 3 goroutines", false},
+		{append(quick, "--workloads", "pair", "--json=-"), `"allocator": "sync.Pool"`, false},
+		{append(quick, "--workloads", "pair", "--svg=-"), "<svg ", false},
+		{append(quick, "--workloads", "pair", "--html=-"), "<!DOCTYPE html>", false},
 		{[]string{"bench", "--help"}, "gc-pointers  ", false},
-		{[]string{"bench", "--workloads", "pear"}, `unknown workload "pear"; want some of pair, `, true},
+		{[]string{"bench", "--json", "-", "--benchstat"}, "only one of --benchstat", true},
+		{[]string{"bench", "--svg", filepath.Join(t.TempDir(), "none", "x.svg")}, "none/x.svg: no such file", true},
+		{[]string{"bench", "--sizes", "48"}, "size 48; want powers of two", true},
+		{[]string{"bench", "--sizes", "small"}, "--sizes", true},
+		{[]string{"bench", "--batches", "0"}, "batch 0; want 1 to", true},
+		{[]string{"bench", "--goroutines", "0"}, "0 goroutines", true},
+		{[]string{"bench", "--workloads", "pear"}, `unknown workload "pear"; want all, or some of pair, `, true},
 		{[]string{"bench", "--allocators", "new,malloc"}, `unknown allocator "malloc"`, true},
 		{[]string{"bench", "--rounds", "0"}, "0 rounds", true},
 		{[]string{"bench", "--rounds", "many"}, "--rounds", true},
@@ -36,7 +52,9 @@ func TestBenchCommand(t *testing.T) {
 				t.Errorf("slabfs %q succeeds", tc.args)
 				continue
 			}
-			text = err.Error()
+			if text = err.Error(); strings.Contains(text, "\n") {
+				t.Errorf("slabfs %q says more than a line: %q", tc.args, text)
+			}
 		}
 		var s *statusError
 		if err != nil && errors.As(err, &s) && (tc.err || s.status != statusCheck) { // a busy machine may fail --check
@@ -48,11 +66,48 @@ func TestBenchCommand(t *testing.T) {
 	}
 }
 
+// Forms go to files, the table beside them, and what a file held stays if nothing is measured.
+func TestBenchFiles(t *testing.T) {
+	dir := t.TempDir()
+	args := []string{"bench", "--processes=1", "--rounds=1", "--duration=100us", "--allocators=sync.Pool,floor", "--workloads=pair"}
+	wants := map[string]string{"json": `"figures"`, "svg": "</svg>", "html": "</html>"}
+	for form := range wants {
+		file := filepath.Join(dir, form)
+		if err := os.WriteFile(file, []byte("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, "--"+form, file)
+	}
+	root := newRootCommand()
+	root.SetOut(io.Discard)
+	root.SetArgs(append(args, "--rounds=0"))
+	if err := root.Execute(); err == nil {
+		t.Error("slabfs bench --rounds=0 succeeds")
+	}
+	for form := range wants {
+		if got, err := os.ReadFile(filepath.Join(dir, form)); string(got) != "old" {
+			t.Errorf("%s holds %q, %v; want what it held", form, got, err)
+		}
+	}
+	root = newRootCommand()
+	var out strings.Builder
+	root.SetOut(&out)
+	root.SetArgs(args)
+	if err := root.Execute(); err != nil || !strings.Contains(out.String(), "\npair 64 ") {
+		t.Errorf("slabfs %q prints %q, %v", args, out.String(), err)
+	}
+	for form, want := range wants {
+		if got, err := os.ReadFile(filepath.Join(dir, form)); !strings.Contains(string(got), want) || strings.HasPrefix(string(got), "old") {
+			t.Errorf("%s holds %.300q, %v; want %q", form, got, err, want)
+		}
+	}
+}
+
 func TestAgreement(t *testing.T) {
-	r := &bench.Report{Allocators: []string{"new", "sync.Pool"}}
+	r := &bench.Report{Config: bench.Config{Allocators: []string{"new", "sync.Pool"}}}
 	for name, plain := range map[string]float64{"new": 40, "sync.Pool": 8} {
-		for workload, v := range map[string]float64{"pair": 10, "plain": plain} {
-			r.Samples = append(r.Samples, bench.Sample{Workload: workload, Allocator: name, Values: []float64{v}})
+		for row, v := range map[string]float64{"pair/64": 10, "plain": plain} {
+			r.Samples = append(r.Samples, bench.Sample{Row: row, Allocator: name, Values: []float64{v}})
 		}
 	}
 	var s *statusError
@@ -60,7 +115,7 @@ func TestAgreement(t *testing.T) {
 		t.Errorf("agreement = %v; want status %d and both allocators", err, statusCheck)
 	}
 	for i := range r.Samples {
-		if s := &r.Samples[i]; s.Allocator == "new" && s.Workload == "pair" {
+		if s := &r.Samples[i]; s.Allocator == "new" && s.Row == "pair/64" {
 			s.Floor[0] = 9 // disturbed
 		}
 	}

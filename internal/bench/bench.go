@@ -14,10 +14,13 @@ import (
 type Config struct {
 	Workloads  []string      // rows
 	Allocators []string      // columns; the others are compared with the first
+	Sizes      []int         // of objects, where a workload has a row for each
+	Batches    []int         // of objects that bulk moves by one call
+	Goroutines int           // of workloads with several
 	Rounds     int           // samples of each cell that a process wants
 	Duration   time.Duration // of a cell, about
 	Processes  int           // 1: this one
-	Objects    int           // live while the collector is measured
+	Objects    int           // live while the collector is measured; and at most in other workloads
 
 	Worker   []string  `json:"-"` // arguments that make this program a worker
 	Progress io.Writer `json:"-"` // a terminal, or nil
@@ -27,33 +30,31 @@ type Config struct {
 
 // A Sample is one cell in one block.
 type Sample struct {
-	Process, Round      int
-	Workload, Allocator string
-	N                   int        // operations
-	Values              []float64  // by the workload's units
-	Floor               [2]float64 // F in ns, before and behind
+	Process, Round int
+	Row            string // the workload, and behind a slash the place on its axis
+	Allocator      string
+	N              int        // operations
+	Values         []float64  // by the workload's units
+	Floor          [2]float64 // F in ns, before and behind; 0: the sample lasted too long for it to vouch for
 }
 
 // A Report is what a run measured.
 type Report struct {
-	Machine    Machine
-	Time       time.Time
-	Workloads  []string
-	Allocators []string
-	Processes  int
-	Rounds     int
-	Duration   time.Duration
-	Samples    []Sample
-	Notes      []string
+	Machine Machine
+	Time    time.Time
+	Config
+	Samples []Sample
+	Notes   []string
 }
 
 // Check says what is wrong with a config.
 func (c *Config) Check() error {
-	names, _ := Workloads()
+	workloads, _, _ := Workloads()
+	allocators, _ := Allocators()
 	for _, list := range []struct {
 		kind       string
 		have, know []string
-	}{{"workload", c.Workloads, names}, {"allocator", c.Allocators, Allocators()}} {
+	}{{"workload", c.Workloads, workloads}, {"allocator", c.Allocators, allocators}} {
 		if len(list.have) == 0 {
 			return fmt.Errorf("bench: no %s; name some of %s", list.kind, strings.Join(list.know, ", "))
 		}
@@ -66,8 +67,30 @@ func (c *Config) Check() error {
 			}
 		}
 	}
-	if c.Rounds < 1 || c.Processes < 1 || c.Objects < 1 || c.Duration <= 0 {
-		return fmt.Errorf("bench: %d rounds in %d processes, %v a cell, %d objects; want more than zero of each", c.Rounds, c.Processes, c.Duration, c.Objects)
+	for _, list := range []struct {
+		kind string
+		have []int
+		ok   func(int) bool
+		want string
+	}{
+		{"size", c.Sizes, func(n int) bool { return n >= 8 && n <= 16384 && n&(n-1) == 0 }, "powers of two from 8 to 16384"},
+		{"batch", c.Batches, func(n int) bool { return n >= 1 && n <= deep }, fmt.Sprintf("1 to %d", deep)},
+	} {
+		if len(list.have) == 0 {
+			return fmt.Errorf("bench: no %s; want %s", list.kind, list.want)
+		}
+		for i, n := range list.have {
+			switch {
+			case !list.ok(n):
+				return fmt.Errorf("bench: %s %d; want %s", list.kind, n, list.want)
+			case slices.Contains(list.have[:i], n):
+				return fmt.Errorf("bench: %s %d is named twice", list.kind, n)
+			}
+		}
+	}
+	if c.Rounds < 1 || c.Processes < 1 || c.Objects < 1 || c.Goroutines < 1 || c.Duration <= 0 {
+		return fmt.Errorf("bench: %d rounds in %d processes, %v a cell, %d goroutines, %d objects; want more than zero of each",
+			c.Rounds, c.Processes, c.Duration, c.Goroutines, c.Objects)
 	}
 	return nil
 }
@@ -92,31 +115,36 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 
 // runHere measures in this process.
 func runHere(ctx context.Context, c Config) (report *Report, err error) {
-	b, note, err := newBed(&c)
+	b, err := newBed(&c)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	report = newReport(c)
-	if note != "" {
-		report.Notes = append(report.Notes, note)
-	}
-	guard := pair.peers[floorName](c)
+	defer func() {
+		if err == nil {
+			report.Notes = append(report.Notes, b.notes...)
+		}
+	}()
+	f := new(cell).timeLoop(1, new(floor).pairs)
 	r := runner{
-		ctx: ctx, report: report, rounds: c.Rounds, duration: c.Duration, process: c.Process,
-		guard: func() float64 { return timeLoop(pair, guard, guardTime)[0] },
-		show:  func(what string) { c.show(what) },
+		ctx: ctx, report: report, duration: c.Duration, process: c.Process,
+		guard: func() float64 {
+			values, _ := f(guardTime) // a loop cannot fail
+			return values[0]
+		},
+		show: func(what string) { c.show(what) },
 	}
-	for _, heavy := range []bool{false, true} {
-		if heavy && c.Process > 0 {
+	for _, p := range phases {
+		if p == heavy && c.Process > 0 {
 			break // once is enough: it does not depend on where things lie
 		}
 		var rows [][]*cell
-		for _, w := range allWorkloads {
-			if w.heavy != heavy || !slices.Contains(c.Workloads, w.name) {
+		for _, row := range c.rows() {
+			if row.phase != p {
 				continue
 			}
-			cells, err := b.cellsOf(w, &c)
+			cells, err := b.cellsOf(row, &c)
 			if err != nil {
 				return nil, err
 			}
@@ -124,11 +152,7 @@ func runHere(ctx context.Context, c Config) (report *Report, err error) {
 				rows = append(rows, cells)
 			}
 		}
-		patience := 5
-		if heavy {
-			patience = 2
-		}
-		if err := r.run(rows, patience); err != nil {
+		if err := errors.Join(r.run(rows, p.plan(c.Rounds)), b.clear()); err != nil {
 			return nil, err
 		}
 	}
@@ -136,10 +160,7 @@ func runHere(ctx context.Context, c Config) (report *Report, err error) {
 }
 
 func newReport(c Config) *Report {
-	return &Report{
-		Machine: ThisMachine(), Time: time.Now(), Workloads: c.Workloads, Allocators: c.Allocators,
-		Processes: c.Processes, Rounds: c.Rounds, Duration: c.Duration,
-	}
+	return &Report{Machine: ThisMachine(), Time: time.Now(), Config: c}
 }
 
 // show replaces the line on the terminal.
@@ -168,25 +189,32 @@ const (
 
 // calm returns the samples before and behind which F had not moved.
 func (r *Report) calm() []Sample {
-	var floor []float64
-	for _, s := range r.Samples {
-		floor = append(floor, s.Floor[:]...)
-	}
-	limit := (1 + maxMoved) * quantile(floor, undisturbed)
+	limit := (1 + maxMoved) * quantile(floors(r.Samples), undisturbed)
 	var calm []Sample
 	for _, s := range r.Samples {
-		if max(s.Floor[0], s.Floor[1]) <= limit {
+		if f := max(s.Floor[0], s.Floor[1]); f == 0 || f <= limit {
 			calm = append(calm, s)
 		}
 	}
 	return calm
 }
 
+// floors returns every F around samples.
+func floors(samples []Sample) []float64 {
+	var all []float64
+	for _, s := range samples {
+		if s.Floor[0] > 0 {
+			all = append(all, s.Floor[:]...)
+		}
+	}
+	return all
+}
+
 // A runner measures blocks.
 type runner struct {
 	ctx      context.Context
 	report   *Report
-	rounds   int
+	plan     plan
 	duration time.Duration
 	process  int
 	guard    func() float64 // F, in ns
@@ -194,15 +222,18 @@ type runner struct {
 }
 
 // run measures each row until there are enough calm samples of each of its cells,
-// or patience times as many were taken.
-func (r *runner) run(rows [][]*cell, patience int) error {
-	for _, cells := range rows { // warm up
-		if err := r.block(cells, -1); err != nil {
-			return err
+// or as many as the plan has patience for were taken.
+func (r *runner) run(rows [][]*cell, p plan) error {
+	r.plan = p
+	if !p.once {
+		for _, cells := range rows {
+			if err := r.block(cells, -1); err != nil {
+				return err
+			}
 		}
+		r.report.Samples = slices.DeleteFunc(r.report.Samples, func(s Sample) bool { return s.Round < 0 })
 	}
-	r.report.Samples = slices.DeleteFunc(r.report.Samples, func(s Sample) bool { return s.Round < 0 })
-	for round := range patience * r.rounds {
+	for round := range p.patience * p.rounds {
 		calm := r.report.calm()
 		for _, cells := range rows {
 			if r.enough(cells, calm) {
@@ -220,11 +251,11 @@ func (r *runner) run(rows [][]*cell, patience int) error {
 func (r *runner) enough(cells []*cell, samples []Sample) bool {
 	have := make(map[string]int)
 	for _, s := range samples {
-		if s.Workload == cells[0].workload.name {
+		if s.Row == cells[0].row.name() {
 			have[s.Allocator]++
 		}
 	}
-	return !slices.ContainsFunc(cells, func(c *cell) bool { return have[c.allocator] < r.rounds })
+	return !slices.ContainsFunc(cells, func(c *cell) bool { return have[c.allocator] < r.plan.rounds })
 }
 
 // block measures each cell once, or as many as there are until the run ends.
@@ -233,10 +264,10 @@ func (r *runner) block(cells []*cell, round int) error {
 		if r.ctx.Err() != nil {
 			break
 		}
-		r.show(fmt.Sprintf("round %d: %s on %s", round+1, c.workload.name, c.allocator))
+		r.show(fmt.Sprintf("round %d: %s on %s", round+1, c.row.name(), c.allocator))
 		s, err := r.measure(c)
 		if err != nil {
-			return fmt.Errorf("%s on %s: %w", c.workload.name, c.allocator, err)
+			return fmt.Errorf("%s on %s: %w", c.row.name(), c.allocator, err)
 		}
 		s.Process, s.Round = r.process, round
 		r.report.Samples = append(r.report.Samples, s)
@@ -245,19 +276,23 @@ func (r *runner) block(cells []*cell, round int) error {
 }
 
 // measure measures a cell once.
-func (r *runner) measure(c *cell) (Sample, error) {
+func (r *runner) measure(c *cell) (s Sample, err error) {
 	if c.clean != nil {
-		defer c.clean()
+		defer func() { err = errors.Join(err, c.clean()) }()
 	}
 	if c.prepare != nil {
 		if err := c.prepare(); err != nil {
 			return Sample{}, err
 		}
 	}
-	before := r.guard()
-	values := c.workload.measure(c.workload, c, r.duration)
-	return Sample{
-		Workload: c.workload.name, Allocator: c.allocator, N: c.n,
-		Values: values, Floor: [2]float64{before, r.guard()},
-	}, nil
+	s = Sample{Row: c.row.name(), Allocator: c.allocator}
+	if !r.plan.once {
+		s.Floor[0] = r.guard()
+	}
+	s.Values, err = c.measure(r.duration)
+	if !r.plan.once {
+		s.Floor[1] = r.guard()
+	}
+	s.N = c.n
+	return s, err
 }

@@ -3,6 +3,8 @@ package bench
 import (
 	"math/rand/v2"
 	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -39,3 +41,81 @@ func below(n int, f func()) int {
 	}
 	return below(n-1, f) + 1
 }
+
+// calibrate finds out how many operations take d, and warms the cell by that.
+func (c *cell) calibrate(d time.Duration, run func(n int) time.Duration) {
+	for n := 1; c.n == 0; n *= 2 {
+		if t := run(n); t > d/4 {
+			c.n = max(int(float64(n)*float64(d)/float64(t)), 1)
+		}
+	}
+}
+
+// timeLoop is a cell's measure by one goroutine: of a loop that does n operations, of count objects each.
+func (c *cell) timeLoop(count int, loop func(n int)) func(time.Duration) ([]float64, error) {
+	return c.timeParts(count, 1, func(n int, parts []time.Duration) {
+		parts[0] += stopwatch(func() { loop(n) })
+	})
+}
+
+// timeParts is a cell's measure by a loop that does n operations and adds up itself how long each part
+// of them took.
+func (c *cell) timeParts(count, parts int, loop func(n int, parts []time.Duration)) func(time.Duration) ([]float64, error) {
+	return func(d time.Duration) ([]float64, error) {
+		spent := make([]time.Duration, parts)
+		run := func(n int) (sum time.Duration) {
+			clear(spent)
+			loop(n, spent)
+			for _, t := range spent {
+				sum += t
+			}
+			return sum
+		}
+		c.calibrate(d, run)
+		run(c.n)
+		values := make([]float64, parts)
+		for i, t := range spent {
+			values[i] = float64(t) / float64(c.n) / float64(count)
+		}
+		return values, nil
+	}
+}
+
+// together lets several goroutines work at once until wait returns, and returns how
+// many operations they did together, and how many in a second. Each does as many at a time as chunk says,
+// by a loop that it gets from begin.
+func together(goroutines, chunk int, begin func() func(n int), wait func()) (n int, rate float64) {
+	var (
+		stop atomic.Bool
+		done atomic.Int64
+		wg   sync.WaitGroup
+	)
+	start := make(chan struct{})
+	for range goroutines {
+		loop := begin()
+		wg.Go(func() {
+			<-start
+			somewhere(func() {
+				for more := true; more; more = !stop.Load() {
+					loop(chunk)
+					done.Add(int64(chunk))
+				}
+			})
+		})
+	}
+	began := time.Now()
+	close(start)
+	wait()
+	stop.Store(true)
+	wg.Wait()
+	return int(done.Load()), float64(done.Load()) / time.Since(began).Seconds()
+}
+
+// sleep returns a wait for together.
+func sleep(d time.Duration) func() { return func() { time.Sleep(d) } }
+
+// chunk is how many operations goroutines do before they look whether they should stop.
+const chunk = 1024
+
+// newRand returns a source of random numbers for one goroutine.
+func newRand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }

@@ -10,56 +10,78 @@ import (
 	"unicode/utf8"
 )
 
-// selected returns the workloads of the report, in their order.
-func (r *Report) selected() []*workload {
-	var list []*workload
-	for _, w := range allWorkloads {
-		if slices.Contains(r.Workloads, w.name) {
-			list = append(list, w)
-		}
-	}
-	return list
+// machine returns what the figures come from, in a line.
+func (r *Report) machine() string {
+	m := r.Machine
+	return fmt.Sprintf("%s, %d CPUs, Linux %s, %s %s/%s, %s", m.CPU, m.CPUs, m.Kernel, m.Go, m.OS, m.Arch, r.Time.Format("2006-01-02"))
 }
+
+// method returns how they were measured, in a line.
+func (r *Report) method() string {
+	text := fmt.Sprintf("%s of %s, %v a cell, %s", count(r.Processes, "process", "processes"), count(r.Rounds, "round", "rounds"),
+		r.Duration, count(r.Goroutines, "goroutine", "goroutines"))
+	samples := r.calm()
+	if f := floors(samples); len(f) > 0 {
+		text += fmt.Sprintf("; F %s ± %s; %d of %d samples discarded, since F moved",
+			nanoseconds(median(f)), percent(spread(f)), len(r.Samples)-len(samples), len(r.Samples))
+	}
+	return text
+}
+
+// remarks returns what stands below the figures, each a line.
+func (r *Report) remarks() []string { return append(slices.Clone(r.Notes), r.agreement()...) }
+
+// across is how many columns a table has beside the first, so that it fits into a window.
+const across = 4
 
 // Table writes the report for people.
 func (r *Report) Table(out io.Writer) error {
 	w := bufio.NewWriter(out)
-	m := r.Machine
-	fmt.Fprintf(w, "%s, %d CPUs, Linux %s, %s %s/%s, %s\n", m.CPU, m.CPUs, m.Kernel, m.Go, m.OS, m.Arch, r.Time.Format("2006-01-02"))
-	samples := r.calm()
-	var floor []float64
-	for _, s := range samples {
-		floor = append(floor, s.Floor[:]...)
+	fmt.Fprintf(w, "%s\n%s\n", r.machine(), r.method())
+	figures := r.figures()
+	for from := 1; from == 1 || from < len(r.Allocators); from += across {
+		columns := []int{0}
+		for j := from; j < min(from+across, len(r.Allocators)); j++ {
+			columns = append(columns, j)
+		}
+		fmt.Fprintln(w)
+		align(w, r.block(figures, columns))
 	}
-	fmt.Fprintf(w, "%s of %s, %v a cell; F %s ± %s; %d of %d samples discarded, since F moved\n\n",
-		count(r.Processes, "process", "processes"), count(r.Rounds, "round", "rounds"), r.Duration,
-		nanoseconds(median(floor)), percent(spread(floor)), len(r.Samples)-len(samples), len(r.Samples))
-
-	rows := [][]string{append([]string{""}, r.Allocators...)}
-	for _, work := range r.selected() {
-		for i, unit := range work.units {
-			figures, worst := []string{work.name + unit.row}, []string{"  worst process"}
-			for j, name := range r.Allocators {
-				s := summarize(samples, work, i, name, r.Allocators[0])
-				figures = append(figures, s.figure(unit, j > 0))
-				worst = append(worst, s.worstFigure(unit))
-			}
-			rows = append(rows, figures)
-			if r.Processes > 1 && !work.heavy {
-				rows = append(rows, worst)
-			}
+	fmt.Fprintf(w, "\nmedian ± half the distance between quartiles; x: ratio to %s\n", r.Allocators[0])
+	for i, row := range r.rows() {
+		if i == 0 || row.workload != r.rows()[i-1].workload {
+			fmt.Fprintf(w, "%-16s %s\n", row.workload.name, row.what)
 		}
 	}
-	align(w, rows)
-
-	fmt.Fprintf(w, "\nmedian ± half the distance between quartiles; x: ratio to %s\n", r.Allocators[0])
-	for _, work := range r.selected() {
-		fmt.Fprintf(w, "%-12s %s\n", work.name, work.what)
-	}
-	for _, note := range append(r.Notes, r.agreement()...) {
-		fmt.Fprintln(w, note)
+	for _, line := range r.remarks() {
+		fmt.Fprintln(w, line)
 	}
 	return w.Flush()
+}
+
+// block returns the lines of a table with some of the columns; lines that would be empty are left out.
+func (r *Report) block(figures []figure, columns []int) [][]string {
+	rows := [][]string{{""}}
+	for _, j := range columns {
+		rows[0] = append(rows[0], r.Allocators[j])
+	}
+	for _, f := range figures {
+		line, worst := []string{f.label()}, []string{"  worst process"}
+		some := columns[len(columns)-1] <= across // the first block has all
+		for _, j := range columns {
+			s := f.sums[j]
+			some = some || j > 0 && s.n > 0
+			line, worst = append(line, s.figure(f.unit, j > 0)), append(worst, s.worstFigure(f.unit))
+		}
+		if !some {
+			continue
+		}
+		rows = append(rows, line)
+		if r.Processes > 1 && f.phase != heavy {
+			rows = append(rows, worst)
+		}
+	}
+	return rows
 }
 
 // figure is a cell of the table.
@@ -67,7 +89,10 @@ func (s summary) figure(u unit, ratio bool) string {
 	if s.n == 0 {
 		return "-"
 	}
-	text := fmt.Sprintf("%s ± %s", u.format(s.median), percent(s.spread))
+	text := u.format(s.median)
+	if s.median != 0 {
+		text += " ± " + percent(s.spread)
+	}
 	if ratio && !math.IsNaN(s.ratio) {
 		text += fmt.Sprintf(" %sx", digits(s.ratio))
 	}
@@ -79,12 +104,18 @@ func (s summary) worstFigure(u unit) string {
 	if s.n == 0 {
 		return ""
 	}
+	if s.median == 0 {
+		return u.format(s.worst)
+	}
 	return fmt.Sprintf("%s (%.2f)", u.format(s.worst), s.worst/s.median)
 }
 
 func (u unit) format(v float64) string {
-	if u == nsPerOp {
+	if u.time() {
 		return nanoseconds(v)
+	}
+	if _, after, ok := strings.Cut(u.name, "-"); ok { // RSS-MiB
+		return digits(v) + " " + after
 	}
 	return digits(v)
 }
@@ -150,14 +181,18 @@ func (r *Report) Benchstat(out io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: slabfs/internal/bench\ncpu: %s\nkernel: %s\ngo: %s\n", m.OS, m.Arch, m.CPU, m.Kernel, m.Go)
 	samples := r.calm()
-	for _, work := range r.selected() {
+	for _, row := range r.rows() {
+		title := strings.ToUpper(row.workload.name[:1]) + row.workload.name[1:]
+		if row.axis != nil {
+			title += fmt.Sprintf("/%s=%d", row.axis.name, row.at)
+		}
 		for _, name := range r.Allocators {
 			for _, s := range samples {
-				if s.Workload != work.name || s.Allocator != name {
+				if s.Row != row.name() || s.Allocator != name {
 					continue
 				}
-				fmt.Fprintf(w, "Benchmark%s%s/alloc=%s-%d %d", strings.ToUpper(work.name[:1]), work.name[1:], name, m.CPUs, max(s.N, 1))
-				for i, unit := range work.units {
+				fmt.Fprintf(w, "Benchmark%s/alloc=%s-%d %d", title, name, m.CPUs, max(s.N, 1))
+				for i, unit := range row.units {
 					fmt.Fprintf(w, " %.5g %s", s.Values[i], unit.name)
 				}
 				fmt.Fprintln(w)
@@ -186,13 +221,13 @@ func (r *Report) Disagree() map[string]float64 {
 func (r *Report) differences() map[string]float64 {
 	values := make(map[[2]string][]float64)
 	for _, s := range r.calm() {
-		key := [2]string{s.Workload, s.Allocator}
+		key := [2]string{s.Row, s.Allocator}
 		values[key] = append(values[key], s.Values[0])
 	}
 	all := make(map[string]float64)
 	for _, s := range r.Samples {
-		if s.Workload == "plain" {
-			all[s.Allocator] = median(values[[2]string{"plain", s.Allocator}])/median(values[[2]string{pair.name, s.Allocator}]) - 1
+		if s.Row == plain.name {
+			all[s.Allocator] = median(values[[2]string{s.Row, s.Allocator}])/median(values[[2]string{row{pair, 64}.name(), s.Allocator}]) - 1
 		}
 	}
 	return all

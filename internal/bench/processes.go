@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -36,7 +37,11 @@ func runProcesses(ctx context.Context, c Config) (*Report, error) {
 // add joins what a worker measured.
 func (r *Report) add(part *Report) {
 	r.Allocators = part.Allocators // without those that are not there
-	r.Notes = part.Notes
+	for _, note := range part.Notes {
+		if !slices.Contains(r.Notes, note) {
+			r.Notes = append(r.Notes, note)
+		}
+	}
 	r.Samples = append(r.Samples, part.Samples...)
 }
 
@@ -47,7 +52,7 @@ func runWorker(ctx context.Context, c Config) (*Report, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
-	todo, err := json.Marshal(order{c, c.Progress != nil})
+	todo, err := json.Marshal(order{Config: c, Worker: c.Worker, Progress: c.Progress != nil})
 	if err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
@@ -71,7 +76,10 @@ func runWorker(ctx context.Context, c Config) (*Report, error) {
 // An order is what a worker reads, an answer what it writes.
 type order struct {
 	Config   Config
-	Progress bool // on standard error
+	Worker   []string // arguments that make this program a worker
+	Progress bool     // on standard error
+
+	Stores []store `json:",omitempty"` // if there are some: be a client of a mount instead
 }
 
 type answer struct {
@@ -82,9 +90,14 @@ type answer struct {
 // Work reads an order from in, carries it out and answers on out. It is what a worker does.
 func Work(ctx context.Context, in io.Reader, out io.Writer) error {
 	var o order
-	if err := json.NewDecoder(in).Decode(&o); err != nil {
+	orders := json.NewDecoder(in)
+	if err := orders.Decode(&o); err != nil {
 		return fmt.Errorf("bench worker: read what to do: %w", err)
 	}
+	if len(o.Stores) > 0 {
+		return client(o.Stores, orders, out)
+	}
+	o.Config.Worker = o.Worker
 	if o.Progress {
 		o.Config.Progress = os.Stderr
 	}

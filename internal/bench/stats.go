@@ -34,25 +34,27 @@ type summary struct {
 	n      int     // samples; 0: there is nothing
 	median float64 // of the processes' medians
 	spread float64 // of all samples
+	low    float64 // their lower quartile
+	high   float64 // their upper one
 	ratio  float64 // to the first column: median over blocks of both
 	worst  float64 // the worst of the processes' medians
 }
 
-// summarize computes the summary of the i-th unit of a workload on an allocator, against
+// summarize computes the summary of the i-th unit of a row on an allocator, against
 // another, from samples.
-func summarize(samples []Sample, w *workload, i int, allocator, against string) summary {
+func summarize(samples []Sample, w row, i int, allocator, against string) summary {
 	unit := w.units[i]
 	type block struct{ process, round int }
 	base := make(map[block]float64)
 	for _, s := range samples {
-		if s.Workload == w.name && s.Allocator == against {
+		if s.Row == w.name() && s.Allocator == against {
 			base[block{s.Process, s.Round}] = s.Values[i]
 		}
 	}
 	var all, ratios []float64
 	processes := make(map[int][]float64)
 	for _, s := range samples {
-		if s.Workload != w.name || s.Allocator != allocator {
+		if s.Row != w.name() || s.Allocator != allocator {
 			continue
 		}
 		v := s.Values[i]
@@ -71,7 +73,7 @@ func summarize(samples []Sample, w *workload, i int, allocator, against string) 
 	if len(medians) == 0 {
 		medians = few
 	}
-	sum := summary{n: len(all), median: median(medians), spread: spread(all), ratio: median(ratios)}
+	sum := summary{n: len(all), median: median(medians), spread: spread(all), low: quantile(all, 0.25), high: quantile(all, 0.75), ratio: median(ratios)}
 	switch {
 	case len(medians) == 0:
 	case unit.more:
@@ -80,4 +82,30 @@ func summarize(samples []Sample, w *workload, i int, allocator, against string) 
 		sum.worst = slices.Max(medians)
 	}
 	return sum
+}
+
+// A figure is a row of the report and one of its units, with a summary for each allocator.
+type figure struct {
+	row
+	unit unit
+	sums []summary
+}
+
+// label returns what people read.
+func (f figure) label() string { return f.row.label(f.unit) }
+
+// figures returns what calm samples say.
+func (r *Report) figures() []figure {
+	samples := r.calm()
+	var all []figure
+	for _, w := range r.rows() {
+		for i, u := range w.units {
+			f := figure{row: w, unit: u}
+			for _, name := range r.Allocators {
+				f.sums = append(f.sums, summarize(samples, w, i, name, r.Allocators[0]))
+			}
+			all = append(all, f)
+		}
+	}
+	return all
 }

@@ -2,58 +2,109 @@ package bench
 
 import (
 	"errors"
-	"flag"
 	"fmt"
+	"path"
 	"slices"
-	"sync"
-	"sync/atomic"
-	"testing"
+	"strconv"
+	"strings"
 	"time"
 
 	"slabfs/alloc"
 )
 
-// A workload is one row of the table, or a row for each of its units.
+// A workload is a row of the table for each value of its axis, and for each of its units.
+// Each has a file, which says what it is and who defined it.
 type workload struct {
 	name  string
 	what  string // what it does, for people
-	units []unit // of the figures that measure returns
-	count int    // objects of one operation
-	heavy bool   // takes seconds and much memory: only the first process runs it, after everything else
+	units []unit // of the figures that a cell's measure returns
+	usual bool   // measured unless others are asked for
+	phase phase
+	axis  *axis // nil: one row
 
-	measure func(*workload, *cell, time.Duration) []float64
-	slabfs  func(a *alloc.Allocator, name string, c Config) (*cell, error) // on either engine; name is for its cache
-	peers   map[string]func(Config) *cell
+	shared bool                           // several goroutines use one allocator
+	open   func(e *env) (*cell, error)    // nil: not on this allocator
+	floor  func(c *Config) (*cell, error) // nil: there is none
 }
 
-// A cell is a workload on an allocator.
-type cell struct {
-	workload  *workload
-	allocator string
+// A phase says when a process measures a workload, and how often.
+type phase uint8
 
-	loop  func(n int)      // does n operations
-	plain func(*testing.B) // instead of loop: a Go benchmark
-	n     int              // operations that take as long as a cell should
-
-	prepare func() error // not measured, before each block; nil: nothing to do
-	clean   func()       // behind it
-	destroy func() error // at the end
-}
-
-// Allocators, in the order of the columns.
 const (
-	slabfsRSeq = "slabfs"      // restartable sequences
-	slabfsLock = "slabfs-lock" // the lock engine
-	syncPool   = "sync.Pool"
-	heapNew    = "new" // or make
-	floorName  = "floor"
+	light phase = iota // milliseconds
+	long               // tenths of a second
+	first              // once in a process, before all else
+	heavy              // seconds and much memory: in the first process only, after all else
 )
 
-var engines = map[string]alloc.Engine{slabfsRSeq: alloc.RSeq, slabfsLock: alloc.Lock}
+// phases in the order in which a process goes through them.
+var phases = []phase{first, light, long, heavy}
 
-// Allocators returns the names of all columns.
-func Allocators() []string {
-	return []string{slabfsRSeq, slabfsLock, syncPool, heapNew, floorName}
+// A plan is how often cells are measured.
+type plan struct {
+	rounds   int  // wanted
+	patience int  // how many times as many are tried, for as many calm ones
+	once     bool // no warming, and no F around what lasts too long for it to vouch for
+}
+
+func (p phase) plan(rounds int) plan {
+	switch p {
+	case first:
+		return plan{rounds: 1, patience: 1, once: true}
+	case light:
+		return plan{rounds: rounds, patience: 5}
+	case long:
+		return plan{rounds: rounds, patience: 2}
+	}
+	return plan{rounds: min(rounds, 3), patience: 1, once: true}
+}
+
+// An axis is a number that makes a row of its own.
+type axis struct {
+	name   string // as benchstat shows it
+	values func(*Config) []int
+}
+
+var (
+	bySize  = &axis{"size", func(c *Config) []int { return c.Sizes }}
+	byBatch = &axis{"batch", func(c *Config) []int { return c.Batches }}
+)
+
+// A row is a workload and a place on its axis.
+type row struct {
+	*workload
+	at int
+}
+
+// name returns the row's name in samples: deep/64.
+func (r row) name() string {
+	if r.axis == nil {
+		return r.workload.name
+	}
+	return r.workload.name + "/" + strconv.Itoa(r.at)
+}
+
+// label returns the row's name for people, with that of a unit.
+func (r row) label(u unit) string {
+	return strings.ReplaceAll(r.name(), "/", " ") + u.row
+}
+
+// rows returns what the config asks for, in order.
+func (c *Config) rows() []row {
+	var rows []row
+	for _, w := range allWorkloads {
+		if !slices.Contains(c.Workloads, w.name) {
+			continue
+		}
+		if w.axis == nil {
+			rows = append(rows, row{w, 0})
+			continue
+		}
+		for _, at := range w.axis.values(c) {
+			rows = append(rows, row{w, at})
+		}
+	}
+	return rows
 }
 
 // A unit is what a figure counts.
@@ -68,159 +119,97 @@ var (
 	scaling = unit{name: "scaling", row: " scaling", more: true}
 )
 
-var pair = &workload{
-	name: "pair", what: "allocate an object of 64 bytes and free it", units: []unit{nsPerOp}, count: 1,
-	measure: timeLoop, slabfs: pairSlabfs,
-	peers: map[string]func(Config) *cell{syncPool: pairPool, heapNew: pairNew, floorName: pairFloor},
-}
+// time reports whether the figure is one in nanoseconds.
+func (u unit) time() bool { return strings.HasSuffix(u.name, "ns") || strings.HasPrefix(u.name, "ns/") }
 
-// The makers of cells are called through these tables only: where the compiler
-// inlines a maker it does not inline the methods that its loop calls.
 var allWorkloads = []*workload{
-	pair,
-	{
-		name: "plain", what: "pair as a plain Go benchmark, to check the loops", units: []unit{nsPerOp}, count: 1,
-		measure: timePlain, slabfs: plainSlabfs,
-		peers: map[string]func(Config) *cell{syncPool: plainPool, heapNew: plainNew},
-	},
-	{
-		name: "typed", what: "pair of zeroed objects of a Go type", units: []unit{nsPerOp}, count: 1,
-		measure: timeLoop, slabfs: typedSlabfs,
-		peers: map[string]func(Config) *cell{syncPool: typedPool, heapNew: pairNew},
-	},
-	{
-		name: "bytes", what: "pair of slices of 64 bytes", units: []unit{nsPerOp}, count: 1,
-		measure: timeLoop, slabfs: bytesSlabfs,
-		peers: map[string]func(Config) *cell{syncPool: bytesPool, heapNew: bytesNew},
-	},
-	{
-		name: "deep", what: "allocate 10,000 objects, then free them in that order; per pair", units: []unit{nsPerOp}, count: deep,
-		measure: timeLoop, slabfs: deepSlabfs,
-		peers: map[string]func(Config) *cell{syncPool: deepPool, heapNew: deepNew},
-	},
-	{
-		name: "bulk", what: "allocate 32 objects in one call and free them in one; per pair", units: []unit{nsPerOp}, count: bulk,
-		measure: timeLoop, slabfs: bulkSlabfs,
-		peers: map[string]func(Config) *cell{syncPool: bulkPool, heapNew: bulkNew},
-	},
-	{
-		name: "two", what: "pair on two goroutines; time over all pairs, and how much one goroutine does less", units: []unit{nsPerOp, scaling}, count: 1,
-		measure: timeTwo, slabfs: pairSlabfs,
-		peers: map[string]func(Config) *cell{syncPool: pairPool, heapNew: pairNew, floorName: pairFloor},
-	},
-	{
-		name: "gc", what: "runtime.GC with live objects, those of slabfs held as Ref; floor: an empty heap", units: []unit{nsPerOp}, count: 1, heavy: true,
-		measure: timeGC, slabfs: gcRef,
-		peers: map[string]func(Config) *cell{syncPool: gcPool, heapNew: gcNew, floorName: gcFloor},
-	},
-	{
-		name: "gc-pointers", what: "the same, held as *T", units: []unit{nsPerOp}, count: 1, heavy: true,
-		measure: timeGC, slabfs: gcPointer,
-		peers: map[string]func(Config) *cell{floorName: gcFloor},
-	},
+	pair, plain, parallel, typed, bytesPair,
+	deepInOrder, deepReverse, deepShuffled, bulk,
+	slabTest, slabTestAll, slabTestRemote,
+	xmalloc, larson, cacheThrash, cacheScratch, retune,
+	grow, growCold, giveBack, freer, mstress, gc, gcPointers,
 }
 
-// Workloads returns the names of all rows, and what they do.
-func Workloads() (names, whats []string) {
+// Workloads returns the names of all workloads, what they do, and the names of those
+// that are measured unless others are asked for.
+func Workloads() (names, whats, usual []string) {
 	for _, w := range allWorkloads {
 		names, whats = append(names, w.name), append(whats, w.what)
-	}
-	return names, whats
-}
-
-// timeLoop measures one goroutine.
-func timeLoop(w *workload, c *cell, d time.Duration) []float64 {
-	c.calibrate(d)
-	t := stopwatch(func() { c.loop(c.n) })
-	return []float64{float64(t) / float64(c.n) / float64(w.count)}
-}
-
-// calibrate finds out how many operations take d, and warms the cell by that.
-func (c *cell) calibrate(d time.Duration) {
-	for n := 1; c.n == 0; n *= 2 {
-		if t := stopwatch(func() { c.loop(n) }); t > d/4 {
-			c.n = max(int(float64(n)*float64(d)/float64(t)), 1)
+		if w.usual {
+			usual = append(usual, w.name)
 		}
 	}
+	return names, whats, usual
 }
 
-// timeTwo measures pairs a second on one goroutine and on two.
-func timeTwo(_ *workload, c *cell, d time.Duration) []float64 {
-	one, two := c.together(1, d), c.together(2, d)
-	return []float64{1e9 / two, two / one}
-}
-
-// together runs the loop on several goroutines at once and returns how many
-// operations they did in a second, together.
-func (c *cell) together(goroutines int, d time.Duration) float64 {
-	const chunk = 1024
-	var (
-		stop atomic.Bool
-		done atomic.Int64
-		wg   sync.WaitGroup
-	)
-	start := make(chan struct{})
-	for range goroutines {
-		wg.Go(func() {
-			<-start
-			somewhere(func() {
-				for more := true; more; more = !stop.Load() {
-					c.loop(chunk)
-					done.Add(chunk)
+// Select returns the workloads or allocators, out of names, that patterns ask for: names, "all", or
+// patterns of path.Match. Each is there once.
+func Select(kind string, names, patterns []string) ([]string, error) {
+	var list []string
+	for _, p := range patterns {
+		found := false
+		for _, name := range names {
+			ok, err := path.Match(p, name)
+			if err != nil {
+				return nil, fmt.Errorf("bench: bad pattern %q of %ss: %w", p, kind, err)
+			}
+			if ok || p == "all" {
+				found = true
+				if !slices.Contains(list, name) {
+					list = append(list, name)
 				}
-			})
-		})
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("bench: unknown %s %q; want all, or some of %s", kind, p, strings.Join(names, ", "))
+		}
 	}
-	began := time.Now()
-	close(start)
-	time.Sleep(d)
-	stop.Store(true)
-	wg.Wait()
-	return float64(done.Load()) / time.Since(began).Seconds()
+	return list, nil
 }
 
-// collections is how many of them one sample is the median of.
-const collections = 3
+// A cell is a row on an allocator.
+type cell struct {
+	row       row
+	allocator string
 
-// timeGC measures the collector, by the clock: it runs on all CPUs. The first run, which is not
-// counted, sweeps what was there before.
-func timeGC(_ *workload, c *cell, _ time.Duration) []float64 {
-	c.loop(1)
-	c.n = collections
-	var times []float64
-	for range c.n {
-		start := time.Now()
-		c.loop(1)
-		times = append(times, float64(time.Since(start)))
-	}
-	return []float64{median(times)}
+	measure func(d time.Duration) ([]float64, error) // for about d, or as long as the workload needs; one figure for each unit
+	n       int                                      // operations that measure does
+
+	prepare func() error // not measured, before each block; nil: nothing to do
+	clean   func() error // behind it, also behind a prepare that failed
+	destroy func() error // at the end
 }
 
-// timePlain runs a Go benchmark.
-func timePlain(_ *workload, c *cell, d time.Duration) []float64 {
-	testing.Init()
-	if err := flag.Set("test.benchtime", d.String()); err != nil {
-		panic(fmt.Sprintf("bench: set the time of a benchmark: %v", err))
-	}
-	var t time.Duration
-	r := testing.Benchmark(func(b *testing.B) { t = stopwatch(func() { c.plain(b) }) })
-	c.n = r.N
-	return []float64{float64(t) / float64(r.N)}
+// An env is what a workload opens a cell with.
+type env struct {
+	*Config
+	row    row
+	column *column
+	alloc  *alloc.Allocator // of slabfs's columns
+	bed    *bed
 }
+
+// heap opens objects of one size.
+func (e *env) heap(size int) (heap, error) { return e.column.heap(e.alloc, e.cacheName(), size) }
+
+func (e *env) bytes() bytesHeap { return e.column.bytes(e.alloc) }
+
+func (e *env) cacheName() string { return "bench-" + strings.ReplaceAll(e.row.name(), "/", "-") }
 
 // A bed is where cells lie: an allocator for each engine.
 type bed struct {
 	engines map[string]*alloc.Allocator
 	cells   []*cell
+	notes   []string
 }
 
 // newBed makes the allocators that are asked for. Where there is no rseq engine
-// its column is left out, unless nothing else was asked for, and note says why.
-func newBed(c *Config) (b *bed, note string, err error) {
-	b = &bed{engines: make(map[string]*alloc.Allocator)}
+// its column is left out, unless nothing else was asked for, and a note says why.
+func newBed(c *Config) (*bed, error) {
+	b := &bed{engines: make(map[string]*alloc.Allocator)}
 	for _, name := range slices.Clone(c.Allocators) {
-		engine, ok := engines[name]
-		if !ok {
+		engine := columnOf(name).engine
+		if engine == alloc.Auto {
 			continue
 		}
 		a, err := alloc.New(alloc.Options{Engine: engine})
@@ -228,45 +217,63 @@ func newBed(c *Config) (b *bed, note string, err error) {
 		case err == nil:
 			b.engines[name] = a
 		case engine == alloc.RSeq && len(c.Allocators) > 1:
-			note = fmt.Sprintf("no column %q: %v", name, err)
+			b.note("no column %q: %v", name, err)
 			c.Allocators = slices.DeleteFunc(slices.Clone(c.Allocators), func(n string) bool { return n == name })
 		default:
-			return nil, "", errors.Join(err, b.close())
+			return nil, errors.Join(err, b.close())
 		}
 	}
-	return b, note, nil
+	return b, nil
 }
 
-// cellsOf makes the cells of a workload, those of allocators that it does not know left out.
-func (b *bed) cellsOf(w *workload, c *Config) ([]*cell, error) {
+// note adds a line to the report, once.
+func (b *bed) note(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !slices.Contains(b.notes, text) {
+		b.notes = append(b.notes, text)
+	}
+}
+
+// cellsOf makes the cells of a row, those of allocators that it is not for left out.
+func (b *bed) cellsOf(r row, c *Config) ([]*cell, error) {
 	var cells []*cell
 	for _, name := range c.Allocators {
 		var made *cell
-		if a := b.engines[name]; a != nil {
-			var err error
-			if made, err = w.slabfs(a, "bench-"+w.name, *c); err != nil {
-				return nil, fmt.Errorf("%s on %s: %w", w.name, name, err)
-			}
-		} else if peer := w.peers[name]; peer != nil {
-			made = peer(*c)
-		} else {
-			continue
+		var err error
+		switch col := columnOf(name); {
+		case name == floorName && r.floor == nil, col.single && r.shared:
+		case name == floorName:
+			made, err = r.floor(c)
+		default:
+			made, err = r.open(&env{c, r, col, b.engines[name], b})
 		}
-		made.workload, made.allocator = w, name
-		cells = append(cells, made)
+		if err != nil {
+			return nil, fmt.Errorf("%s on %s: %w", r.name(), name, err)
+		}
+		if made != nil {
+			made.row, made.allocator = r, name
+			cells = append(cells, made)
+		}
 	}
 	b.cells = append(b.cells, cells...)
 	return cells, nil
 }
 
-// close gives everything back. The error tells of objects that a loop has not freed.
-func (b *bed) close() error {
+// clear destroys the cells, so that those of another phase have the process to themselves. The error
+// tells of objects that a workload has not freed.
+func (b *bed) clear() error {
 	var errs []error
 	for _, c := range b.cells {
 		if c.destroy != nil {
 			errs = append(errs, c.destroy())
 		}
 	}
+	b.cells = nil
+	return errors.Join(errs...)
+}
+
+// close gives everything back.
+func (b *bed) close() error {
+	errs := []error{b.clear()}
 	for _, a := range b.engines {
 		errs = append(errs, a.Close())
 	}

@@ -40,7 +40,7 @@ var allowed = map[string][]string{
 	"internal/cpu":     {"internal/invariants", "internal/lockdep"},
 	"internal/lockdep": {"internal/invariants"},
 
-	"internal/bench":      {"alloc"},
+	"internal/bench":      {"alloc", "sysfs/fusefs", "sysfs/slabattr", "internal/lockdep"},
 	"internal/stress":     {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/lockdep"},
 	"internal/load":       {"alloc", "sysfs", "internal/lockdep"},
 	"internal/testclient": {"internal/lockdep"},
@@ -53,6 +53,8 @@ var only = map[string][]string{
 	"github.com/hanwen/go-fuse": {"sysfs/fusefs"},
 	"github.com/spf13":          {"cmd/slabfs"},
 	"golang.org/x/arch":         {"internal/seqtest"},
+	"github.com/bytedance":      {"internal/bench"},
+	"modernc.org":               {"internal/bench"},
 	"C":                         {},
 }
 

@@ -1,0 +1,110 @@
+package bench
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// larson (Larson and Krishnan, "Memory allocation for long-running server applications", 1998; its parameters are
+// those of mimalloc-bench): a server whose threads replace objects of 8 to 999 bytes, each 5000 slots of its
+// own, in random order. One thread has filled all slots and shuffled them, so most first frees are of
+// what another one allocated. After 500,000 replacements a thread ends and a successor takes its slots over.
+var larson = &workload{
+	name: "larson", what: "replace slices of 8 to 999 bytes in random order; threads end and hand their slices over; over all replacements",
+	units: []unit{nsPerOp}, usual: true, phase: long, shared: true,
+	open: func(e *env) (*cell, error) {
+		h := e.bytes()
+		l := &larsonServer{heap: h, slots: make([][]byte, e.Goroutines*larsonSlots)}
+		c := &cell{destroy: h.close, prepare: l.prepare, clean: l.clean}
+		c.measure = func(d time.Duration) ([]float64, error) {
+			began := time.Now()
+			n, err := l.run(10 * d)
+			c.n = n
+			return []float64{float64(time.Since(began)) / float64(n)}, err
+		}
+		return c, nil
+	},
+}
+
+const (
+	larsonSlots = 5000
+	larsonLife  = 100 * larsonSlots // replacements of a thread
+	larsonMin   = 8
+	larsonMax   = 1000
+)
+
+type larsonServer struct {
+	heap  bytesHeap
+	slots [][]byte
+}
+
+// prepare fills and shuffles the slots.
+func (l *larsonServer) prepare() error {
+	for i := range l.slots {
+		l.slots[i] = l.heap.alloc(larsonMin + rand.IntN(larsonMax-larsonMin))
+	}
+	rand.Shuffle(len(l.slots), func(i, j int) { l.slots[i], l.slots[j] = l.slots[j], l.slots[i] })
+	return l.replace(l.slots, 4*len(l.slots))
+}
+
+// replace frees the slice of a random slot and allocates another one for it, n times.
+func (l *larsonServer) replace(slots [][]byte, n int) error {
+	rnd := newRand()
+	for range n {
+		slot := &slots[rnd.IntN(len(slots))]
+		l.heap.free(*slot)
+		b := l.heap.alloc(larsonMin + rnd.IntN(larsonMax-larsonMin))
+		*slot = b
+		if b == nil {
+			return fmt.Errorf("no memory")
+		}
+		b[0], b[1] = 'a', 'b'
+	}
+	return nil
+}
+
+// run lets a server work for d and returns how many slices were replaced.
+func (l *larsonServer) run(d time.Duration) (int, error) {
+	var stop atomic.Bool
+	var done atomic.Int64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	var thread func(slots [][]byte)
+	thread = func(slots [][]byte) {
+		const step = 500 // between looks at stop
+		for range larsonLife / step {
+			if err := l.replace(slots, step); err != nil {
+				failed.Store(&err)
+				return
+			}
+			done.Add(step)
+			if stop.Load() {
+				return
+			}
+		}
+		wg.Go(func() { thread(slots) })
+	}
+	for i := range len(l.slots) / larsonSlots {
+		wg.Go(func() { thread(l.slots[i*larsonSlots:][:larsonSlots]) })
+	}
+	time.Sleep(d)
+	stop.Store(true)
+	wg.Wait()
+	if err := failed.Load(); err != nil {
+		return int(done.Load()), *err
+	}
+	return int(done.Load()), nil
+}
+
+func (l *larsonServer) clean() error {
+	for i, b := range l.slots {
+		if b != nil {
+			l.heap.free(b)
+		}
+		l.slots[i] = nil
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package bench
+
+import (
+	"bufio"
+	"fmt"
+	"html"
+	"io"
+	"math"
+)
+
+// Plots: a panel for each figure, with a bar for each allocator, in SVG that needs nothing else.
+
+// style follows the reader's choice of light or dark.
+const style = `
+  .page { --back: #ffffff; --text: #1f2328; --dim: #59636e; --line: #d1d9e0; --first: #0969da; --other: #8c959f; --error: #1f2328 }
+  @media (prefers-color-scheme: dark) {
+    .page { --back: #0d1117; --text: #f0f6fc; --dim: #9198a1; --line: #3d444d; --first: #4493f8; --other: #656c76; --error: #f0f6fc }
+  }
+  svg text { font: 12px system-ui, sans-serif; fill: var(--text) }
+  svg text.title { font-weight: 600; font-size: 14px }
+  svg text.dim { fill: var(--dim) }
+  svg .back { fill: var(--back) }
+  svg .grid { stroke: var(--line) }
+  svg .first { fill: var(--first) }
+  svg .other { fill: var(--other) }
+  svg .error { stroke: var(--error); stroke-width: 1.5 }
+`
+
+// Places in a plot, in pixels.
+const (
+	plotWidth  = 860
+	plotLeft   = 110 // where bars begin
+	plotRight  = 620 // where they end at most
+	plotText   = 640 // where figures stand
+	barHeight  = 14
+	barStep    = 20
+	panelTop   = 30 // above the first bar
+	panelFloor = 46 // below the last
+	plotTop    = 64
+)
+
+// SVG writes the report as one picture.
+func (r *Report) SVG(out io.Writer) error {
+	w := bufio.NewWriter(out)
+	r.svg(w, r.figures())
+	return w.Flush()
+}
+
+func (r *Report) svg(w io.Writer, figures []figure) {
+	height := plotTop
+	for _, f := range figures {
+		height += f.height()
+	}
+	fmt.Fprintf(w, "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"page\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %[1]d %[2]d\" role=\"img\">\n", plotWidth, height)
+	fmt.Fprintf(w, "<title>slabfs bench</title>\n<style>%s</style>\n<rect class=\"back\" width=\"%d\" height=\"%d\"/>\n", style, plotWidth, height)
+	text(w, 10, 20, "", r.machine())
+	text(w, 10, 38, "dim", r.method())
+	text(w, 10, 56, "dim", fmt.Sprintf("bars: medians; lines across their ends: quartiles; x: ratio to %s", r.Allocators[0]))
+	y := plotTop
+	for _, f := range figures {
+		f.panel(w, y, r.Allocators)
+		y += f.height()
+	}
+	fmt.Fprintln(w, "</svg>")
+}
+
+// bars returns the places of the allocators that have figures.
+func (f figure) bars() (list []int) {
+	for j, s := range f.sums {
+		if s.n > 0 {
+			list = append(list, j)
+		}
+	}
+	return list
+}
+
+func (f figure) height() int { return panelTop + barStep*len(f.bars()) + panelFloor }
+
+// panel draws a figure from y on.
+func (f figure) panel(w io.Writer, y int, allocators []string) {
+	text(w, 10, y+18, "title", f.label())
+	top := 0.0
+	for _, j := range f.bars() {
+		top = max(top, f.sums[j].high, f.sums[j].median)
+	}
+	step, ticks := scale(top)
+	at := func(v float64) float64 { return plotLeft + (plotRight-plotLeft)*v/(step*float64(ticks)) }
+	bottom := y + panelTop + barStep*len(f.bars())
+	for i := range ticks + 1 {
+		v := step * float64(i)
+		fmt.Fprintf(w, "<line class=\"grid\" x1=\"%.1f\" x2=\"%[1]f\" y1=\"%d\" y2=\"%d\"/>\n", at(v), y+panelTop-4, bottom)
+		fmt.Fprintf(w, "<text class=\"dim\" text-anchor=\"middle\" x=\"%.1f\" y=\"%d\">%s</text>\n", at(v), bottom+14, html.EscapeString(f.unit.format(v)))
+	}
+	better := "less is better"
+	if f.unit.more {
+		better = "more is better"
+	}
+	text(w, plotLeft, bottom+30, "dim", f.unit.title()+", "+better)
+	for i, j := range f.bars() {
+		s, mid := f.sums[j], y+panelTop+barStep*i+barHeight/2
+		class := "other"
+		if j == 0 {
+			class = "first"
+		}
+		fmt.Fprintf(w, "<text text-anchor=\"end\" x=\"%d\" y=\"%d\">%s</text>\n", plotLeft-8, mid+4, html.EscapeString(allocators[j]))
+		fmt.Fprintf(w, "<rect class=\"%s\" x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\"/>\n", class, plotLeft, mid-barHeight/2, at(s.median)-plotLeft, barHeight)
+		fmt.Fprintf(w, "<path class=\"error\" fill=\"none\" d=\"M%.1f %d h%.1f m0 -4 v8 M%.1[1]f %[4]d v8\"/>\n", at(s.low), mid, at(s.high)-at(s.low), mid-4)
+		text(w, plotText, mid+4, "", s.figure(f.unit, j > 0))
+	}
+}
+
+// title returns what the axis counts.
+func (u unit) title() string {
+	switch {
+	case u == nsPerOp:
+		return "time for one"
+	case u.time():
+		return "time"
+	}
+	return u.name
+}
+
+func text(w io.Writer, x, y int, class, s string) {
+	fmt.Fprintf(w, "<text class=\"%s\" x=\"%d\" y=\"%d\">%s</text>\n", class, x, y, html.EscapeString(s))
+}
+
+// scale returns the distance of round numbers on an axis that reaches top, and how many it takes.
+func scale(top float64) (step float64, ticks int) {
+	if !(top > 0) {
+		return 1, 1
+	}
+	step = math.Pow(10, math.Floor(math.Log10(top)))
+	for _, part := range []float64{0.2, 0.5, 1, 2} {
+		if ticks = int(math.Ceil(top/(step*part) - 1e-9)); ticks <= 6 {
+			return step * part, ticks
+		}
+	}
+	return step * 2, ticks
+}
+
+// HTML writes the report as one page, which needs nothing else.
+func (r *Report) HTML(out io.Writer) error {
+	w := bufio.NewWriter(out)
+	figures := r.figures()
+	fmt.Fprintf(w, `<!DOCTYPE html>
+<html lang="en" class="page">
+<head>
+<meta charset="utf-8"/>
+<meta name="viewport" content="width=device-width"/>
+<title>slabfs bench</title>
+<style>%s
+  html { color-scheme: light dark; background: var(--back); color: var(--text) }
+  body { font: 14px system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
+  svg { max-width: 100%%; height: auto }
+  .wide { overflow-x: auto }
+  table { border-collapse: collapse }
+  th, td { padding: 0.2em 0.8em; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
+  th:first-child { text-align: left }
+  dt { font-weight: 600 }
+</style>
+</head>
+<body>
+<h1>slabfs bench</h1>
+`, style)
+	r.svg(w, figures)
+	fmt.Fprint(w, "<h2>Figures</h2>\n<div class=\"wide\"><table>\n<tr><th></th>")
+	for _, name := range r.Allocators {
+		fmt.Fprintf(w, "<th>%s</th>", html.EscapeString(name))
+	}
+	fmt.Fprintln(w, "</tr>")
+	for _, f := range figures {
+		fmt.Fprintf(w, "<tr><th>%s</th>", html.EscapeString(f.label()))
+		for j, s := range f.sums {
+			fmt.Fprintf(w, "<td>%s</td>", html.EscapeString(s.figure(f.unit, j > 0)))
+		}
+		fmt.Fprintln(w, "</tr>")
+	}
+	fmt.Fprint(w, "</table></div>\n<h2>Workloads</h2>\n<dl>\n")
+	var last *workload
+	for _, row := range r.rows() {
+		if row.workload != last {
+			fmt.Fprintf(w, "<dt>%s</dt><dd>%s</dd>\n", html.EscapeString(row.workload.name), html.EscapeString(row.what))
+		}
+		last = row.workload
+	}
+	fmt.Fprintln(w, "</dl>\n<h2>Allocators</h2>\n<dl>")
+	for _, name := range r.Allocators {
+		fmt.Fprintf(w, "<dt>%s</dt><dd>%s</dd>\n", html.EscapeString(name), html.EscapeString(columnOf(name).what))
+	}
+	fmt.Fprintln(w, "</dl>")
+	for _, line := range r.remarks() {
+		fmt.Fprintf(w, "<p>%s</p>\n", html.EscapeString(line))
+	}
+	fmt.Fprintln(w, "</body>\n</html>")
+	return w.Flush()
+}

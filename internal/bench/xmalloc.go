@@ -1,0 +1,138 @@
+package bench
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"slabfs/internal/lockdep"
+)
+
+// xmalloc-test (Lever and Boreham, "malloc() performance in a multithreaded Linux environment", 2000; its
+// parameters are those of mimalloc-bench): half of the threads allocate batches of 4096 objects of 64 bytes
+// and write to them, the other half frees them. Batches wait on a stack of at most 100, under one mutex.
+// So each object is freed by a thread that allocates none: caches of threads or CPUs fill on one
+// side and empty on the other. Here batches themselves are used again, so that only objects are counted.
+var xmalloc = &workload{
+	name: "xmalloc", what: "half of the goroutines allocate objects of 64 bytes, the others free them; over all objects", units: []unit{nsPerOp},
+	usual: true, phase: long, shared: true,
+	open: func(e *env) (*cell, error) {
+		h, err := e.heap(xmallocSize)
+		if err != nil {
+			return nil, err
+		}
+		var x *exchange
+		c := &cell{destroy: h.close}
+		c.prepare = func() error {
+			x = newExchange(h)
+			return nil
+		}
+		c.clean = func() error {
+			x = nil // so that what its batches still point to does not burden the collector
+			return nil
+		}
+		c.measure = func(d time.Duration) ([]float64, error) {
+			began := time.Now()
+			made, freed := x.run(max(e.Goroutines/2, 1), 10*d)
+			c.n = freed
+			if made != freed {
+				return nil, fmt.Errorf("%d objects were allocated and %d freed", made, freed)
+			}
+			return []float64{float64(time.Since(began)) / float64(freed)}, nil
+		}
+		return c, nil
+	},
+}
+
+const (
+	xmallocSize  = 64
+	xmallocBatch = 4096
+	xmallocQueue = 100
+)
+
+// A batch is what producers hand to consumers.
+type batch [xmallocBatch]ref
+
+// An exchange is where batches wait.
+type exchange struct {
+	heap heap
+
+	mu        lockdep.Mutex
+	changed   [2]*sync.Cond // full or empty has one more, or the run has ended
+	full      []*batch
+	empty     []*batch
+	producers int
+}
+
+var exchangeClass = lockdep.NewClass("bench exchange")
+
+func newExchange(h heap) *exchange {
+	x := &exchange{heap: h}
+	x.mu.Init(exchangeClass)
+	for i := range x.changed {
+		x.changed[i] = sync.NewCond(&x.mu)
+	}
+	for range xmallocQueue {
+		x.empty = append(x.empty, new(batch))
+	}
+	return x
+}
+
+// run works with as many producers and consumers for d, and until all is freed that was allocated.
+func (x *exchange) run(pairs int, d time.Duration) (made, freed int) {
+	var stop atomic.Bool
+	var in, out atomic.Int64
+	var wg sync.WaitGroup
+	x.producers = pairs
+	for range pairs {
+		wg.Go(func() {
+			for more := true; more; more = !stop.Load() {
+				b := x.take(&x.empty, 1)
+				x.heap.fill(b[:])
+				for i, obj := range b {
+					clearTo(obj, xmallocSize, byte(i))
+				}
+				in.Add(int64(len(b)))
+				x.put(&x.full, 0, b)
+			}
+			x.mu.Lock()
+			x.producers--
+			x.mu.Unlock()
+			x.changed[0].Broadcast()
+		})
+		wg.Go(func() {
+			for b := x.take(&x.full, 0); b != nil; b = x.take(&x.full, 0) {
+				x.heap.drain(b[:])
+				out.Add(int64(len(b)))
+				x.put(&x.empty, 1, b)
+			}
+		})
+	}
+	time.Sleep(d)
+	stop.Store(true)
+	wg.Wait()
+	return int(in.Load()), int(out.Load())
+}
+
+// take waits for a batch on a stack; nil: none is there and none will come.
+func (x *exchange) take(stack *[]*batch, cond int) *batch {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for len(*stack) == 0 {
+		if stack == &x.full && x.producers == 0 {
+			return nil
+		}
+		x.changed[cond].Wait()
+	}
+	b := (*stack)[len(*stack)-1]
+	*stack = (*stack)[:len(*stack)-1]
+	return b
+}
+
+func (x *exchange) put(stack *[]*batch, cond int, b *batch) {
+	x.mu.Lock()
+	*stack = append(*stack, b)
+	x.mu.Unlock()
+	x.changed[cond].Signal()
+}
