@@ -322,7 +322,7 @@ func TestCells(t *testing.T) {
 		}
 		for _, name := range report.Allocators {
 			col := columnOf(name)
-			want := !(col.single && w.shared) && !(name == floorName && w.floor == nil)
+			want := (!col.single || !w.shared) && (name != floorName || w.floor != nil)
 			if list, ok := only[w.workload.name]; ok {
 				want = slices.Contains(list, name)
 			}

@@ -10,20 +10,25 @@ import (
 
 // Plots: a panel for each figure, with a bar for each allocator, in SVG that needs nothing else.
 
-// style follows the reader's choice of light or dark.
+// style follows the reader's choice of light or dark. It has no variables: not every viewer of pictures knows them.
 const style = `
-  .page { --back: #ffffff; --text: #1f2328; --dim: #59636e; --line: #d1d9e0; --first: #0969da; --other: #8c959f; --error: #1f2328 }
-  @media (prefers-color-scheme: dark) {
-    .page { --back: #0d1117; --text: #f0f6fc; --dim: #9198a1; --line: #3d444d; --first: #4493f8; --other: #656c76; --error: #f0f6fc }
-  }
-  svg text { font: 12px system-ui, sans-serif; fill: var(--text) }
+  svg text { font: 12px system-ui, sans-serif; fill: #1f2328 }
   svg text.title { font-weight: 600; font-size: 14px }
-  svg text.dim { fill: var(--dim) }
-  svg .back { fill: var(--back) }
-  svg .grid { stroke: var(--line) }
-  svg .first { fill: var(--first) }
-  svg .other { fill: var(--other) }
-  svg .error { stroke: var(--error); stroke-width: 1.5 }
+  svg text.dim { fill: #59636e }
+  svg .back { fill: #ffffff }
+  svg .grid { stroke: #d1d9e0 }
+  svg .first { fill: #0969da }
+  svg .other { fill: #8c959f }
+  svg .error { stroke: #1f2328; stroke-width: 1.5 }
+  @media (prefers-color-scheme: dark) {
+    svg text { fill: #f0f6fc }
+    svg text.dim { fill: #9198a1 }
+    svg .back { fill: #0d1117 }
+    svg .grid { stroke: #3d444d }
+    svg .first { fill: #4493f8 }
+    svg .other { fill: #656c76 }
+    svg .error { stroke: #f0f6fc }
+  }
 `
 
 // Places in a plot, in pixels.
@@ -51,7 +56,7 @@ func (r *Report) svg(w io.Writer, figures []figure) {
 	for _, f := range figures {
 		height += f.height()
 	}
-	fmt.Fprintf(w, "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"page\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %[1]d %[2]d\" role=\"img\">\n", plotWidth, height)
+	fmt.Fprintf(w, "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" viewBox=\"0 0 %[1]d %[2]d\" role=\"img\">\n", plotWidth, height)
 	fmt.Fprintf(w, "<title>slabfs bench</title>\n<style>%s</style>\n<rect class=\"back\" width=\"%d\" height=\"%d\"/>\n", style, plotWidth, height)
 	text(w, 10, 20, "", r.machine())
 	text(w, 10, 38, "dim", r.method())
@@ -143,18 +148,19 @@ func (r *Report) HTML(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	figures := r.figures()
 	fmt.Fprintf(w, `<!DOCTYPE html>
-<html lang="en" class="page">
+<html lang="en">
 <head>
 <meta charset="utf-8"/>
 <meta name="viewport" content="width=device-width"/>
 <title>slabfs bench</title>
 <style>%s
-  html { color-scheme: light dark; background: var(--back); color: var(--text) }
+  html { color-scheme: light dark; background: #ffffff; color: #1f2328 }
+  @media (prefers-color-scheme: dark) { html { background: #0d1117; color: #f0f6fc } }
   body { font: 14px system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
   svg { max-width: 100%%; height: auto }
   .wide { overflow-x: auto }
   table { border-collapse: collapse }
-  th, td { padding: 0.2em 0.8em; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line) }
+  th, td { padding: 0.2em 0.8em; text-align: right; white-space: nowrap; border-bottom: 1px solid #8c959f80 }
   th:first-child { text-align: left }
   dt { font-weight: 600 }
 </style>
