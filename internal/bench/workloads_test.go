@@ -178,6 +178,20 @@ type none struct{ bytesHeap }
 
 func (none) alloc(int) []byte { return nil }
 
+// A slow first operation does not make a cell do too few.
+func TestCalibrate(t *testing.T) {
+	c, runs := new(cell), 0
+	c.calibrate(time.Millisecond, func(n int) time.Duration {
+		if runs++; runs == 1 {
+			return time.Second
+		}
+		return time.Duration(n) * time.Microsecond
+	})
+	if c.n != 1000 {
+		t.Errorf("%d operations of 1 µs take 1 ms; want 1000", c.n)
+	}
+}
+
 func TestSelect(t *testing.T) {
 	names := []string{"pair", "deep", "deep-reverse", "gc"}
 	for _, tc := range []struct {
