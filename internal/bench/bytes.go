@@ -102,6 +102,13 @@ func (h *chanBytes) free(b []byte) {
 	}
 }
 
+func (h *chanBytes) trim() {
+	for _, c := range h.c {
+		empty(c)
+	}
+	scavenge()
+}
+
 // An mcacheBytes is mcache.
 type mcacheBytes struct{ garbage }
 

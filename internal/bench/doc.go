@@ -13,7 +13,7 @@
 //  1. makes each cell and warms it, until it knows how many operations take as long as was asked for;
 //  2. measures block after block, A B C A B C, so that whatever else the machine does hits all allocators;
 //  3. drops the blocks before or behind which F was more than 15 % off its undisturbed value,
-//     and measures more until there are enough, or some times as many were tried.
+//     and measures more until there are enough, or three times as many were tried (two for what is longer).
 //
 // It does so first for rows of milliseconds, then for those of tenths of a second, and at last, in the
 // first process only, for those of seconds and much memory; cells of one phase are gone in the next.

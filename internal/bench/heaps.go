@@ -81,5 +81,12 @@ func scavenge() {
 	debug.FreeOSMemory()
 }
 
+// empty takes everything out of a channel. What stayed would pin the pages that it lies on.
+func empty[T any](c chan T) {
+	for len(c) > 0 {
+		<-c
+	}
+}
+
 // room is how many free objects a channel holds.
 const room = 10_000

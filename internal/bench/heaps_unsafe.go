@@ -184,6 +184,11 @@ func (h *chanHeap[T]) drain(objs []ref) {
 func (h *chanHeap[T]) alloc() ref   { return ref(h.get()) }
 func (h *chanHeap[T]) free(obj ref) { h.put((*T)(obj)) }
 
+func (h *chanHeap[T]) trim() {
+	empty(h.c)
+	scavenge()
+}
+
 // A shape is the heaps of objects whose size the compiler knows.
 type shape struct{ pool, fresh, channel func() heap }
 

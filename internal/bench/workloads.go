@@ -52,7 +52,7 @@ func (p phase) plan(rounds int) plan {
 	case first:
 		return plan{rounds: 1, patience: 1, once: true}
 	case light:
-		return plan{rounds: rounds, patience: 5}
+		return plan{rounds: rounds, patience: 3}
 	case long:
 		return plan{rounds: rounds, patience: 2}
 	}
