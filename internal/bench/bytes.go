@@ -160,7 +160,14 @@ func openModerncLockedBytes(*alloc.Allocator) bytesHeap {
 
 func (h *moderncLockedBytes) pairs(n, size int) {
 	for range n {
-		h.free(h.alloc(size))
+		h.mu.Lock()
+		b, err := h.m.m.Malloc(size)
+		h.mu.Unlock()
+		must(err)
+		h.mu.Lock()
+		err = h.m.m.Free(b)
+		h.mu.Unlock()
+		must(err)
 	}
 }
 

@@ -306,19 +306,35 @@ func openModerncLocked(_ *alloc.Allocator, _ string, size int) (heap, error) {
 
 func (h *moderncLocked) pairs(n int) {
 	for range n {
-		h.free(h.alloc())
+		h.mu.Lock()
+		obj, err := h.m.UnsafeMalloc(h.size)
+		h.mu.Unlock()
+		must(err)
+		h.mu.Lock()
+		err = h.m.UnsafeFree(obj)
+		h.mu.Unlock()
+		must(err)
 	}
 }
 
 func (h *moderncLocked) fill(objs []ref) {
 	for i := range objs {
-		objs[i] = h.alloc()
+		h.mu.Lock()
+		obj, err := h.m.UnsafeMalloc(h.size)
+		h.mu.Unlock()
+		if err != nil {
+			obj = nil
+		}
+		objs[i] = obj
 	}
 }
 
 func (h *moderncLocked) drain(objs []ref) {
 	for _, obj := range objs {
-		h.free(obj)
+		h.mu.Lock()
+		err := h.m.UnsafeFree(obj)
+		h.mu.Unlock()
+		must(err)
 	}
 }
 
