@@ -6,9 +6,20 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var began = time.Now()
+
+// threadTime returns how long this thread has run on a CPU.
+func threadTime() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
+		return time.Since(began)
+	}
+	return time.Duration(t.Nano())
+}
 
 // stopwatch returns how long f has a CPU. On a machine that does nothing else that is how
 // long it takes; on any other the turns of other programs would drown what is measured.
