@@ -54,7 +54,7 @@ func TestHeaps(t *testing.T) {
 				h.fill(objs[1:])
 				objs[0] = h.alloc()
 				for i, obj := range objs {
-					clearTo(obj, size, byte(i+round))
+					set(obj, size, byte(i+round))
 				}
 				for i, obj := range objs {
 					if want := bytes.Repeat([]byte{byte(i + round)}, size); !bytes.Equal(view(obj, size), want) {

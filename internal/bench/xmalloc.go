@@ -91,7 +91,7 @@ func (x *exchange) run(pairs int, d time.Duration) (made, freed int) {
 				b := x.take(&x.empty, 1)
 				x.heap.fill(b[:])
 				for i, obj := range b {
-					clearTo(obj, xmallocSize, byte(i))
+					set(obj, xmallocSize, byte(i))
 				}
 				in.Add(int64(len(b)))
 				x.put(&x.full, 0, b)
