@@ -46,9 +46,13 @@ func (l *Local[T]) Prefill(n int) bool {
 
 // Return gives all values back to the cache. The Local can be used again.
 func (l *Local[T]) Return() {
-	extra := l.extra
+	extra := make([]unsafe.Pointer, len(l.extra))
+	for i, p := range l.extra {
+		extra[i] = unsafe.Pointer(p)
+	}
 	l.extra = nil
-	l.giveBack(l.in-l.out, extra...)
+	defer l.typed.cache.freeLocal(extra)
+	l.giveBack(int(l.in - l.out))
 }
 
 // add puts objects that were allocated into the ring, or behind it.
@@ -96,15 +100,13 @@ func (l *Local[T]) drain() {
 	l.in++
 }
 
-// giveBack gives the n values back that have been here longest, and others.
-func (l *Local[T]) giveBack(n uint8, others ...*T) {
-	objs := make([]unsafe.Pointer, 0, int(n)+len(others))
-	for range n {
+// giveBack gives the n values back that have been here longest.
+func (l *Local[T]) giveBack(n int) {
+	var buf [255]unsafe.Pointer
+	objs := buf[:n]
+	for i := range objs {
 		l.out++
-		objs = append(objs, unsafe.Pointer(l.slots[l.out]))
-	}
-	for _, p := range others {
-		objs = append(objs, unsafe.Pointer(p))
+		objs[i] = unsafe.Pointer(l.slots[l.out])
 	}
 	l.typed.cache.freeLocal(objs)
 }
@@ -112,17 +114,19 @@ func (l *Local[T]) giveBack(n uint8, others ...*T) {
 // freeLocal is FreeBulk for what a Local took back. What is the cache's is freed, also if
 // its name has ended and its core has not; then it panics if there was more.
 func (c *Cache) freeLocal(objs []unsafe.Pointer) {
-	var foreign []unsafe.Pointer
+	k := c.core
+	var foreign unsafe.Pointer
 	good := objs[:0]
 	for _, obj := range objs {
-		if c.core.owns(obj) {
-			good = append(good, c.core.handOut(obj)) // which freeBulk takes back
+		if k.owns(obj) {
+			good = append(good, k.handOut(obj)) // which freeBulk takes back
 		} else {
-			foreign = append(foreign, obj)
+			foreign = obj
 		}
 	}
+	found := len(good) < len(objs)
 	c.freeBulk(good)
-	if len(foreign) > 0 {
-		c.panicForeign(foreign[0])
+	if found {
+		c.panicForeign(foreign)
 	}
 }

@@ -322,8 +322,8 @@ func TestCells(t *testing.T) {
 		}
 		for _, name := range report.Allocators {
 			col := columnOf(name)
-			want := (!col.single || !w.shared) && (name != floorName || w.floor != nil)
-			if list, ok := only[w.workload.name]; ok {
+			want := name == floorName && w.floor != nil || name != floorName && col.serves(w.workload)
+			if list, ok := only[w.workload.name]; ok || w.workload.name == "gc" && name == slabfsLocal {
 				want = slices.Contains(list, name)
 			}
 			var got []Sample

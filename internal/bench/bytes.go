@@ -13,6 +13,7 @@ import (
 // A pair of slices of 64 bytes: what a buffer of a request costs. Ours.
 var bytesPair = &workload{
 	name: "bytes", what: "pair of slices of 64 bytes", units: []unit{nsPerOp}, usual: true,
+	slices: true,
 	open: func(e *env) (*cell, error) {
 		h := e.bytes()
 		c := &cell{destroy: h.close}

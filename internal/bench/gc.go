@@ -44,6 +44,9 @@ type holder interface {
 
 func openGC(pointers bool) func(e *env) (*cell, error) {
 	return func(e *env) (*cell, error) {
+		if e.column.name == slabfsLocal { // what is live does not lie in it
+			return nil, nil
+		}
 		if e.alloc == nil || pointers {
 			if pointers && e.alloc == nil {
 				return nil, nil // that is gc

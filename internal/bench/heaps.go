@@ -38,21 +38,28 @@ type column struct {
 	single     bool         // only one goroutine may use it
 
 	heap  func(a *alloc.Allocator, name string, size int) (heap, error) // name is for its cache
-	bytes func(a *alloc.Allocator) bytesHeap
+	bytes func(a *alloc.Allocator) bytesHeap                            // nil: it has objects only
 	plain func(a *alloc.Allocator, name string) (loop func(*testing.B), done func() error, err error)
+}
+
+// serves reports whether the allocator can do a workload at all.
+func (c *column) serves(w *workload) bool {
+	return (!c.single || !w.shared) && (c.bytes != nil || !w.slices)
 }
 
 // Columns with a meaning of their own.
 const (
-	slabfsRSeq = "slabfs"
-	slabfsLock = "slabfs-lock"
-	floorName  = "floor"
+	slabfsRSeq  = "slabfs"
+	slabfsLock  = "slabfs-lock"
+	slabfsLocal = "slabfs-local"
+	floorName   = "floor"
 )
 
 // columns in their order.
 var columns = []*column{
 	{name: slabfsRSeq, what: "restartable sequences", engine: alloc.RSeq, heap: openSlab, bytes: openKmalloc, plain: plainSlab},
 	{name: slabfsLock, what: "slabfs's lock engine", engine: alloc.Lock, heap: openSlab, bytes: openKmalloc, plain: plainSlab},
+	{name: slabfsLocal, what: "slabfs with a sheaf for the goroutine (alloc.Local), where one runs", engine: alloc.RSeq, single: true, heap: openLocal, plain: plainLocal},
 	{name: "sync.Pool", what: "sync.Pool, for slices one for each power of two", heap: openPool, bytes: openPoolBytes, plain: plainPool},
 	{name: "new", what: "new or make, and the collector", heap: openNew, bytes: openMake, plain: plainNew},
 	{name: "chan", what: "new or make behind a channel of 10,000 free objects, 1000 slices", heap: openChannel, bytes: openChannelBytes, plain: plainChannel},

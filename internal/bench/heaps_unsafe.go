@@ -80,6 +80,54 @@ func (h *slabHeap) free(obj ref) { h.c.Free(obj) }
 func (h *slabHeap) trim()        { h.c.Shrink() }
 func (h *slabHeap) close() error { return h.c.Destroy() }
 
+// A localHeap is a goroutine's own sheaf of a cache.
+type localHeap[T any] struct {
+	values *alloc.Typed[T]
+	l      *alloc.Local[T]
+}
+
+func newLocal[T any](a *alloc.Allocator, name string) (heap, error) {
+	values, err := alloc.NewTyped[T](a, name, alloc.CacheOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return &localHeap[T]{values, values.Local()}, nil
+}
+
+func (h *localHeap[T]) pairs(n int) {
+	l := h.l
+	for range n {
+		l.Free(l.Alloc())
+	}
+}
+
+func (h *localHeap[T]) fill(objs []ref) {
+	l := h.l
+	for i := range objs {
+		objs[i] = ref(l.Alloc())
+	}
+}
+
+func (h *localHeap[T]) drain(objs []ref) {
+	l := h.l
+	for _, obj := range objs {
+		l.Free((*T)(obj))
+	}
+}
+
+func (h *localHeap[T]) alloc() ref   { return ref(h.l.Alloc()) }
+func (h *localHeap[T]) free(obj ref) { h.l.Free((*T)(obj)) }
+
+func (h *localHeap[T]) trim() {
+	h.l.Return()
+	h.values.Cache().Shrink()
+}
+
+func (h *localHeap[T]) close() error {
+	h.l.Return()
+	return h.values.Cache().Destroy()
+}
+
 // garbage is what the allocators of the Go heap have in common.
 type garbage struct{}
 
@@ -190,9 +238,12 @@ func (h *chanHeap[T]) trim() {
 }
 
 // A shape is the heaps of objects whose size the compiler knows.
-type shape struct{ pool, fresh, channel func() heap }
+type shape struct {
+	pool, fresh, channel func() heap
+	local                func(a *alloc.Allocator, name string) (heap, error)
+}
 
-func shapeOf[T any]() shape { return shape{newPool[T], newNew[T], newChannel[T]} }
+func shapeOf[T any]() shape { return shape{newPool[T], newNew[T], newChannel[T], newLocal[T]} }
 
 var shapes = map[int]shape{
 	1: shapeOf[[1]byte](), 8: shapeOf[[8]byte](), 16: shapeOf[[16]byte](), 32: shapeOf[[32]byte](), 64: shapeOf[[64]byte](),
@@ -202,6 +253,10 @@ var shapes = map[int]shape{
 }
 
 func openPool(_ *alloc.Allocator, _ string, size int) (heap, error) { return shapes[size].pool(), nil }
+
+func openLocal(a *alloc.Allocator, name string, size int) (heap, error) {
+	return shapes[size].local(a, name)
+}
 
 func openNew(_ *alloc.Allocator, _ string, size int) (heap, error) { return shapes[size].fresh(), nil }
 

@@ -15,6 +15,7 @@ import (
 var larson = &workload{
 	name: "larson", what: "replace slices of 8 to 999 bytes in random order; threads end and hand their slices over; over all replacements",
 	units: []unit{nsPerOp}, usual: true, phase: long, shared: true,
+	slices: true,
 	open: func(e *env) (*cell, error) {
 		h := e.bytes()
 		l := &larsonServer{heap: h, slots: make([][]byte, e.Goroutines*larsonSlots)}

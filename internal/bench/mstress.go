@@ -16,6 +16,7 @@ import (
 var mstress = &workload{
 	name: "mstress", what: "blocks of many sizes go from thread to thread; each word is checked when they are freed; per block",
 	units: []unit{nsPerOp}, phase: heavy, shared: true,
+	slices: true,
 	open: func(e *env) (*cell, error) {
 		h := e.bytes()
 		c := &cell{destroy: h.close}

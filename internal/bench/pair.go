@@ -104,6 +104,8 @@ var typed = &workload{
 	open: func(e *env) (*cell, error) {
 		c := new(cell)
 		switch {
+		case e.column.name == slabfsLocal: // its pair is that of a Go type
+			return nil, nil
 		case e.alloc != nil:
 			t, err := alloc.NewTyped[object](e.alloc, e.cacheName(), alloc.CacheOptions{})
 			if err != nil {

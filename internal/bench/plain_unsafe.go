@@ -27,6 +27,22 @@ func plainSlab(a *alloc.Allocator, name string) (func(*testing.B), func() error,
 	}, c.Destroy, nil
 }
 
+func plainLocal(a *alloc.Allocator, name string) (func(*testing.B), func() error, error) {
+	objects, err := alloc.NewTyped[object](a, name, alloc.CacheOptions{})
+	if err != nil {
+		return nil, nil, err
+	}
+	l := objects.Local()
+	return func(b *testing.B) {
+			for range b.N {
+				l.Free(l.Alloc())
+			}
+		}, func() error {
+			l.Return()
+			return objects.Cache().Destroy()
+		}, nil
+}
+
 func newObjectPool() *sync.Pool { return &sync.Pool{New: func() any { return new(object) }} }
 
 func plainPool(*alloc.Allocator, string) (func(*testing.B), func() error, error) {

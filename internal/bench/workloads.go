@@ -23,6 +23,7 @@ type workload struct {
 	axis  *axis // nil: one row
 
 	shared bool                           // several goroutines use one allocator
+	slices bool                           // of any size
 	open   func(e *env) (*cell, error)    // nil: not on this allocator
 	floor  func(c *Config) (*cell, error) // nil: there is none
 }
@@ -240,7 +241,7 @@ func (b *bed) cellsOf(r row, c *Config) ([]*cell, error) {
 		var made *cell
 		var err error
 		switch col := columnOf(name); {
-		case name == floorName && r.floor == nil, col.single && r.shared:
+		case name == floorName && r.floor == nil, name != floorName && !col.serves(r.workload):
 		case name == floorName:
 			made, err = r.floor(c)
 		default:
