@@ -25,6 +25,7 @@ func newBenchCommand() *cobra.Command {
 	c := bench.Config{Worker: []string{"bench", "worker"}}
 	var benchstat, check bool
 	var files [3]string // names, of outputs
+	var peers string
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "compare allocators side by side",
@@ -43,11 +44,26 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
   slabfs bench --workloads bulk --batches 1,2,4,8,16,32,64,128,250
   slabfs bench --workloads retune --rounds 40
   slabfs bench --workloads all --html report.html --json report.json
+  (cd bench/cpeers && go build -o /tmp/cpeers .) && slabfs bench --peers /tmp/cpeers --workloads 'pair,deep*'
   slabfs bench --benchstat > out.txt; benchstat -col /alloc out.txt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if terminal(os.Stderr) {
 				c.Progress = os.Stderr
+			}
+			if peers != "" {
+				more, err := bench.PeersOf(peers)
+				if err != nil {
+					return err
+				}
+				bench.Register(more...)
+				c.Program = peers
+				for _, p := range more {
+					allocators = append(allocators, p.Name)
+					if !cmd.Flags().Changed("allocators") {
+						c.Allocators = append(c.Allocators, p.Name)
+					}
+				}
 			}
 			var err1, err2 error
 			c.Workloads, err1 = bench.Select("workload", workloads, c.Workloads)
@@ -92,6 +108,7 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 	f := cmd.Flags()
 	f.StringSliceVar(&c.Workloads, "workloads", usual, "rows")
 	f.StringSliceVar(&c.Allocators, "allocators", allocators, "columns; the others are compared with the first")
+	f.StringVar(&peers, "peers", "", "a `program` with more columns, which measures in place of this one: that of bench/cpeers")
 	f.IntSliceVar(&c.Sizes, "sizes", []int{64}, "bytes of an object, in workloads that have a row for each size: powers of two from 8 to 16384")
 	f.IntSliceVar(&c.Batches, "batches", []int{32}, "objects that bulk allocates in one call")
 	f.IntVar(&c.Goroutines, "goroutines", max(runtime.GOMAXPROCS(0), 2), "how many work at once, in workloads with several")

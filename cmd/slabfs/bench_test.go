@@ -40,6 +40,9 @@ func TestBenchCommand(t *testing.T) {
 		{[]string{"bench", "--rounds", "0"}, "0 rounds", true},
 		{[]string{"bench", "--rounds", "many"}, "--rounds", true},
 		{[]string{"bench", "pair"}, `"pair"`, true},
+		{[]string{"bench", "--peers", "/none"}, `ask "/none" for its peers: `, true},
+		{[]string{"bench", "--peers", "/bin/true"}, `"/bin/true" is not one that brings peers: `, true},
+		{[]string{"bench", "--peers", "/bin/false"}, `ask "/bin/false" for its peers: exit status 1`, true},
 	} {
 		root := newRootCommand()
 		var out strings.Builder

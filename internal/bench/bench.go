@@ -23,6 +23,7 @@ type Config struct {
 	Objects    int           // live while the collector is measured; and at most in other workloads
 
 	Worker   []string  `json:"-"` // arguments that make this program a worker
+	Program  string    `json:"-"` // that works in its place, with the same arguments; it brings Peers
 	Progress io.Writer `json:"-"` // a terminal, or nil
 	Label    string    // goes before what Progress shows
 	Process  int       // number of this process
@@ -102,7 +103,7 @@ const interrupted = "interrupted: this is what there was until then"
 // Preconditions: Check has nothing to say.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	run := runHere
-	if c.Processes > 1 {
+	if c.Processes > 1 || c.Program != "" {
 		run = runProcesses
 	}
 	report, err := run(ctx, c)

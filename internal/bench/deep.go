@@ -21,7 +21,7 @@ var (
 
 func deepIn(name, order string, usual bool, reorder func([]ref)) *workload {
 	return &workload{
-		name: name, what: "allocate 10,000 objects, then free them " + order + "; per pair", units: []unit{nsPerOp}, usual: usual, axis: bySize,
+		name: name, what: "allocate 10,000 objects, then free them " + order + "; per pair", units: []unit{nsPerOp}, usual: usual, axis: bySize, loops: true,
 		open: func(e *env) (*cell, error) {
 			h, err := e.heap(e.row.at)
 			if err != nil {
@@ -52,7 +52,7 @@ func deepIn(name, order string, usual bool, reorder func([]ref)) *workload {
 // Brouer's slab_bulk_test01 (netoptimizer/prototype-kernel, 2016): objects by one call for many, of which the fast
 // path has enough. Peers that have no such call are called once for each.
 var bulk = &workload{
-	name: "bulk", what: "allocate a batch of objects of 64 bytes in one call and free it in one; per pair", units: []unit{nsPerOp}, usual: true, axis: byBatch,
+	name: "bulk", what: "allocate a batch of objects of 64 bytes in one call and free it in one; per pair", units: []unit{nsPerOp}, usual: true, axis: byBatch, loops: true,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(64)
 		if err != nil {

@@ -36,6 +36,7 @@ type column struct {
 	name, what string
 	engine     alloc.Engine // of slabfs; others do not have one
 	single     bool         // only one goroutine may use it
+	loops      bool         // only for workloads with loops of its own
 
 	heap  func(a *alloc.Allocator, name string, size int) (heap, error) // name is for its cache
 	bytes func(a *alloc.Allocator) bytesHeap                            // nil: it has objects only
@@ -44,7 +45,7 @@ type column struct {
 
 // serves reports whether the allocator can do a workload at all.
 func (c *column) serves(w *workload) bool {
-	return (!c.single || !w.shared) && (c.bytes != nil || !w.slices)
+	return (!c.single || !w.shared) && (c.bytes != nil || !w.slices) && (!c.loops || w.loops)
 }
 
 // Columns with a meaning of their own.

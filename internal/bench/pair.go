@@ -13,7 +13,7 @@ import (
 // leads to it is in the nearest cache. It flatters every allocator, those with the shortest
 // code most. (Lameter's second test of slab_test, in the Linux kernel's mailing list, 2009.)
 var pair = &workload{
-	name: "pair", what: "allocate an object and free it; floor: two empty assembly calls", units: []unit{nsPerOp}, usual: true, axis: bySize,
+	name: "pair", what: "allocate an object and free it; floor: two empty assembly calls", units: []unit{nsPerOp}, usual: true, axis: bySize, loops: true,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(e.row.at)
 		if err != nil {
@@ -33,7 +33,7 @@ var pair = &workload{
 // Pairs on several goroutines at once: what they share, they wait for.
 var parallel = &workload{
 	name: "parallel", what: "pair of 64 bytes on all goroutines; time over all pairs, and how many times one goroutine's pairs they do",
-	units: []unit{nsPerOp, scaling}, usual: true, shared: true,
+	units: []unit{nsPerOp, scaling}, usual: true, shared: true, loops: true,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(64)
 		if err != nil {
@@ -78,6 +78,7 @@ func (f *floor) pairs(n int) {
 // Go benchmark, on an allocator of its own.
 var plain = &workload{
 	name: "plain", what: "pair of 64 bytes as a plain Go benchmark, to check the loops", units: []unit{nsPerOp},
+	loops: true,
 	open: func(e *env) (*cell, error) {
 		loop, done, err := e.column.plain(e.alloc, e.cacheName())
 		if err != nil {

@@ -48,9 +48,12 @@ func (r *Report) add(part *Report) {
 // runWorker starts this program again. When ctx ends the worker is told, and
 // still answers with what it has.
 func runWorker(ctx context.Context, c Config) (*Report, error) {
-	exe, err := os.Executable()
-	if err != nil {
-		return nil, fmt.Errorf("start a worker: %w", err)
+	exe := c.Program
+	if exe == "" {
+		var err error
+		if exe, err = os.Executable(); err != nil {
+			return nil, fmt.Errorf("start a worker: %w", err)
+		}
 	}
 	todo, err := json.Marshal(order{Config: c, Worker: c.Worker, Progress: c.Progress != nil})
 	if err != nil {

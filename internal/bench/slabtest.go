@@ -14,7 +14,7 @@ import (
 //
 // The kernel's test counts cycles; these are nanoseconds.
 var slabTest = &workload{
-	name: "slabtest", what: "10,000 allocations, frees, pairs of one size, one after the other", axis: bySize,
+	name: "slabtest", what: "10,000 allocations, frees, pairs of one size, one after the other", axis: bySize, loops: true,
 	units: []unit{{name: "alloc-ns", row: " alloc"}, {name: "free-ns", row: " free"}, {name: "pair-ns", row: " pair"}},
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(e.row.at)
@@ -44,7 +44,7 @@ func slabPhases(h heap, objs []ref) []func() {
 }
 
 var slabTestAll = &workload{
-	name: "slabtest-all", what: "slabtest on all goroutines at once, each phase by itself", axis: bySize, shared: true,
+	name: "slabtest-all", what: "slabtest on all goroutines at once, each phase by itself", axis: bySize, loops: true, shared: true,
 	units: slabTest.units,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(e.row.at)
@@ -71,7 +71,7 @@ var slabTestAll = &workload{
 
 // A CPU is what slab_test's remote free is about, so its goroutines are bound to one each.
 var slabTestRemote = &workload{
-	name: "slabtest-remote", what: "frees on other CPUs than those that allocated: one to many, many to one", axis: bySize, shared: true,
+	name: "slabtest-remote", what: "frees on other CPUs than those that allocated: one to many, many to one", axis: bySize, loops: true, shared: true,
 	units: []unit{{name: "one-many-ns", row: " one to many"}, {name: "many-one-ns", row: " many to one"}},
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(e.row.at)

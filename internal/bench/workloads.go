@@ -24,6 +24,7 @@ type workload struct {
 
 	shared bool                           // several goroutines use one allocator
 	slices bool                           // of any size
+	loops  bool                           // its loops are those of the heap
 	open   func(e *env) (*cell, error)    // nil: not on this allocator
 	floor  func(c *Config) (*cell, error) // nil: there is none
 }

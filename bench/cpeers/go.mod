@@ -1,0 +1,15 @@
+module slabfs/bench/cpeers
+
+go 1.26.0
+
+require slabfs v0.0.0
+
+require (
+	github.com/bytedance/gopkg v0.1.4 // indirect
+	github.com/hanwen/go-fuse/v2 v2.12.1 // indirect
+	github.com/moby/sys/mountinfo v0.7.3 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	modernc.org/memory v1.12.1 // indirect
+)
+
+replace slabfs => ../..
