@@ -8,6 +8,7 @@ import (
 
 	"slabfs/alloc/rcu"
 	"slabfs/internal/cpu"
+	"slabfs/internal/fault"
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 	"slabfs/internal/percpu"
@@ -96,6 +97,9 @@ type Allocator struct {
 	reclaims   atomic.Uint64 // A: reclaims that ended
 	returned   atomic.Uint64 // A: slabs given back after a grace period
 	reclaimer  reclaimer
+
+	order           order // I: of destroy
+	publishesLocked bool  // I: fault.PublishUnderLocks
 }
 
 // New returns an allocator with the caches kmalloc-8 to kmalloc-8k.
@@ -130,6 +134,7 @@ func New(o Options) (*Allocator, error) {
 	if a.log == nil {
 		a.log = slog.Default()
 	}
+	a.chooseOrder(fault.Injected())
 	a.hotplug.Init(cpu.Possible())
 	a.flushLock.Init(lockdep.Flush)
 	a.mu.Init(lockdep.SlabMutex)

@@ -132,33 +132,4 @@ func (a *Allocator) bookUnlinks(cs []*Cache) []booking {
 	return list
 }
 
-// unlink does what was booked, in that order.
-//
-// Preconditions: no lock is held.
-func unlink(booked []booking) {
-	for _, b := range booked {
-		b.t.unlink(b.c)
-	}
-}
-
-// freeNames ends the bookings of unlink, and what remove began: the names of dead
-// handles can be used again.
-//
-// Preconditions: no lock is held.
-func (a *Allocator) freeNames(cs []*Cache, booked []booking) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, b := range booked {
-		b.t.busy.done(1)
-	}
-	for _, c := range cs {
-		if c.isDirectory() {
-			delete(a.ids, c.name)
-		} else {
-			delete(a.names, c.name) // step: free name
-		}
-		c.core.unlinks.done(1)
-	}
-}
-
 var errInCallback = fmt.Errorf("%w: do it from another goroutine", ErrCallback)

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"slabfs/internal/cpu"
-	"slabfs/internal/fault"
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 	"slabfs/internal/percpu"
@@ -149,12 +148,8 @@ func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (
 		}
 	}
 	a.under.add(1)
-	if fault.PublishUnderSlabMutex {
-		for _, t := range trees {
-			for _, c := range made {
-				_ = t.publisher.Publish(c, c.name)
-			}
-		}
+	if a.publishesLocked {
+		publishLocked(made, trees)
 	}
 	return made, trees, nil, nil
 }
@@ -181,7 +176,7 @@ func (a *Allocator) publish(made []*Cache, trees []*tree) error {
 	var failed error
 	for _, t := range trees {
 		for _, c := range made {
-			if failed == nil && !fault.PublishUnderSlabMutex {
+			if failed == nil && !a.publishesLocked {
 				failed = t.publish(c)
 			}
 			a.endPublish(c, t, failed == nil)
@@ -250,14 +245,16 @@ func (a *Allocator) withdraw(made []*Cache) {
 			a.mu.Lock()
 		}
 	}
-	booked := a.bookUnlinks(made)
+	d := &departure{a: a, cs: made, booked: a.bookUnlinks(made)}
 	a.mu.Unlock()
-	unlink(booked)
-	a.freeNames(made, booked)
+	d.unlink()
+	d.freeNames()
 	switch {
 	case err != nil:
 		a.log.Error("slabfs: a cache could not be published, but has live objects: its memory is lost", "cache", k.name, "objects", k.root.Stats().Objects, "error", err)
 	case fresh:
-		a.releaseOrDefer([]*core{k})
+		d.cores = []*core{k}
+		d.release()
+		d.deferRelease()
 	}
 }

@@ -175,24 +175,95 @@ func (a *Allocator) leave(cs []*Cache, cores []*core) (finish func()) {
 		c.kill()
 	}
 	a.remove(cs) // step: off the list
-	booked := a.bookUnlinks(cs)
-	doUnlink := func() { unlink(booked) }
-	if fault.UnlinkUnderLocks || fault.NotifyUnderLocks {
-		doUnlink = unlinkLocked(booked)
+	d := &departure{a: a, cs: cs, cores: cores, booked: a.bookUnlinks(cs)}
+	d.take(a.order.locked)
+	return func() { d.take(a.order.unlocked) }
+}
+
+// A departure is handles that are off the list, with what is still to be done for them.
+type departure struct {
+	a      *Allocator
+	cs     []*Cache  // links before their directory
+	cores  []*core   // those that have lost their last name
+	booked []booking // unlinks of cs
+	drains []func()  // for fault.NotifyUnderLocks
+}
+
+// An order is the steps of a departure: with the locks of destroy, without, and in
+// the work that releases typesafe-by-RCU cores.
+type order struct{ locked, unlocked, work steps }
+
+type steps []func(*departure)
+
+// rightOrder is that of Linux since 2022. wrongOrders has others.
+var rightOrder = order{unlocked: steps{
+	(*departure).discard,
+	(*departure).unlink,
+	(*departure).freeNames,
+	(*departure).release,
+	(*departure).deferRelease,
+}}
+
+func (d *departure) take(s steps) {
+	for _, step := range s {
+		step(d)
 	}
-	return func() {
-		for _, k := range cores {
-			k.discardAll()
-		}
-		if fault.FreeBeforeDrain {
-			release(cores)
-		}
-		doUnlink()
-		a.freeNames(cs, booked)
-		if !fault.FreeBeforeDrain {
-			a.releaseOrDefer(cores)
+}
+
+// discard gives the slabs back.
+func (d *departure) discard() {
+	for _, k := range d.cores {
+		k.discardAll()
+	}
+}
+
+// unlink does what is booked.
+func (d *departure) unlink() {
+	for _, b := range d.booked {
+		b.t.unlink(b.c)
+	}
+}
+
+// freeNames frees names and ids, and ends what was booked and what remove began.
+func (d *departure) freeNames() {
+	d.a.mu.Lock()
+	defer d.a.mu.Unlock()
+	d.forgetNames()
+	d.end()
+}
+
+// Preconditions: d.a.mu is held.
+func (d *departure) forgetNames() {
+	for _, c := range d.cs {
+		if c.isDirectory() {
+			delete(d.a.ids, c.name)
+		} else {
+			delete(d.a.names, c.name) // step: free name
 		}
 	}
+}
+
+// Preconditions: d.a.mu is held.
+func (d *departure) end() {
+	for _, b := range d.booked {
+		b.t.busy.done(1)
+	}
+	for _, c := range d.cs {
+		c.core.unlinks.done(1)
+	}
+}
+
+// release releases the cores that are not typesafe by RCU: no tree shows them.
+func (d *departure) release() { release(d.those(false)) }
+
+// those returns the cores that are typesafe by RCU, or the others.
+func (d *departure) those(typesafe bool) (cores []*core) {
+	for _, k := range d.cores {
+		if k.typesafe() == typesafe {
+			cores = append(cores, k)
+		}
+	}
+	return cores
 }
 
 // remove takes dead handles off the lists. Their names stay reserved until freeNames.
@@ -265,25 +336,6 @@ func (k *core) discardAll() {
 	}
 	n.mu.Unlock()
 	k.discardSlabs(&all)
-}
-
-// releaseOrDefer is the end of cores that no tree shows any more.
-//
-// Preconditions: no lock is held; all slabs of the cores were given back or wait for
-// a grace period.
-func (a *Allocator) releaseOrDefer(cores []*core) {
-	var now, later []*core
-	for _, k := range cores {
-		if k.typesafe() {
-			later = append(later, k)
-		} else {
-			now = append(now, k)
-		}
-	}
-	release(now)
-	if len(later) > 0 {
-		a.deferRelease(later)
-	}
 }
 
 // release gives back what cores hold beside their slabs. The cores themselves are

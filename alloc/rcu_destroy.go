@@ -19,7 +19,7 @@ type rcuDestroy struct {
 	work  *workqueue.Work  // I: pending or running whenever something is listed
 
 	mu   lockdep.Mutex // leaf
-	list []*core       // L: unlinked, not released
+	list []*departure  // L: unlinked, not released
 
 	caches  atomic.Uint64 // A: released by the work
 	batches atomic.Uint64 // A: its runs that released some
@@ -35,15 +35,29 @@ func (a *Allocator) initRCUDestroy() {
 	d.work = d.queue.NewWork(func() { _ = a.releaseListed() }) // if it fails it comes again
 }
 
-// deferRelease has cores released when the callbacks that free their slabs have run.
-//
-// Preconditions: no tree shows them.
-func (a *Allocator) deferRelease(cores []*core) {
-	d := &a.toRelease
-	d.mu.Lock()
-	d.list = append(d.list, cores...)
-	d.mu.Unlock()
-	_, _ = d.work.Queue() // never refused: Close waits for whoever destroys
+// deferRelease has the typesafe-by-RCU cores released when the callbacks that free
+// their slabs have run: no tree shows them.
+func (d *departure) deferRelease() {
+	d.list()
+	d.schedule()
+}
+
+// list puts them on slab_caches_to_rcu_destroy. From then on they may be released at
+// any moment.
+func (d *departure) list() {
+	if len(d.those(true)) > 0 {
+		r := &d.a.toRelease
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.list = append(r.list, d)
+	}
+}
+
+// schedule has the work begin.
+func (d *departure) schedule() {
+	if len(d.those(true)) > 0 {
+		_, _ = d.a.toRelease.work.Queue() // never refused: Close waits for whoever destroys
+	}
 }
 
 // releaseListed is the work: it takes the whole list, waits, and releases each. A
@@ -69,8 +83,13 @@ func (a *Allocator) releaseListed() error {
 		_, _ = d.work.QueueAfter(retryRelease)
 		return err
 	}
-	release(list)
-	d.caches.Add(uint64(len(list)))
+	var cores []*core
+	for _, l := range list {
+		l.take(a.order.work)
+		cores = append(cores, l.those(true)...)
+	}
+	release(cores)
+	d.caches.Add(uint64(len(cores)))
 	d.batches.Add(1)
 	return nil
 }

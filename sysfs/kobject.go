@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"slabfs/internal/fault"
 )
 
 // A Kobject is a directory.
@@ -263,7 +261,7 @@ func (k *Kobject) takeOut() []Node {
 // Preconditions: k.tree.mu is held.
 func (k *Kobject) drain(nodes []Node) {
 	t := k.tree
-	if !fault.NoDrain && slices.ContainsFunc(nodes, busy) {
+	if !t.noDrain && slices.ContainsFunc(nodes, busy) {
 		t.waited.Add(1)
 		for slices.ContainsFunc(nodes, busy) {
 			t.drained.Wait() // without the lock
@@ -272,7 +270,7 @@ func (k *Kobject) drain(nodes []Node) {
 	for _, n := range nodes {
 		b := n.base()
 		b.quiet = true
-		if !fault.NoDrain {
+		if !t.noDrain {
 			b.obj = nil
 		}
 	}

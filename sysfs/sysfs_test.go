@@ -15,7 +15,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"slabfs/internal/fault"
 	"slabfs/internal/lockdep"
 )
 
@@ -438,9 +437,6 @@ type object struct {
 // TestStress adds, removes, shows and stores at once. No call may see a freed
 // object, and at the end every file must be drained.
 func TestStress(t *testing.T) {
-	if fault.NoDrain {
-		t.Skip("built without the drain")
-	}
 	const names, rounds = 4, 300
 	tr := NewTree()
 	use := func(_ context.Context, obj any) error {

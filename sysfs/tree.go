@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"slabfs/internal/fault"
 	"slabfs/internal/lockdep"
 )
 
@@ -22,6 +23,7 @@ import (
 type Tree struct {
 	root     *Kobject      // I
 	uid, gid uint32        // I: owner of new nodes
+	noDrain  bool          // I: fault.NoDrain
 	inodes   atomic.Uint64 // A: numbers given out; never reused
 
 	mu        lockdep.Mutex
@@ -60,6 +62,8 @@ func NewTree() *Tree {
 		uid:   uint32(os.Geteuid()),
 		gid:   uint32(os.Getegid()),
 		calls: make(map[uintptr]*call),
+
+		noDrain: fault.Injected() == fault.NoDrain,
 	}
 	t.mu.Init(lockdep.Tree)
 	t.drained = sync.NewCond(&t.mu)

@@ -1,13 +1,15 @@
-// Package fault breaks one protection at a time, on purpose: each constant is
-// false unless the program is built with its tag, and the compiler then drops
-// the branch. A test builds each broken program and asserts that the stress
-// test catches it; docs/locking.md and docs/rseq.md say what each one shows.
+// Package fault makes one mistake at a time, on purpose: a test, or somebody who
+// studies this, must see it caught. docs/locking.md and docs/rseq.md say what each
+// one shows.
 //
-//	fault_no_drain                  removal does not wait for shows and stores under way
-//	fault_unlink_under_locks        destroy unlinks with slab_mutex and cpu_hotplug_lock held, as Linux did before 2022
-//	fault_notify_under_locks        destroy tells the kernel of the removal with those locks held: the same mistake one layer down
-//	fault_publish_under_slab_mutex  create publishes with slab_mutex and cpu_hotplug_lock held
-//	fault_free_before_drain         destroy releases a cache before its files are gone
+// Mistakes in the order of create and destroy are switches, set by Inject: see Names
+// and Explain. What is made afterwards has the mistake: an allocator, a tree of files,
+// a server, each of which asks once, when it is made.
+//
+// Mistakes of the fast paths, where no instruction is to be had for this, are
+// constants: each is false unless the program is built with its tag, and the compiler
+// then drops the branch.
+//
 //	fault_no_fence                  sheaves are closed without a fence
 //	fault_no_second_fence           a destroyed cache's place is given to the next without a fence
 //	fault_rcu_no_wait               grace periods do not wait for readers

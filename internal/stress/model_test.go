@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"testing"
 	"testing/synctest"
@@ -17,8 +18,8 @@ import (
 
 // A model is an allocator with a tree of files and no file system. Its parties
 // meet at fixed moments of a clock that only moves when all of them wait, so what
-// happens happens every time. Each test asks for the right outcome of the build that
-// it is in: of the protected one, or of one with a fault tag.
+// happens happens every time: with each switch of package fault what it is for, and
+// nothing without one.
 type model struct {
 	t     *testing.T
 	a     *alloc.Allocator
@@ -26,6 +27,7 @@ type model struct {
 	attr  *sysfs.Attribute
 	inode lockdep.RWSem // the kernel's lock of the one file: a write(2) holds it shared
 
+	lag    time.Duration   // before each unlink
 	ctx    context.Context // of every store and publish
 	cancel func()
 }
@@ -33,7 +35,7 @@ type model struct {
 const tick = time.Microsecond
 
 func newModel(t *testing.T, merge bool) *model {
-	a, err := alloc.New(alloc.Options{Merge: merge})
+	a, err := alloc.New(alloc.Options{Merge: merge, Logger: slog.New(slog.DiscardHandler)}) // what it says is counted too
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,7 @@ func newModel(t *testing.T, merge bool) *model {
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.attr = &sysfs.Attribute{Name: "cpu_partial", Mode: 0o200, Store: m.store}
 	m.tree.OnRemove(func(sysfs.Removal) {
-		if fault.NotifyUnderLocks { // as NotifyDelete does; NotifyEntry has no use for the file's lock
+		if fault.Injected() == fault.NotifyUnderLocks { // as NotifyDelete does; NotifyEntry has no use for the file's lock
 			m.inode.Lock()
 			m.inode.Unlock()
 		}
@@ -84,6 +86,7 @@ func (m *model) Publish(c *alloc.Cache, name string) error {
 }
 
 func (m *model) Unlink(c *alloc.Cache, name string) {
+	time.Sleep(m.lag)
 	if l, ok := m.tree.Root().Child(name).(*sysfs.Link); ok {
 		l.Remove()
 	} else {
@@ -132,17 +135,73 @@ func (m *model) close() {
 	}
 }
 
-func forHotplug(t *testing.T, f func(t *testing.T, m *model, hotplug bool)) {
-	for _, hotplug := range []bool{true, false} {
-		for _, merge := range []bool{true, false} {
-			t.Run(fmt.Sprintf("hotplug=%v,merge=%v", hotplug, merge), func(t *testing.T) {
-				synctest.Test(t, func(t *testing.T) {
-					m := newModel(t, merge)
-					defer m.close()
-					m.a.Attach(m)
-					f(t, m, hotplug)
+// Forget is the first half of Unlink, for fault.NotifyUnderLocks. What it returns is the second.
+func (m *model) Forget(c *alloc.Cache, name string) (drain func()) {
+	if name != c.ID() {
+		m.Unlink(c, name)
+		return func() {}
+	}
+	return fault.Forget(m.dir(name))
+}
+
+// cache makes a cache that the test destroys.
+func (m *model) cache(name string, flags alloc.Flags) *alloc.Cache {
+	c, err := m.a.NewCache(name, 64, alloc.CacheOptions{Flags: flags})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return c
+}
+
+// file is what a store writes to.
+func (m *model) file(c *alloc.Cache) *sysfs.File {
+	return m.dir(c.ID()).Child("cpu_partial").(*sysfs.File)
+}
+
+// destroyer destroys a cache at a tick.
+func (m *model) destroyer(at int, c *alloc.Cache) func() {
+	return func() {
+		time.Sleep(time.Duration(at) * tick)
+		if err := c.Destroy(); err != nil {
+			m.t.Error(err)
+		}
+	}
+}
+
+// injecting runs f with a switch on, "" for none.
+func injecting(t *testing.T, name string, f func()) {
+	if name == "" {
+		f()
+		return
+	}
+	if err := fault.Inject(name); err != nil {
+		t.Fatal(err)
+	}
+	defer fault.Reset()
+	if lockdep.Enabled() {
+		lockdep.Alone(f) // a violation is not this program's
+	} else {
+		f()
+	}
+}
+
+// forSwitches runs a test with each switch and with none, and each with and without
+// the hotplug writer and merging.
+func forSwitches(t *testing.T, f func(t *testing.T, m *model, injected string, hotplug bool)) {
+	for _, name := range append(fault.Names(), "") {
+		for _, hotplug := range []bool{true, false} {
+			for _, merge := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s,hotplug=%v,merge=%v", name, hotplug, merge), func(t *testing.T) {
+					injecting(t, name, func() {
+						synctest.Test(t, func(t *testing.T) {
+							m := newModel(t, merge)
+							defer m.close()
+							m.a.Attach(m)
+							f(t, m, name, hotplug)
+						})
+					})
 				})
-			})
+			}
 		}
 	}
 }
@@ -151,26 +210,15 @@ func forHotplug(t *testing.T, f func(t *testing.T, m *model, hotplug bool)) {
 // destroy that holds it for reading wants the reference gone; in between a writer
 // of the lock has come. Without the writer the wrong order looks right.
 func TestThreeParties(t *testing.T) {
-	forHotplug(t, func(t *testing.T, m *model, hotplug bool) {
-		c, err := m.a.NewCache("model", 64, alloc.CacheOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		file := m.dir(c.ID()).Child("cpu_partial").(*sysfs.File)
+	forSwitches(t, func(t *testing.T, m *model, injected string, hotplug bool) {
+		c := m.cache("model", 0)
+		file := m.file(c)
 		var werr error
-		parties := []func(){
-			func() { werr = m.write(file) },
-			func() {
-				time.Sleep(tick)
-				if err := c.Destroy(); err != nil {
-					t.Error(err)
-				}
-			},
-		}
+		parties := []func(){func() { werr = m.write(file) }, m.destroyer(1, c)}
 		if hotplug {
 			parties = append(parties, func() { m.plug(2) })
 		}
-		got, want := m.deadlock(parties...), hotplug && (fault.UnlinkUnderLocks || fault.NotifyUnderLocks)
+		got, want := m.deadlock(parties...), hotplug && (injected == fault.UnlinkUnderLocks || injected == fault.NotifyUnderLocks)
 		if got != want {
 			t.Errorf("deadlock: %v; want %v", got, want)
 		}
@@ -183,7 +231,7 @@ func TestThreeParties(t *testing.T) {
 		if err := m.write(file); !errors.Is(err, sysfs.ErrGone) && m.ctx.Err() == nil {
 			t.Errorf("a store after the destroy: %v; want %v", err, sysfs.ErrGone)
 		}
-		if got, want := m.a.Misuse() > 0, fault.NoDrain || fault.FreeBeforeDrain; got != want {
+		if got, want := m.a.Misuse() > 0, injected == fault.NoDrain || injected == fault.ReleaseBeforeUnlink; got != want {
 			t.Errorf("the store saw a released cache: %v; want %v", got, want)
 		}
 	})
@@ -191,17 +239,39 @@ func TestThreeParties(t *testing.T) {
 
 // A publish may take the allocator's locks, since it is called with none held.
 func TestPublish(t *testing.T) {
-	forHotplug(t, func(t *testing.T, m *model, hotplug bool) {
-		parties := []func(){func() {
-			if _, err := m.a.NewCache("tuned", 64, alloc.CacheOptions{}); err != nil {
-				t.Error(err)
-			}
-		}}
+	forSwitches(t, func(t *testing.T, m *model, injected string, hotplug bool) {
+		parties := []func(){func() { m.cache("tuned", 0) }}
 		if hotplug {
 			parties = append(parties, func() { m.plug(1) })
 		}
-		if got, want := m.deadlock(parties...), hotplug && fault.PublishUnderSlabMutex; got != want {
+		if got, want := m.deadlock(parties...), hotplug && injected == fault.PublishUnderLocks; got != want {
 			t.Errorf("deadlock: %v; want %v", got, want)
+		}
+	})
+}
+
+// A create that comes after the locks of a destroy and before its unlink is told that
+// the name is taken. If the name is free by then, it meets the old directory.
+func TestNameDuringUnlink(t *testing.T) {
+	forSwitches(t, func(t *testing.T, m *model, injected string, _ bool) {
+		m.lag = 2 * tick
+		c := m.cache("model", 0)
+		var err error
+		if m.deadlock(m.destroyer(0, c), func() {
+			time.Sleep(tick)
+			_, err = m.a.NewCache("model", 64, alloc.CacheOptions{})
+		}) {
+			t.Error("deadlock")
+		}
+		want := alloc.ErrExist
+		switch {
+		case injected == fault.EarlyName:
+			want = sysfs.ErrExist
+		case injected == fault.UnlinkUnderLocks, injected == fault.NotifyUnderLocks:
+			return // it waits for the locks, and may come before the name is free or after that
+		}
+		if !errors.Is(err, want) {
+			t.Errorf("create during the unlink: %v; want %v", err, want)
 		}
 	})
 }

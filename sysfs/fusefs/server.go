@@ -13,7 +13,6 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
-	"slabfs/internal/fault"
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs"
 )
@@ -68,7 +67,7 @@ func (s *Server) serve() error {
 		s.minor = m.Minor
 		s.device = connectionFile(s.minor)
 	}
-	s.forget = s.tree.OnRemove(s.removed)
+	s.forget = s.tree.OnRemove(s.observer())
 	go s.fuse.Serve()
 	go func() {
 		s.fuse.Wait() // the read loops end when the connection does
@@ -79,27 +78,10 @@ func (s *Server) serve() error {
 
 // removed tells the kernel that a name is gone.
 func (s *Server) removed(r sysfs.Removal) {
-	if fault.NotifyUnderLocks {
-		s.deleteAll(r)
-		return
-	}
 	inodeLocked(r.Parent, lockdep.Exclusive)() // also where no notification is needed this time
 	if s.fs.knows(r.Node) && s.fs.knows(r.Parent) {
 		s.notifier.entry(r)
 	}
-}
-
-// deleteAll is what removed was not to be: it waits for the inode locks of every
-// file and of the directory.
-func (s *Server) deleteAll(r sysfs.Removal) {
-	for _, n := range s.fs.below(r.Node) {
-		unlocked := inodeLocked(r.Node, lockdep.Exclusive)
-		inodeLocked(n, lockdep.Exclusive)()
-		unlocked()
-		s.fuse.DeleteNotify(r.Node.Ino(), n.Ino(), n.Name())
-	}
-	inodeLocked(r.Parent, lockdep.Exclusive)()
-	s.fuse.DeleteNotify(r.Parent.Ino(), r.Node.Ino(), r.Node.Name())
 }
 
 // verdict tells why the connection has ended, and cleans up after an abort.

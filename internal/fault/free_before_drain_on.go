@@ -1,6 +1,0 @@
-//go:build fault_free_before_drain
-
-package fault
-
-// FreeBeforeDrain is set by the build tag fault_free_before_drain.
-const FreeBeforeDrain = true

@@ -1,0 +1,27 @@
+package fusefs
+
+import (
+	"slabfs/internal/fault"
+	"slabfs/internal/lockdep"
+	"slabfs/sysfs"
+)
+
+// observer is removed, or with fault.NotifyUnderLocks what it was not to be.
+func (s *Server) observer() func(sysfs.Removal) {
+	if fault.Injected() == fault.NotifyUnderLocks {
+		return s.deleteAll
+	}
+	return s.removed
+}
+
+// deleteAll waits for the inode locks of every file and of the directory.
+func (s *Server) deleteAll(r sysfs.Removal) {
+	for _, n := range s.fs.below(r.Node) {
+		unlocked := inodeLocked(r.Node, lockdep.Exclusive)
+		inodeLocked(n, lockdep.Exclusive)()
+		unlocked()
+		s.fuse.DeleteNotify(r.Node.Ino(), n.Ino(), n.Name())
+	}
+	inodeLocked(r.Parent, lockdep.Exclusive)()
+	s.fuse.DeleteNotify(r.Parent.Ino(), r.Node.Ino(), r.Node.Name())
+}
