@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"slabfs/internal/fault"
 	"slabfs/internal/lockdep"
 	"slabfs/internal/stress"
 	"slabfs/sysfs/fusefs"
@@ -21,7 +22,7 @@ const statusCheck = 5
 
 func newStressCommand() *cobra.Command {
 	c := stress.Config{Actors: stress.DefaultActors(), Client: []string{"stress", "client"}, Out: os.Stdout, Err: os.Stderr}
-	hotplug, check := true, false
+	hotplug, check, inject := true, false, ""
 	cmd := &cobra.Command{
 		Use:   "stress [flags]",
 		Short: "destroy caches under attribute writes and a writer of the hotplug lock",
@@ -37,6 +38,12 @@ actors did not meet as they must for the run to prove something.`,
 			}
 			if check {
 				lockdep.Enable()
+			}
+			if inject != "" {
+				if err := fault.Inject(inject); err != nil {
+					return err
+				}
+				fmt.Fprintf(os.Stderr, "injected: %s\n%s", inject, fault.Explain(inject))
 			}
 			if !hotplug {
 				c.Actors["hotplug"] = 0
@@ -54,6 +61,7 @@ actors did not meet as they must for the run to prove something.`,
 	f.Var(c.Actors, "actors", "how many actors of a kind, such as store=8,hoard=0")
 	f.BoolVar(&hotplug, "hotplug", true, "take and drop the hotplug lock for writing all the time")
 	f.BoolVar(&check, "lockdep", false, "check the order of locks too")
+	f.StringVar(&inject, "inject", "", "make a mistake on purpose")
 	f.StringVar(&c.Dir, "dir", "", "mount there, not on a temporary directory")
 	cmd.AddCommand(&cobra.Command{
 		Use:    "client",
