@@ -27,6 +27,7 @@ type model struct {
 	attr  *sysfs.Attribute
 	inode lockdep.RWSem // the kernel's lock of the one file: a write(2) holds it shared
 
+	work   time.Duration   // of each store, before it begins with what it is for
 	lag    time.Duration   // before each unlink
 	ctx    context.Context // of every store and publish
 	cancel func()
@@ -39,7 +40,7 @@ func newModel(t *testing.T, merge bool) *model {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &model{t: t, a: a, tree: sysfs.NewTree()}
+	m := &model{t: t, a: a, tree: sysfs.NewTree(), work: 3 * tick}
 	m.inode.Init(inodeClass)
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	m.attr = &sysfs.Attribute{Name: "cpu_partial", Mode: 0o200, Store: m.store}
@@ -52,13 +53,12 @@ func newModel(t *testing.T, merge bool) *model {
 	return m
 }
 
-// store takes three ticks to begin with what it is for.
 func (m *model) store(ctx context.Context, obj any, data []byte) error {
 	n, err := strconv.ParseUint(string(data), 10, 32)
 	if err != nil {
 		return err
 	}
-	time.Sleep(3 * tick)
+	time.Sleep(m.work)
 	return obj.(*alloc.Cache).SetCPUPartialContext(ctx, uint(n))
 }
 
@@ -145,8 +145,8 @@ func (m *model) Forget(c *alloc.Cache, name string) (drain func()) {
 }
 
 // cache makes a cache that the test destroys.
-func (m *model) cache(name string, flags alloc.Flags) *alloc.Cache {
-	c, err := m.a.NewCache(name, 64, alloc.CacheOptions{Flags: flags})
+func (m *model) cache(name string, size int, flags alloc.Flags) *alloc.Cache {
+	c, err := m.a.NewCache(name, size, alloc.CacheOptions{Flags: flags})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -185,24 +185,25 @@ func injecting(t *testing.T, name string, f func()) {
 	}
 }
 
-// forSwitches runs a test with each switch and with none, and each with and without
-// the hotplug writer and merging.
-func forSwitches(t *testing.T, f func(t *testing.T, m *model, injected string, hotplug bool)) {
+// forSwitches runs a test with each switch and with none.
+func forSwitches(t *testing.T, f func(t *testing.T, m *model, injected string)) {
 	for _, name := range append(fault.Names(), "") {
-		for _, hotplug := range []bool{true, false} {
-			for _, merge := range []bool{true, false} {
-				t.Run(fmt.Sprintf("%s,hotplug=%v,merge=%v", name, hotplug, merge), func(t *testing.T) {
-					injecting(t, name, func() {
-						synctest.Test(t, func(t *testing.T) {
-							m := newModel(t, merge)
-							defer m.close()
-							m.a.Attach(m)
-							f(t, m, name, hotplug)
-						})
-					})
+		both(t, name+",merge", func(t *testing.T, merge bool) {
+			injecting(t, name, func() {
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel(t, merge)
+					defer m.close()
+					m.a.Attach(m)
+					f(t, m, name)
 				})
-			}
-		}
+			})
+		})
+	}
+}
+
+func both(t *testing.T, what string, f func(t *testing.T, yes bool)) {
+	for _, yes := range []bool{true, false} {
+		t.Run(fmt.Sprintf("%s=%v", what, yes), func(t *testing.T) { f(t, yes) })
 	}
 }
 
@@ -210,52 +211,60 @@ func forSwitches(t *testing.T, f func(t *testing.T, m *model, injected string, h
 // destroy that holds it for reading wants the reference gone; in between a writer
 // of the lock has come. Without the writer the wrong order looks right.
 func TestThreeParties(t *testing.T) {
-	forSwitches(t, func(t *testing.T, m *model, injected string, hotplug bool) {
-		c := m.cache("model", 0)
-		file := m.file(c)
-		var werr error
-		parties := []func(){func() { werr = m.write(file) }, m.destroyer(1, c)}
-		if hotplug {
-			parties = append(parties, func() { m.plug(2) })
-		}
-		got, want := m.deadlock(parties...), hotplug && (injected == fault.UnlinkUnderLocks || injected == fault.NotifyUnderLocks)
-		if got != want {
-			t.Errorf("deadlock: %v; want %v", got, want)
-		}
-		if !want && werr != nil {
-			t.Errorf("the store that was under way: %v; want success", werr)
-		}
-		if want && !errors.Is(werr, context.Canceled) {
-			t.Errorf("the store that was interrupted: %v; want %v", werr, context.Canceled)
-		}
-		if err := m.write(file); !errors.Is(err, sysfs.ErrGone) && m.ctx.Err() == nil {
-			t.Errorf("a store after the destroy: %v; want %v", err, sysfs.ErrGone)
-		}
-		if got, want := m.a.Misuse() > 0, injected == fault.NoDrain || injected == fault.ReleaseBeforeUnlink; got != want {
-			t.Errorf("the store saw a released cache: %v; want %v", got, want)
-		}
+	both(t, "hotplug", func(t *testing.T, hotplug bool) {
+		forSwitches(t, func(t *testing.T, m *model, injected string) {
+			c := m.cache("model", 64, 0)
+			file := m.file(c)
+			var werr error
+			parties := []func(){func() { werr = m.write(file) }, m.destroyer(1, c)}
+			if hotplug {
+				parties = append(parties, func() { m.plug(2) })
+			}
+			got, want := m.deadlock(parties...), hotplug && (injected == fault.UnlinkUnderLocks || injected == fault.NotifyUnderLocks)
+			if got != want {
+				t.Errorf("deadlock: %v; want %v", got, want)
+			}
+			if !want && werr != nil {
+				t.Errorf("the store that was under way: %v; want success", werr)
+			}
+			if want && !errors.Is(werr, context.Canceled) {
+				t.Errorf("the store that was interrupted: %v; want %v", werr, context.Canceled)
+			}
+			if err := m.write(file); !errors.Is(err, sysfs.ErrGone) && m.ctx.Err() == nil {
+				t.Errorf("a store after the destroy: %v; want %v", err, sysfs.ErrGone)
+			}
+			if got, want := m.a.Misuse() > 0, injected == fault.NoDrain || injected == fault.ReleaseBeforeUnlink; got != want {
+				t.Errorf("the store saw a released cache: %v; want %v", got, want)
+			}
+		})
 	})
 }
 
 // A publish may take the allocator's locks, since it is called with none held.
 func TestPublish(t *testing.T) {
-	forSwitches(t, func(t *testing.T, m *model, injected string, hotplug bool) {
-		parties := []func(){func() { m.cache("tuned", 0) }}
-		if hotplug {
-			parties = append(parties, func() { m.plug(1) })
-		}
-		if got, want := m.deadlock(parties...), hotplug && injected == fault.PublishUnderLocks; got != want {
-			t.Errorf("deadlock: %v; want %v", got, want)
-		}
+	both(t, "hotplug", func(t *testing.T, hotplug bool) {
+		forSwitches(t, func(t *testing.T, m *model, injected string) {
+			parties := []func(){func() {
+				if _, err := m.a.NewCache("tuned", 64, alloc.CacheOptions{}); err != nil {
+					t.Error(err)
+				}
+			}}
+			if hotplug {
+				parties = append(parties, func() { m.plug(1) })
+			}
+			if got, want := m.deadlock(parties...), hotplug && injected == fault.PublishUnderLocks; got != want {
+				t.Errorf("deadlock: %v; want %v", got, want)
+			}
+		})
 	})
 }
 
 // A create that comes after the locks of a destroy and before its unlink is told that
 // the name is taken. If the name is free by then, it meets the old directory.
 func TestNameDuringUnlink(t *testing.T) {
-	forSwitches(t, func(t *testing.T, m *model, injected string, _ bool) {
+	forSwitches(t, func(t *testing.T, m *model, injected string) {
 		m.lag = 2 * tick
-		c := m.cache("model", 0)
+		c := m.cache("model", 64, 0)
 		var err error
 		if m.deadlock(m.destroyer(0, c), func() {
 			time.Sleep(tick)
@@ -272,6 +281,74 @@ func TestNameDuringUnlink(t *testing.T) {
 		}
 		if !errors.Is(err, want) {
 			t.Errorf("create during the unlink: %v; want %v", err, want)
+		}
+	})
+}
+
+// Of two destroys of typesafe-by-RCU caches the first waits for a store. If its cache is
+// on the list of the work by then, the work of the second releases it. Without the
+// second that looks right.
+func TestTwoDestroys(t *testing.T) {
+	both(t, "second", func(t *testing.T, second bool) {
+		forSwitches(t, func(t *testing.T, m *model, injected string) {
+			m.work = time.Minute
+			c, d := m.cache("model", 64, alloc.TypesafeByRCU), m.cache("second", 128, alloc.TypesafeByRCU)
+			file := m.file(c)
+			parties := []func(){
+				func() {
+					if err := m.write(file); err != nil {
+						t.Error(err)
+					}
+				},
+				m.destroyer(1, c),
+			}
+			if second {
+				parties = append(parties, m.destroyer(2, d))
+			}
+			if m.deadlock(parties...) {
+				t.Error("deadlock")
+			}
+			want := false
+			switch injected {
+			case fault.PublishBeforeUnlink:
+				want = second
+			case fault.NoDrain, fault.ReleaseBeforeUnlink:
+				want = true
+			}
+			if got := m.a.Misuse() > 0; got != want {
+				t.Errorf("a released cache was in use: %v; want %v", got, want)
+			}
+		})
+	})
+}
+
+// When Destroy of a typesafe-by-RCU cache has returned, its directory is gone and its
+// name is free, however long a reader stays.
+func TestReturnOfDestroy(t *testing.T) {
+	forSwitches(t, func(t *testing.T, m *model, injected string) {
+		gone := func(file *sysfs.File, want bool) {
+			t.Helper()
+			_, err := m.a.NewCache("model", 64, alloc.CacheOptions{})
+			free := err == nil
+			if !free && !errors.Is(err, alloc.ErrExist) {
+				t.Error(err)
+			}
+			dead := errors.Is(m.write(file), sysfs.ErrGone)
+			if file.Parent().Removed() != want || dead != want || free != want {
+				t.Errorf("the directory is gone: %v, its file works no more: %v, the name is free: %v; want %v", file.Parent().Removed(), dead, free, want)
+			}
+		}
+		c := m.cache("model", 64, alloc.TypesafeByRCU)
+		c.Free(c.Alloc()) // the slab waits for the reader, the release for the slab
+		file := m.file(c)
+		reader := m.a.RCU().ReadLock()
+		m.destroyer(0, c)()
+		late := injected == fault.LateUnlink
+		gone(file, !late)
+		m.a.RCU().ReadUnlock(reader)
+		if late {
+			time.Sleep(tick) // until the others wait
+			gone(file, true)
 		}
 	})
 }

@@ -46,7 +46,7 @@ func testOrder(t *testing.T, merge bool, want []string) {
 		m := newModel(t, merge)
 		defer m.close()
 		m.a.Attach(m)
-		caches := []*alloc.Cache{m.cache("model", 0), m.cache("tuned", 0)}
+		caches := []*alloc.Cache{m.cache("model", 64, 0), m.cache("tuned", 64, 0)}
 		if err := m.write(m.file(caches[0])); err != nil {
 			t.Error(err)
 		}
