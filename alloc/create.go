@@ -255,6 +255,5 @@ func (a *Allocator) withdraw(made []*Cache) {
 	case fresh:
 		d.cores = []*core{k}
 		d.release()
-		d.deferRelease()
 	}
 }

@@ -195,13 +195,12 @@ type order struct{ locked, unlocked, work steps }
 
 type steps []func(*departure)
 
-// rightOrder is that of Linux since 2022. wrongOrders has others.
+// rightOrder unlinks with no lock held, and releases last. wrongOrders has others.
 var rightOrder = order{unlocked: steps{
 	(*departure).discard,
 	(*departure).unlink,
 	(*departure).freeNames,
 	(*departure).release,
-	(*departure).deferRelease,
 }}
 
 func (d *departure) take(s steps) {
@@ -253,8 +252,15 @@ func (d *departure) end() {
 	}
 }
 
-// release releases the cores that are not typesafe by RCU: no tree shows them.
-func (d *departure) release() { release(d.those(false)) }
+// release releases the cores, or has the work do it: no tree shows them.
+func (d *departure) release() {
+	d.list()
+	d.releaseOthers()
+	d.schedule()
+}
+
+// releaseOthers releases those that need no grace period.
+func (d *departure) releaseOthers() { release(d.those(false)) }
 
 // those returns the cores that are typesafe by RCU, or the others.
 func (d *departure) those(typesafe bool) (cores []*core) {

@@ -19,26 +19,26 @@ func (a *Allocator) chooseOrder(name string) {
 var wrongOrders = map[string]order{
 	fault.UnlinkUnderLocks: {
 		locked:   steps{(*departure).unlink},
-		unlocked: steps{(*departure).discard, (*departure).freeNames, (*departure).release, (*departure).deferRelease},
+		unlocked: steps{(*departure).discard, (*departure).freeNames, (*departure).release},
 	},
 	fault.NotifyUnderLocks: {
 		locked:   steps{(*departure).forget},
-		unlocked: steps{(*departure).discard, (*departure).drain, (*departure).freeNames, (*departure).release, (*departure).deferRelease},
+		unlocked: steps{(*departure).discard, (*departure).drain, (*departure).freeNames, (*departure).release},
 	},
 	fault.PublishBeforeUnlink: {
-		locked:   steps{(*departure).discard, (*departure).list},
-		unlocked: steps{(*departure).unlink, (*departure).freeNames, (*departure).release, (*departure).schedule},
+		locked:   steps{(*departure).discard, (*departure).list}, // what the work waits for is queued before
+		unlocked: steps{(*departure).unlink, (*departure).freeNames, (*departure).releaseOthers, (*departure).schedule},
 	},
 	fault.LateUnlink: {
-		unlocked: steps{(*departure).discard, (*departure).unlinkOthers, (*departure).release, (*departure).deferRelease},
+		unlocked: steps{(*departure).discard, (*departure).unlinkOthers, (*departure).release},
 		work:     steps{(*departure).unlink, (*departure).freeNames},
 	},
 	fault.EarlyName: {
 		locked:   steps{(*departure).forgetNames},
-		unlocked: steps{(*departure).discard, (*departure).unlink, (*departure).freeNoNames, (*departure).release, (*departure).deferRelease},
+		unlocked: steps{(*departure).discard, (*departure).unlink, (*departure).freeNoNames, (*departure).release},
 	},
 	fault.ReleaseBeforeUnlink: {
-		unlocked: steps{(*departure).discard, (*departure).release, (*departure).deferRelease, (*departure).unlink, (*departure).freeNames},
+		unlocked: steps{(*departure).discard, (*departure).release, (*departure).unlink, (*departure).freeNames},
 	},
 }
 

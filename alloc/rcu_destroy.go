@@ -35,15 +35,8 @@ func (a *Allocator) initRCUDestroy() {
 	d.work = d.queue.NewWork(func() { _ = a.releaseListed() }) // if it fails it comes again
 }
 
-// deferRelease has the typesafe-by-RCU cores released when the callbacks that free
-// their slabs have run: no tree shows them.
-func (d *departure) deferRelease() {
-	d.list()
-	d.schedule()
-}
-
-// list puts them on slab_caches_to_rcu_destroy. From then on they may be released at
-// any moment.
+// list puts the typesafe-by-RCU cores on slab_caches_to_rcu_destroy: no tree shows
+// them. From here on they may be released at any moment.
 func (d *departure) list() {
 	if len(d.those(true)) > 0 {
 		r := &d.a.toRelease
@@ -53,7 +46,8 @@ func (d *departure) list() {
 	}
 }
 
-// schedule has the work begin.
+// schedule has the work begin. It releases them when the callbacks that free their
+// slabs have run.
 func (d *departure) schedule() {
 	if len(d.those(true)) > 0 {
 		_, _ = d.a.toRelease.work.Queue() // never refused: Close waits for whoever destroys

@@ -273,10 +273,10 @@ func TestNameDuringUnlink(t *testing.T) {
 			t.Error("deadlock")
 		}
 		want := alloc.ErrExist
-		switch {
-		case injected == fault.EarlyName:
+		switch injected {
+		case fault.EarlyName:
 			want = sysfs.ErrExist
-		case injected == fault.UnlinkUnderLocks, injected == fault.NotifyUnderLocks:
+		case fault.UnlinkUnderLocks, fault.NotifyUnderLocks:
 			return // it waits for the locks, and may come before the name is free or after that
 		}
 		if !errors.Is(err, want) {
