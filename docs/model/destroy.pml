@@ -22,6 +22,8 @@
  *   LATE_UNLINK            the work unlinks: v3, Linux 6.0 to 6.11
  *   EARLY_NAME             it frees the name under the locks, before the unlink: Linux since 6.0
  *   NO_DRAIN               unlink does not wait for stores under way
+ *   RELEASE_BEFORE_UNLINK  destroy releases a cache first, and then unlinks it
+ *   PUBLISH_UNDER_LOCKS    create publishes under cpu_hotplug_lock and slab_mutex
  *   NO_BARRIER             the work does not wait for callbacks of RCU
  *
  * and these change the question:
@@ -204,6 +206,10 @@ again:	atomic {
 	fi;
 #endif
 
+#ifdef RELEASE_BEFORE_UNLINK
+	release(c);
+#endif
+
 	/* step: unlink */
 #if defined(NOTIFY_UNDER_LOCKS)
 	drain(c);
@@ -275,6 +281,12 @@ end:	do
 	od
 }
 
+/* The tree looks at the list of caches, as one with a sum over all would. */
+inline publish(c) {
+	atomic { lock(slab_mutex); unlock(slab_mutex) };
+	d_step { assert(dir[NAME(c)] == NONE); dir[NAME(c)] = c }
+}
+
 /* NewCache, under the name of cache 0. */
 proctype create() {
 	atomic {
@@ -287,10 +299,15 @@ proctype create() {
 		names[NAME(2)] = 2;
 		cache[2].listed = true;
 		cache[2].publishing = true;
+#ifdef PUBLISH_UNDER_LOCKS
+		publish(2);
+#endif
 		drop_locks()
 	};
 
-	d_step { assert(dir[NAME(2)] == NONE); dir[NAME(2)] = 2 }; /* publish */
+#ifndef PUBLISH_UNDER_LOCKS
+	publish(2);
+#endif
 
 	atomic { lock(slab_mutex); cache[2].publishing = false; unlock(slab_mutex) };
 out:	skip

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"slabfs/internal/fault"
 )
 
 const file = "destroy.pml"
@@ -32,6 +34,8 @@ var variants = []variant{
 	{"late unlink, no promise", []string{"LATE_UNLINK", "NO_PROMISE"}, ""},
 	{"early name", []string{"EARLY_NAME"}, "assertion violated (dir[(2%2)]==255)"},
 	{"no drain", []string{"NO_DRAIN"}, "assertion violated  !(cache[c].refs)"},
+	{"release before unlink", []string{"RELEASE_BEFORE_UNLINK"}, "assertion violated cache[c].unlinked"},
+	{"publish under locks", []string{"PUBLISH_UNDER_LOCKS"}, deadlock},
 	{"no barrier", []string{"NO_BARRIER"}, "assertion violated  !(cache[c].callback)"},
 	{"barrier in destroy", []string{"BARRIER_IN_DESTROY"}, ""},
 }
@@ -72,6 +76,24 @@ func TestSwitches(t *testing.T) {
 	for s := range set {
 		if !slices.Contains(used, s) {
 			t.Errorf("%s does not ask for %s", file, s)
+		}
+	}
+	slices.Sort(used)
+	told := matches(`(?m)^\| ([A-Z_]+) \|`, read(t, "README.md"))
+	slices.Sort(told)
+	if used = slices.Compact(used); !slices.Equal(told, used) {
+		t.Errorf("README.md tells of %q; %s asks for %q", told, file, used)
+	}
+}
+
+// What can be injected into the program is in the model, and in the tables.
+func TestInjected(t *testing.T) {
+	names := fault.Names()
+	slices.Sort(names)
+	for file, table := range map[string]string{"README.md": `(?m)^\| [A-Z_]+ \| ([a-z-]+) \|$`, "../locking.md": `(?m)^\| ([a-z]+-[a-z-]+) \|`} {
+		told := matches(table, read(t, file))
+		if slices.Sort(told); !slices.Equal(told, names) {
+			t.Errorf("%s tells of %q; package fault has %q", file, told, names)
 		}
 	}
 }
