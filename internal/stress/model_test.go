@@ -133,6 +133,9 @@ func (m *model) close() {
 	if err := m.a.Close(); err != nil {
 		m.t.Error(err)
 	}
+	if n := m.a.MemoryUsed(); n != 0 {
+		m.t.Errorf("%d bytes are in use by a closed allocator", n)
+	}
 }
 
 // Forget is the first half of Unlink, for fault.NotifyUnderLocks. What it returns is the second.
