@@ -42,7 +42,9 @@
 // of which the kernel knows a hundred files as for one of which it knows none. A
 // millisecond later the same goroutine makes the kernel forget all of that, unless the
 // name is taken again. Kernels before Linux 6.2, and those that do not tell which
-// descriptor serves which mount, do both at once, and the remover waits for both.
+// descriptor serves which mount, do both at once, and the remover waits for both; and so
+// do all if the kernel has asked again for the name within the last second, since that
+// answer may still be on its way and would make an expired entry good again.
 //
 // # Locks
 //

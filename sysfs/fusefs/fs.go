@@ -43,7 +43,8 @@ type fileSystem struct {
 
 type inode struct {
 	node    sysfs.Node
-	lookups uint64 // how many the kernel will forget
+	lookups uint64    // how many the kernel will forget
+	again   time.Time // when the kernel last looked up what it knew
 }
 
 func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem {
@@ -54,7 +55,7 @@ func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem 
 		attrTimeout:   timeout(o.AttrTimeout),
 		slots:         make(chan struct{}, o.MaxStores),
 		ended:         ended,
-		inodes:        map[uint64]*inode{fuse.FUSE_ROOT_ID: {t.Root(), 1}},
+		inodes:        map[uint64]*inode{fuse.FUSE_ROOT_ID: {node: t.Root(), lookups: 1}},
 		files:         make(map[uint64]*openFile),
 		stale:         make(map[uint32]time.Time),
 	}
@@ -84,6 +85,9 @@ func (f *fileSystem) remember(n sysfs.Node) bool {
 		i = &inode{node: n}
 		f.inodes[n.Ino()] = i
 	}
+	if i.lookups > 0 {
+		i.again = time.Now()
+	}
 	i.lookups++
 	f.mu.Unlock()
 	if n.Removed() {
@@ -95,6 +99,19 @@ func (f *fileSystem) remember(n sysfs.Node) bool {
 
 // knows reports whether the kernel may have n in its cache.
 func (f *fileSystem) knows(n sysfs.Node) bool { return f.node(n.Ino()) != nil }
+
+// settles is how long the kernel may take to do what an answer tells it.
+const settles = time.Second
+
+// settling reports whether the kernel may still be about to believe in n because of an
+// answer. That to a first lookup comes in while the directory is locked, as it is for a
+// notification, but that to a lookup of a name it knows comes in at any time.
+func (f *fileSystem) settling(n sysfs.Node) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := f.inodes[n.Ino()]
+	return i != nil && time.Since(i.again) < settles
+}
 
 // below returns the nodes in the directory n that the kernel may have in its cache.
 func (f *fileSystem) below(n sysfs.Node) []sysfs.Node {

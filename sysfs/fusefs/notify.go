@@ -2,9 +2,9 @@ package fusefs
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -66,7 +66,7 @@ func (n *notifier) loop() {
 			}
 		case <-timer.C:
 			timed(n.tidy, gone[0])
-			if gone = gone[1:]; len(gone) > 0 {
+			if gone = slices.Delete(gone, 0, 1); len(gone) > 0 {
 				timer.Reset(0)
 			}
 		case <-n.quit:
@@ -111,9 +111,11 @@ func (n *notifier) stop() { close(n.quit) }
 
 // hide makes the kernel ask again for a name that is gone, whoever looks next: it
 // costs the same however much the kernel knows of what was there. Where the kernel
-// cannot be told that, tidy's notification does it, and the remover waits for all of it.
+// cannot be told that, tidy's notification does it, and the remover waits for all of it;
+// also where the answer to a lookup that came before the removal may come in after the
+// notification: that would make an entry that has expired a good one again.
 func (s *Server) hide(r sysfs.Removal) {
-	if s.device == nil || !expireEntry(s.device, r.Parent.Ino(), r.Node.Name()) {
+	if s.device == nil || s.fs.settling(r.Node) || !expireEntry(s.device, r.Parent.Ino(), r.Node.Name()) {
 		s.fuse.EntryNotify(r.Parent.Ino(), r.Node.Name()) // an error means that the kernel did not know the name
 	}
 }
@@ -134,7 +136,8 @@ const (
 )
 
 // expireEntry sends one that lets a directory entry expire. It reports whether the
-// kernel took it, also for an entry that it did not know.
+// kernel knew the entry and took it. A connection that has ended knows none: its
+// descriptor may be taken for that of a new one, which got its number.
 func expireEntry(device *os.File, parent uint64, name string) bool {
 	const header = 16 + 16
 	b := make([]byte, 0, header+len(name)+1)
@@ -146,7 +149,7 @@ func expireEntry(device *os.File, parent uint64, name string) bool {
 	b = binary.NativeEndian.AppendUint32(b, expireOnly)
 	b = append(append(b, name...), 0)
 	_, err := device.Write(b)
-	return err == nil || errors.Is(err, unix.ENOENT)
+	return err == nil
 }
 
 // connectionFile returns a second descriptor of a connection, by its device number, or

@@ -70,7 +70,8 @@ func (s *Server) serve() error {
 	s.forget = s.tree.OnRemove(s.observer())
 	go s.fuse.Serve()
 	go func() {
-		s.fuse.Wait() // the read loops end when the connection does
+		s.fuse.Wait()        // the read loops end when the connection does
+		_ = s.device.Close() // or they end it, which this descriptor must not prevent; it may be nil
 		s.end(s.verdict())
 	}()
 	return errors.Join(err, s.fuse.WaitMount())
