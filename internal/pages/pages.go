@@ -288,29 +288,34 @@ func freePages(p Page, n int) {
 //
 // Preconditions: heap.mu is held.
 func freeBlockOf(p Page, order int) {
-	heap.warm.Add(int64(countTouched(p, 1<<order)))
+	n := countTouched(p, 1<<order)
+	heap.warm.Add(int64(n))
+	warm := n > 0
 	for ; order < MaxOrder; order++ {
 		buddy := p ^ 1<<order
-		if b := block(buddy); b.tag != tagFree || int(b.order) != order {
+		b := block(buddy)
+		if b.tag != tagFree || int(b.order) != order {
 			break
 		}
+		warm = warm || b.warm
 		unlinkKeepingWarm(buddy)
 		p &^= 1 << order
 	}
-	linkKeepingWarm(p, order)
+	linkKeepingWarm(p, order, warm)
 }
 
 // link puts a free block on the list of its kind and counts its warm pages.
 //
 // Preconditions: heap.mu is held.
 func link(p Page, order int) {
-	heap.warm.Add(int64(countTouched(p, 1<<order)))
-	linkKeepingWarm(p, order)
+	n := countTouched(p, 1<<order)
+	heap.warm.Add(int64(n))
+	linkKeepingWarm(p, order, n > 0)
 }
 
-func linkKeepingWarm(p Page, order int) {
+func linkKeepingWarm(p Page, order int, warm bool) {
 	b := block(p)
-	*b = freeBlock{order: uint8(order), warm: countTouched(p, 1<<order) > 0, tag: tagFree}
+	*b = freeBlock{order: uint8(order), warm: warm, tag: tagFree}
 	if at := p / blockPages; p%2 != 0 && !heap.odd[at] {
 		heap.odd[at] = true
 		heap.odds++
