@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -230,4 +231,32 @@ func TestNilHandle(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) { mustPanic(t, f, "nil pointer dereference") })
 	}
+}
+
+// What other CPUs keep cannot be had while fences fail. At the limit a typesafe-by-RCU
+// cache then returns nil, though it has free objects.
+func TestFenceFailsAtLimit(t *testing.T) {
+	first, second := twoCPUs(t)
+	a := sequences(t, Options{})
+	c := newCache(t, a, "fence", 64, typesafe)
+	a.SetMemoryLimit(64 << 10)
+	pinned(t, first, func() { freeAll(c, fill(c)) })
+	kept := c.Stats()
+	if kept.CPUSlabs == 0 {
+		t.Fatalf("the CPU keeps no slab: %+v", kept)
+	}
+	rseq.FailFences(true)
+	defer rseq.FailFences(false)
+	var objs []unsafe.Pointer
+	within("Alloc while fences fail", func() { pinned(t, second, func() { objs = fill(c) }) })
+	if n := kept.TotalObjects; len(objs) == 0 || len(objs) == n {
+		t.Errorf("%d objects of %d while fences fail; want some", len(objs), n)
+	}
+	rseq.FailFences(false)
+	soon("all objects", func() bool { // a flush may have made slabs wait for a grace period
+		objs = append(objs, fill(c)...)
+		return len(objs) == kept.TotalObjects
+	})
+	checkRest(t, c, objs)
+	freeAll(c, objs)
 }

@@ -75,13 +75,14 @@ func (a *Allocator) reclaim(seen attempt, k *core) bool {
 	case since && r.gained, a.returned.Load() != seen.returned:
 		return true
 	case k != nil && k.typesafe() && k.node.free.Load()+k.cached() > 0:
-		if k.flushAlone(); k.node.free.Load() > 0 {
+		// What a fence that fails leaves in other CPUs' slabs is free, but not to be had.
+		if err := k.flushAlone(); err == nil && k.node.free.Load() > 0 {
 			return true
 		}
 	}
 	if !r.gained && a.reclaimable() <= r.left && (since || time.Since(r.ended) < retryUseless) {
 		if k != nil && k.node.cpuFree.Load()+k.cached() > 0 {
-			k.flushAlone()
+			_ = k.flushAlone()
 		}
 		return a.returned.Load() != seen.returned
 	}
@@ -97,10 +98,10 @@ func (a *Allocator) reclaim(seen attempt, k *core) bool {
 // flushAlone is a flush of the one cache that wants an object.
 //
 // Preconditions: no lock below reclaim_lock is held.
-func (k *core) flushAlone() {
+func (k *core) flushAlone() error {
 	k.a.hotplug.RLock()
 	defer k.a.hotplug.RUnlock()
-	_ = k.flushAllLocked(context.Background(), nil, nil) // its context never ends
+	return k.flushAllLocked(context.Background(), nil, nil) // its context never ends
 }
 
 func (a *Allocator) reclaimAll() {
