@@ -31,8 +31,8 @@ func (a *Allocator) Close() error {
 		a.mu.Unlock()
 		return fmt.Errorf("close allocator: %w", ErrClosed)
 	}
-	a.closing = true
-	a.ended = false
+	ended := a.ended
+	a.closing, a.ended = true, false
 	a.mu.Unlock()
 
 	a.waitIdle()
@@ -47,7 +47,7 @@ func (a *Allocator) Close() error {
 	if err != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.closing = false
+		a.closing, a.ended = ended, ended // a Bytes that raced with a Close that failed late does not open it again
 		return fmt.Errorf("close allocator: %w", err)
 	}
 	if err := a.endRCU(); err != nil {

@@ -199,6 +199,9 @@ func TestCloseFails(t *testing.T) {
 				if err := a.Close(); !errors.Is(err, rcu.ErrFence) || !strings.Contains(err.Error(), "close it again") {
 					t.Errorf("Close: %v; want ErrFence", err)
 				}
+				a.runs.Add(1) // as if a Bytes had raced with it
+				mustBusy(t, a, "1 bytes in whole pages")
+				a.runs.Add(-1)
 				if _, err := a.NewCache("late", 8, CacheOptions{}); !errors.Is(err, ErrClosed) {
 					t.Errorf("NewCache after a Close that failed late: %v", err)
 				}
