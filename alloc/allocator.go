@@ -92,6 +92,7 @@ type Allocator struct {
 	areas      atomic.Int64  // A: bytes of the per-CPU areas that were opened
 	damage     atomic.Uint64 // A: objects that could not go back to their slab
 	misuse     atomic.Uint64 // A: uses of a released core
+	early      atomic.Uint64 // A: releases while an unlink was booked
 	refused    atomic.Uint64 // A: creates that met a dying cache of their name
 	lostPlaces atomic.Uint64 // A: per-CPU areas that could not be fenced and are never used again
 	reclaims   atomic.Uint64 // A: reclaims that ended
@@ -251,6 +252,10 @@ func (a *Allocator) Damage() uint64 { return a.damage.Load() }
 // Misuse returns how often a released cache was looked at: always 0, unless
 // the order of destroy is broken.
 func (a *Allocator) Misuse() uint64 { return a.misuse.Load() }
+
+// EarlyReleases returns how often a cache was released before all unlinks of it had
+// ended: always 0, unless the order of destroy is broken.
+func (a *Allocator) EarlyReleases() uint64 { return a.early.Load() }
 
 // RefusedDying returns how many creates failed with ErrExist because a cache of
 // the name was being destroyed.

@@ -132,4 +132,13 @@ func (a *Allocator) bookUnlinks(cs []*Cache) []booking {
 	return list
 }
 
+// checkUnlinked counts a release that comes too early.
+func (k *core) checkUnlinked() {
+	k.a.mu.Lock()
+	defer k.a.mu.Unlock()
+	if k.unlinks.n > 0 {
+		k.a.early.Add(1)
+	}
+}
+
 var errInCallback = fmt.Errorf("%w: do it from another goroutine", ErrCallback)

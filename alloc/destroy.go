@@ -362,6 +362,7 @@ func release(cores []*core) {
 				k.a.areas.Add(-int64(percpu.Bytes(k.sheafMax)))
 			}
 		}
+		k.checkUnlinked()
 		k.released.Store(true) // step: release
 		seq = seq || k.seq
 	}
