@@ -128,9 +128,21 @@ func (f *File) get() bool {
 // put returns an active reference and wakes a drain that waited for it.
 func (f *File) put() {
 	f.released()
+	if f.active.Load() < 0 {
+		f.checkDrain()
+	}
 	if f.active.Add(-1) == deactivated {
 		f.tree.mu.Lock()
 		defer f.tree.mu.Unlock()
 		f.tree.drained.Broadcast()
+	}
+}
+
+// checkDrain counts an active reference that is held after the drain.
+func (f *File) checkDrain() {
+	f.tree.mu.Lock()
+	defer f.tree.mu.Unlock()
+	if f.quiet {
+		f.tree.outlived.Add(1)
 	}
 }

@@ -31,7 +31,7 @@ type Tree struct {
 	calls     map[uintptr]*call // T: what each goroutine is in, innermost first
 	observers []*observer       // T
 
-	drains, waited, storesAtDrain atomic.Uint64 // A
+	drains, waited, storesAtDrain, outlived atomic.Uint64 // A
 }
 
 // A call is one Show or Store under way.
@@ -53,6 +53,7 @@ type TreeStats struct {
 	Drains        uint64 // removals of kobjects
 	Waited        uint64 // drains that had to wait for a Show or a Store
 	StoresAtDrain uint64 // Stores that were under way when a drain began
+	Outlived      uint64 // active references that the end of a drain left: always 0
 }
 
 // NewTree returns a tree with an empty root. Its files belong to the user and
@@ -76,7 +77,7 @@ func (t *Tree) Root() *Kobject { return t.root }
 
 // Stats returns the counters.
 func (t *Tree) Stats() TreeStats {
-	return TreeStats{t.drains.Load(), t.waited.Load(), t.storesAtDrain.Load()}
+	return TreeStats{t.drains.Load(), t.waited.Load(), t.storesAtDrain.Load(), t.outlived.Load()}
 }
 
 // OnRemove makes f hear of every kobject and link that is removed, until cancel
