@@ -7,13 +7,14 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"slabfs/internal/fault"
-	"slabfs/internal/lockdep"
 	"slabfs/internal/stress"
 	"slabfs/sysfs/fusefs"
 )
@@ -21,36 +22,48 @@ import (
 const statusCheck = 5
 
 func newStressCommand() *cobra.Command {
-	c := stress.Config{Actors: stress.DefaultActors(), Client: []string{"stress", "client"}, Out: os.Stdout, Err: os.Stderr}
-	hotplug, check, inject := true, false, ""
+	c := stress.Config{Actors: stress.DefaultActors(), Command: []string{"stress"}, Out: os.Stdout, Err: os.Stderr}
+	hotplug := true
 	cmd := &cobra.Command{
 		Use:   "stress [flags]",
-		Short: "destroy caches under attribute writes and a writer of the hotplug lock",
+		Short: "destroy caches under attribute writes and CPU hotplug",
 		Long: `slabfs stress mounts an allocator on a temporary directory and lets many actors,
-some of them in other processes, create, destroy, tune, read and use its caches.
-It ends with status 5 when an object is lost or handed out twice, a released cache
-is used, an operation fails as it should not or does not end; and also when the
-actors did not meet as they must for the run to prove something.`,
+some of them in other processes, create, destroy, tune, read and use its caches,
+while CPUs come and go. Another process judges: it sees what the actors report, and
+knows nothing of --inject. The run ends with status 5 when an object is lost or
+handed out twice, a released cache is used, a cache is released before it is
+unlinked, its files or its name outlive its destroy, an operation fails as it should
+not or does not end; and also when the actors did not meet as they must for the run
+to prove something. Each finding is explained in two lines.
+
+Kinds of actors, how many, and what they do:
+
+` + stress.Kinds() + `
+Mistakes for --inject, each of which must be found:
+
+  ` + strings.Join(fault.Names(), "\n  ") + `
+
+A signal ends the run early, with the table; a second one ends it at once.
+
+Exit status: 0 it held; 1 usage; 2 mounting failed; 3 a stale mount could not be
+cleaned; 5 a violation, or inconclusive.`,
+		Example: `  slabfs stress
+  slabfs stress --duration 1h --lockdep
+  slabfs stress --seed 7 --actors store=8,hoard=0
+  slabfs stress --inject unlink-under-locks
+  slabfs stress --inject unlink-under-locks --hotplug=false --lockdep`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.Inject != "" && !slices.Contains(fault.Names(), c.Inject) {
+				return fmt.Errorf("--inject %q: want one of %s", c.Inject, strings.Join(fault.Names(), " "))
+			}
 			if !cmd.Flags().Changed("seed") {
 				c.Seed = rand.Uint64()
 			}
-			if check {
-				lockdep.Enable()
-			}
-			if inject != "" {
-				if err := fault.Inject(inject); err != nil {
-					return err
-				}
-				fmt.Fprintf(os.Stderr, "injected: %s\n%s", inject, fault.Explain(inject))
-			}
 			if !hotplug {
-				c.Actors["hotplug"] = 0
+				c.Actors["hotplug"], c.Actors["cpus"] = 0, 0
 			}
-			if terminal(os.Stderr) {
-				c.Progress = os.Stderr
-			}
+			c.Progress = terminal(os.Stderr)
 			return runStress(c)
 		},
 	}
@@ -58,19 +71,30 @@ actors did not meet as they must for the run to prove something.`,
 	f.DurationVar(&c.Duration, "duration", 10*time.Second, "how long")
 	f.DurationVar(&c.Deadline, "deadline", 10*time.Second, "an operation that takes longer is taken for a deadlock")
 	f.Uint64Var(&c.Seed, "seed", 0, "what the actors choose (default random; it is printed)")
-	f.Var(c.Actors, "actors", "how many actors of a kind, such as store=8,hoard=0")
-	f.BoolVar(&hotplug, "hotplug", true, "take and drop the hotplug lock for writing all the time")
-	f.BoolVar(&check, "lockdep", false, "check the order of locks too")
-	f.StringVar(&inject, "inject", "", "make a mistake on purpose")
+	f.Var(c.Actors, "actors", "how many actors of a kind, such as store=8,hoard=0; see above")
+	f.BoolVar(&hotplug, "hotplug", true, "have writers of the hotplug lock come all the time; false is --actors cpus=0,hotplug=0")
+	f.BoolVar(&c.Lockdep, "lockdep", false, "check the order of locks too")
+	f.StringVar(&c.Inject, "inject", "", "make a mistake on purpose; see above")
 	f.StringVar(&c.Dir, "dir", "", "mount there, not on a temporary directory")
-	cmd.AddCommand(&cobra.Command{
-		Use:    "client",
-		Short:  "work for the slabfs stress that started this process",
-		Hidden: true,
-		Args:   cobra.NoArgs,
-		RunE:   func(*cobra.Command, []string) error { return stress.Serve(os.Stdin, os.Stdout) },
-	})
+	for _, role := range []string{"client", "world", "judge"} {
+		cmd.AddCommand(&cobra.Command{
+			Use:    role,
+			Short:  "a part of the slabfs stress that started this process",
+			Hidden: true,
+			RunE: func(_ *cobra.Command, args []string) error {
+				return playStress(append([]string{role}, args...))
+			},
+		})
+	}
 	return cmd
+}
+
+// playStress plays a part in a run. What lockdep finds there is the judge's matter.
+func playStress(args []string) error {
+	if err := stress.Serve(args); err != nil {
+		return stressError(err)
+	}
+	return &statusError{status: 0}
 }
 
 // runStress runs until the time is over or a signal comes. A second signal ends
@@ -89,16 +113,27 @@ func runStress(c stress.Config) error {
 		close(now)
 	}()
 	fmt.Printf("slabfs stress --seed %d\n", c.Seed)
-	err := stress.Run(ctx, c)
+	if c.Inject != "" {
+		fmt.Fprintf(c.Err, "injected: %s\n%s", c.Inject, fault.Explain(c.Inject))
+	}
+	if err := stress.Run(ctx, c); err != nil {
+		return stressError(err)
+	}
+	return nil
+}
+
+// stressError gives an error its exit status.
+func stressError(err error) error {
+	var start *stress.StartError
 	switch {
 	case errors.Is(err, stress.ErrViolation), errors.Is(err, stress.ErrInconclusive):
 		return &statusError{statusCheck, err}
+	case errors.As(err, &start):
+		return &statusError{status: start.Status} // it has said why
 	case errors.Is(err, fusefs.ErrStale):
 		return &statusError{statusStale, err}
-	case err != nil:
-		return &statusError{statusMount, err}
 	}
-	return nil
+	return &statusError{statusMount, err}
 }
 
 func terminal(f *os.File) bool {

@@ -41,7 +41,7 @@ var allowed = map[string][]string{
 	"internal/lockdep": {"internal/invariants"},
 
 	"internal/bench":      {"alloc", "sysfs/fusefs", "sysfs/slabattr", "internal/lockdep"},
-	"internal/stress":     {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/lockdep"},
+	"internal/stress":     {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/fault", "internal/lockdep"},
 	"internal/load":       {"alloc", "sysfs", "internal/lockdep"},
 	"internal/testclient": {"internal/lockdep"},
 	"internal/leaktest":   {},

@@ -4,41 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"regexp"
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"slabfs/alloc"
 )
 
 // An actorKind is how many there are unless the user wants otherwise, whether
-// each has a client process, and what each does until the context ends.
+// each has a client process, what users are told of it, and what each does until the
+// context ends.
 type actorKind struct {
 	count  int
 	client bool
+	about  string
 	run    func(context.Context, *actor)
 }
 
 // actorKinds are all kinds. The names of four caches, s0 to s3, are what most of
 // them fight for.
 var actorKinds = map[string]actorKind{
-	"create":       {2, false, creator},
-	"destroy":      {1, false, destroyer},
-	"new_cache":    {1, true, shellCreator},
-	"delete_cache": {1, true, shellDestroyer},
-	"store":        {5, true, storer},
-	"read":         {1, true, reader},
-	"alloc":        {2, false, allocator},
-	"busy":         {1, true, refused},
-	"share":        {1, true, sharer},
-	"hoard":        {4, false, hoarder},
-	"attach":       {1, false, attacher},
-	"online":       {1, false, counter},
-	"hotplug":      {1, false, plugger},
+	"create":       {2, false, "creates caches of four names by the library", creator},
+	"destroy":      {1, false, "destroys them, by name or by handle", destroyer},
+	"new_cache":    {1, true, "creates them by echo > new_cache", shellCreator},
+	"delete_cache": {1, true, "destroys them by echo > delete_cache", shellDestroyer},
+	"store":        {5, true, "writes cpu_partial, min_partial, sheaf_capacity, shrink of whatever has the names", storer},
+	"read":         {1, true, "reads all of their files, lists directories", reader},
+	"slabinfo":     {1, true, "reads proc/slabinfo, a walk over all caches", slabinfoReader},
+	"alloc":        {2, false, "allocates, stamps, looks at and frees objects of whatever has the names", allocator},
+	"busy":         {1, true, "destroys with live objects, which is refused, and without, after which nothing is left", refused},
+	"share":        {1, true, "destroys one of two names of one cache (an alias), with live objects", sharer},
+	"destroy_rcu":  {3, true, "creates and destroys typesafe-by-RCU caches, several at a time", rcuDestroyer},
+	"replace":      {1, false, "replaces and frees objects of such a cache under readers, and destroys it", updater},
+	"lookup":       {2, false, "holds these objects in RCU sections, and looks whether they stay of their type", lookup},
+	"cpus":         {1, true, "takes CPUs offline and brings them back, by the library and by echo > cpuN/online", cpus},
+	"hoard":        {4, false, "allocates at the memory limit", hoarder},
+	"attach":       {1, false, "lets a second tree come and go", attacher},
+	"online":       {1, false, "reads which CPUs are online, and keeps it so", onlooker},
+	"hotplug":      {1, false, "takes the hotplug lock for writing all the time", plugger},
 }
 
 const contested = 4 // names
@@ -50,8 +55,14 @@ var contestedName = regexp.MustCompile(`^s\d$`)
 // size is a power of two from 8 to 1024.
 func (a *actor) size() int { return 8 << a.rng.IntN(8) }
 
-// merge is how half of the caches that are made may share their core with others.
-func (a *actor) merge() alloc.Flags { return alloc.NoMerge * alloc.Flags(a.rng.IntN(2)) }
+// flags are those of a third of the caches each: they share their core with others,
+// do not, or are typesafe by RCU.
+func (a *actor) flags() alloc.Flags {
+	return []alloc.Flags{0, alloc.NoMerge, alloc.TypesafeByRCU}[a.rng.IntN(3)]
+}
+
+// flagNames are those that new_cache knows them by.
+var flagNames = map[alloc.Flags]string{alloc.NoMerge: "flags=no_merge", alloc.TypesafeByRCU: "flags=typesafe_by_rcu"}
 
 // pause lets others have the CPU, for up to d.
 func (a *actor) pause(d time.Duration) { time.Sleep(time.Duration(a.rng.Int64N(int64(d)))) }
@@ -74,20 +85,17 @@ func creator(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
 		name := a.contestedName()
 		_ = a.do(opCreate, name, func() error {
-			_, err := a.a.NewCache(name, a.size(), alloc.CacheOptions{Flags: a.merge(), ShellDelete: true})
+			_, err := a.a.NewCache(name, a.size(), alloc.CacheOptions{Flags: a.flags(), ShellDelete: true})
 			return err
-		}, alloc.ErrExist)
+		})
 		a.pause(200 * time.Microsecond)
 	}
 }
 
 func shellCreator(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
-		name, flags := a.contestedName(), ""
-		if a.merge() != 0 {
-			flags = "flags=no_merge"
-		}
-		_, _ = a.ask(opShellCreate, name, request{"echo", a.module("new_cache"), fmt.Sprintln(name, a.size(), flags)}, syscall.EEXIST)
+		name := a.contestedName()
+		_, _ = a.ask(opShellCreate, name, request{"echo", a.module("new_cache"), fmt.Sprintln(name, a.size(), flagNames[a.flags()])})
 		a.pause(200 * time.Microsecond)
 	}
 }
@@ -96,9 +104,9 @@ func destroyer(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
 		if a.rng.IntN(2) == 0 {
 			name := a.contestedName()
-			_ = a.do(opDestroy, name, func() error { return a.a.DestroyName(name) }, alloc.ErrNotExist, alloc.ErrBusy)
+			_ = a.do(opDestroy, name, func() error { return a.a.DestroyName(name) })
 		} else if c := a.cache(); c != nil {
-			_ = a.do(opDestroy, c.Name(), func() error { return destroyHandle(c) }, errDead, alloc.ErrBusy)
+			_ = a.do(opDestroy, c.Name(), func() error { return destroyHandle(c) })
 		}
 		a.pause(2 * time.Millisecond)
 	}
@@ -107,7 +115,7 @@ func destroyer(ctx context.Context, a *actor) {
 func shellDestroyer(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
 		name := a.contestedName()
-		_, _ = a.ask(opShellDestroy, name, request{"echo", a.module("delete_cache"), name}, syscall.ENOENT, syscall.EBUSY)
+		_, _ = a.ask(opShellDestroy, name, request{"echo", a.module("delete_cache"), name})
 		a.pause(2 * time.Millisecond)
 	}
 }
@@ -148,12 +156,12 @@ func storer(ctx context.Context, a *actor) {
 			file, data = "free_fastpath", "0\n"
 		}
 		what := name + "/" + file
-		if _, err := a.ask(opOpen, what, request{Do: "openw", Path: a.path(what)}, syscall.ENOENT, syscall.ENODEV); err != nil {
+		if _, err := a.ask(opOpen, what, request{Do: "openw", Path: a.path(what)}); err != nil {
 			a.pause(200 * time.Microsecond)
 			continue
 		}
 		for range 1 + a.rng.IntN(64) {
-			if _, err := a.ask(opStore, what, request{Do: "write", Data: data}, syscall.ENODEV); err != nil || ctx.Err() != nil {
+			if _, err := a.ask(opStore, what, request{Do: "write", Data: data}); err != nil || ctx.Err() != nil {
 				break
 			}
 		}
@@ -173,14 +181,19 @@ func reader(ctx context.Context, a *actor) {
 		case 0:
 			_, _ = a.ask(opList, "sys/kernel/slab", request{Do: "list", Path: a.path("")})
 		case 1:
-			_, _ = a.ask(opList, name, request{Do: "list", Path: a.path(name)}, syscall.ENOENT)
-		case 2:
-			_, _ = a.ask(opRead, "proc/slabinfo", request{Do: "cat", Path: a.dir + "/proc/slabinfo"})
+			_, _ = a.ask(opListCache, name, request{Do: "list", Path: a.path(name)})
 		default:
 			what := name + "/" + files[a.rng.IntN(len(files))]
-			_, _ = a.ask(opRead, what, request{Do: "cat", Path: a.path(what)}, syscall.ENOENT, syscall.ENODEV)
+			_, _ = a.ask(opRead, what, request{Do: "cat", Path: a.path(what)})
 		}
 		a.pause(time.Millisecond)
+	}
+}
+
+func slabinfoReader(ctx context.Context, a *actor) {
+	for ctx.Err() == nil {
+		_, _ = a.ask(opSlabinfo, "proc/slabinfo", request{Do: "cat", Path: a.config.Dir + "/proc/slabinfo"})
+		a.pause(4 * time.Millisecond)
 	}
 }
 
@@ -197,7 +210,7 @@ func allocator(ctx context.Context, a *actor) {
 			runtime.Gosched()
 			continue
 		}
-		_ = a.do(opAllocate, c.Name(), func() error { return a.batch(c, c == stays) }, errDead, errLimit)
+		_ = a.do(opAllocate, c.Name(), func() error { return a.batch(c, c == stays) })
 		a.pause(time.Millisecond)
 	}
 }
@@ -246,7 +259,7 @@ func (a *actor) allocate(c *alloc.Cache) (o object, err error) {
 // there is one.
 func (w *world) release(o object) {
 	if !o.intact() {
-		w.violate("an object of cache %q at %p was handed out twice, or written by others", o.cache.Name(), o.at)
+		w.saw(overwritten, "an object of cache %q at %p", o.cache.Name(), o.at)
 	}
 	for c := o.cache; ; {
 		if !errors.Is(freeThrough(c, o), errDead) {
@@ -255,7 +268,7 @@ func (w *world) release(o object) {
 		caches := w.a.Caches()
 		i := slices.IndexFunc(caches, func(d *alloc.Cache) bool { return d.ID() == o.cache.ID() })
 		if i < 0 {
-			w.violate("cache %q was destroyed with a live object, and no other has it", o.cache.Name())
+			w.saw(orphans, "cache %q", o.cache.Name())
 			return
 		}
 		c = caches[i]
@@ -270,7 +283,7 @@ func freeThrough(c *alloc.Cache, o object) (err error) {
 
 // newCache makes a cache with a name that the actor alone uses.
 func (a *actor) newCache(name string, size int, flags alloc.Flags) (c *alloc.Cache) {
-	_ = a.do(opCreate, name, func() (err error) {
+	_ = a.do(opCreateOwn, name, func() (err error) {
 		c, err = a.a.NewCache(name, size, alloc.CacheOptions{Flags: flags, ShellDelete: true})
 		return err
 	})
@@ -289,7 +302,7 @@ func sharer(ctx context.Context, a *actor) {
 			}
 		}
 		if cs[0].ID() != cs[1].ID() {
-			a.violate("caches of one size have the directories %q and %q", cs[0].ID(), cs[1].ID())
+			a.saw(apart, "%q and %q", cs[0].ID(), cs[1].ID())
 			return
 		}
 		gone := a.rng.IntN(2)
@@ -301,11 +314,9 @@ func sharer(ctx context.Context, a *actor) {
 			}
 		}
 		a.destroy(cs[gone])
-		if _, err := a.ask(opList, names[gone], request{Do: "list", Path: a.path(names[gone])}, syscall.ENOENT); err == nil {
-			a.violate("the link %q is there after its destroy", names[gone])
-		}
+		_, _ = a.ask(opListGone, names[gone], request{Do: "list", Path: a.path(names[gone])})
 		file := c.Name() + "/cpu_partial"
-		_, _ = a.ask(opStore, file, request{"echo", a.path(file), "10\n"})
+		_, _ = a.ask(opStoreOwn, file, request{"echo", a.path(file), "10\n"})
 		for _, o := range objs {
 			a.release(o)
 		}
@@ -319,9 +330,9 @@ func sharer(ctx context.Context, a *actor) {
 func (a *actor) destroy(c *alloc.Cache) {
 	unheard := a.unheard()
 	if a.rng.IntN(2) == 0 {
-		_ = a.do(opDestroy, c.Name(), c.Destroy)
+		_ = a.do(opDestroyOwn, c.Name(), c.Destroy)
 	} else {
-		_, _ = a.ask(opShellDestroy, c.Name(), request{"echo", a.module("delete_cache"), c.Name()})
+		_, _ = a.ask(opShellDestroyOwn, c.Name(), request{"echo", a.module("delete_cache"), c.Name()})
 	}
 	if a.unheard() != unheard {
 		time.Sleep(time.Second) // the kernel may believe in the directory for so long
@@ -336,11 +347,11 @@ func refused(ctx context.Context, a *actor) {
 	file := name + "/cpu_partial"
 	shellDestroy := request{"echo", a.module("delete_cache"), name}
 	for ctx.Err() == nil {
-		c := a.newCache(name, a.size(), alloc.NoMerge)
+		c := a.newCache(name, a.size(), alloc.NoMerge|a.flags())
 		if c == nil {
 			return
 		}
-		if _, err := a.ask(opOpen, file, request{Do: "openw", Path: a.path(file)}); err != nil {
+		if _, err := a.ask(opOpenOwn, file, request{Do: "openw", Path: a.path(file)}); err != nil {
 			return
 		}
 		var objs []object
@@ -350,27 +361,21 @@ func refused(ctx context.Context, a *actor) {
 			}
 		}
 		if len(objs) > 0 {
-			if err := a.do(opRefuse, name, c.Destroy, alloc.ErrBusy); err == nil {
-				a.violate("cache %q was destroyed with %d live objects", name, len(objs))
+			if err := a.do(opRefuse, name, c.Destroy); err == nil {
 				return
 			}
-			if _, err := a.ask(opRefuse, name, shellDestroy, syscall.EBUSY); err == nil {
-				a.violate("delete_cache destroyed %q with %d live objects", name, len(objs))
+			if _, err := a.ask(opRefuse, name, shellDestroy); err == nil {
 				return
 			}
-			_, _ = a.ask(opStore, file, request{Do: "write", Data: "10\n"})
+			_, _ = a.ask(opStoreOwn, file, request{Do: "write", Data: "10\n"})
 		}
 		for _, o := range objs {
 			a.release(o)
 		}
 		a.destroy(c)
-		if _, err := a.ask(opStore, file, request{Do: "write", Data: "10\n"}, syscall.ENODEV); err == nil {
-			a.violate("a descriptor of %q still works after the cache's destroy", file)
-		}
+		_, _ = a.ask(opStoreGone, file, request{Do: "write", Data: "10\n"})
 		_, _ = a.ask(opClose, file, request{Do: "close"})
-		if _, err := a.ask(opList, name, request{Do: "list", Path: a.path(name)}, syscall.ENOENT); err == nil {
-			a.violate("the directory of %q is there after its destroy", name)
-		}
+		_, _ = a.ask(opListGone, name, request{Do: "list", Path: a.path(name)})
 		a.pause(time.Millisecond)
 	}
 }
@@ -396,13 +401,13 @@ func hoarder(ctx context.Context, a *actor) {
 				for range 16 {
 					o, err := a.allocate(c)
 					if err != nil {
-						a.atLimit.Add(1)
+						a.counters[atLimit].Add(1)
 						return err
 					}
 					hoard = append(hoard, o)
 				}
 				return nil
-			}, errLimit) != nil {
+			}) != nil {
 				a.pause(100 * time.Microsecond)
 			}
 		}
@@ -442,9 +447,29 @@ func plugger(ctx context.Context, a *actor) {
 	}
 }
 
-// counter reads which CPUs are online and keeps it so for a while. So the writer
+// cpus takes CPUs offline and brings them back. The last one refuses.
+func cpus(ctx context.Context, a *actor) {
+	possible := slices.Collect(a.a.Hotplug().Possible().All())
+	for ctx.Err() == nil {
+		n := possible[a.rng.IntN(len(possible))]
+		what := fmt.Sprint("cpu", n)
+		if a.rng.IntN(2) == 0 {
+			_ = a.do(opOffline, what, func() error { return a.a.SetOnline(n, false) })
+			a.pause(2 * time.Millisecond)
+			_ = a.do(opOnlineAgain, what, func() error { return a.a.SetOnline(n, true) })
+		} else {
+			file := a.config.Dir + "/sys/devices/system/cpu/" + what + "/online"
+			_, _ = a.ask(opShellOffline, what, request{"echo", file, "0\n"})
+			a.pause(2 * time.Millisecond)
+			_, _ = a.ask(opShellOnline, what, request{"echo", file, "1\n"})
+		}
+		a.pause(4 * time.Millisecond)
+	}
+}
+
+// onlooker reads which CPUs are online and keeps it so for a while. So the writer
 // has to wait also where one processor runs one goroutine after the other.
-func counter(ctx context.Context, a *actor) {
+func onlooker(ctx context.Context, a *actor) {
 	h := a.a.Hotplug()
 	for ctx.Err() == nil {
 		_ = a.do(opOnline, "cpu_hotplug_lock", func() error {
@@ -456,5 +481,3 @@ func counter(ctx context.Context, a *actor) {
 		a.pause(time.Millisecond)
 	}
 }
-
-func newRNG(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }

@@ -18,7 +18,6 @@ type census struct {
 	shown map[string]*alloc.Cache // mu
 }
 
-// Who holds its lock may take the world's, to count a violation.
 var censusClass = lockdep.NewClass("census_lock")
 
 func newCensus(w *world) *census {
@@ -34,10 +33,10 @@ func (s *census) Publish(c *alloc.Cache, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shown[name] != nil {
-		s.w.violate("cache %q is published, but its name still has another cache", name)
+		s.w.saw(twice, "cache %q is published, but its name still has another cache", name)
 	}
 	if s.shown[c.ID()] == nil && name != c.ID() {
-		s.w.violate("cache %q is published, but not its directory %q", name, c.ID())
+		s.w.saw(noDirectory, "cache %q is published, but not its directory %q", name, c.ID())
 	}
 	s.shown[name] = c
 	return nil
@@ -48,12 +47,12 @@ func (s *census) Unlink(c *alloc.Cache, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shown[name] != c {
-		s.w.violate("cache %q is unlinked, but was not published", name)
+		s.w.saw(unpublished, "cache %q is unlinked, but was not published", name)
 	}
 	delete(s.shown, name)
 	for link, d := range s.shown {
 		if name == c.ID() && name == d.ID() {
-			s.w.violate("directory %q is unlinked, but not its cache %q", name, link)
+			s.w.saw(linkLeft, "directory %q is unlinked, but not its cache %q", name, link)
 		}
 	}
 }

@@ -29,9 +29,9 @@ type reply struct {
 	Data  string        `json:",omitempty"`
 }
 
-// Serve performs the operations that a stress run asks for on in, and answers on
+// serve performs the operations that a stress run asks for on in, and answers on
 // out, until in ends. It is what a client process does.
-func Serve(in io.Reader, out io.Writer) error {
+func serve(in io.Reader, out io.Writer) error {
 	var c desk
 	dec, enc := json.NewDecoder(in), json.NewEncoder(out)
 	for {
@@ -144,15 +144,15 @@ type client struct {
 // errClient: the process that should do the operation is gone.
 var errClient = errors.New("the client process is gone")
 
-// startClient runs this program again with args, which must make it call Serve.
-func startClient(args []string, stderr io.Writer) (*client, error) {
+// startClient runs this program again with args, which must make it call Serve. The
+// client inherits descriptor 3 of the world, and its process group: see launch.go.
+func startClient(args []string) (*client, error) {
 	exe, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start a client: %w", err)
 	}
-	cmd := exec.Command(exe, args...)
-	cmd.Stderr = stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us
+	cmd := exec.Command(exe, append(slices.Clone(args), "client")...)
+	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start a client: %w", err)

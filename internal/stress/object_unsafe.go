@@ -1,6 +1,7 @@
 package stress
 
 import (
+	"sync/atomic"
 	"unsafe"
 
 	"slabfs/alloc"
@@ -43,3 +44,31 @@ func (o object) intact() bool {
 
 // free frees the object through its cache, or another that shares its core.
 func (o object) free(c *alloc.Cache) { c.Free(o.at) }
+
+// A kindOf is what all objects of one typesafe-by-RCU cache have in common, live or
+// free: their first word, which the constructor wrote.
+type kindOf uint64
+
+// newKind returns a kind that no object ever was of, nor had in its first word.
+func newKind(tag uint64) kindOf { return kindOf(^tag) }
+
+func (k kindOf) construct(at unsafe.Pointer) { (*atomic.Uint64)(at).Store(uint64(k)) }
+
+// posted is an object that readers may find, and may go on looking at when it is freed.
+type posted struct {
+	at   unsafe.Pointer
+	kind kindOf
+}
+
+// post allocates an object, nil at the memory limit.
+func (k kindOf) post(c *alloc.Cache) *posted {
+	if at := c.Alloc(); at != nil {
+		return &posted{at, k}
+	}
+	return nil
+}
+
+func (p *posted) free(c *alloc.Cache) { c.Free(p.at) }
+
+// ofKind reports whether the memory still holds an object of the kind.
+func (p *posted) ofKind() bool { return (*atomic.Uint64)(p.at).Load() == uint64(p.kind) }

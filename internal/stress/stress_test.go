@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,13 +22,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "client" {
-		if err := Serve(os.Stdin, os.Stdout); err != nil {
-			os.Exit(1)
+	for name, k := range badActors {
+		actorKinds[name] = k
+	}
+	if len(os.Args) > 1 && slices.Contains([]string{"client", "world", "judge"}, os.Args[1]) {
+		if err := Serve(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(3)
 		}
 		os.Exit(0)
 	}
-	os.Setenv("GORACE", "atexit_sleep_ms=0") // of clients: a second for each otherwise
+	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the other processes: a second for each otherwise
 	lockdep.UseCond()                        // for model_test.go
 	os.Exit(lockdep.Status(m.Run()))
 }
@@ -60,15 +68,14 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// run runs with the given actors and returns what it printed.
-func run(t *testing.T, c Config) (out, errs string, err error) {
+// start runs with the given actors and returns what it printed.
+func start(t *testing.T, c Config) (out, errs string, err error) {
 	t.Helper()
 	needRoot(t)
 	var o, e buffer
 	o.mu.Init(bufferClass)
 	e.mu.Init(bufferClass)
 	c.Out, c.Err = &o, &e
-	c.Client = []string{"client"}
 	c.Dir = filepath.Join(t.TempDir(), "mnt")
 	if c.Deadline == 0 {
 		c.Deadline = time.Minute
@@ -77,15 +84,35 @@ func run(t *testing.T, c Config) (out, errs string, err error) {
 	if _, serr := os.Lstat(c.Dir); !errors.Is(serr, os.ErrNotExist) {
 		t.Errorf("lstat %q after the run: %v; want that it is not there", c.Dir, serr)
 	}
+	if left := processesOf(t, c.Dir); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
 	t.Logf("%s%.2000s%v", o.String(), e.String(), err)
 	return o.String(), e.String(), err
+}
+
+// processesOf returns the processes that have a text in their command line, with their roles.
+func processesOf(t *testing.T, text string) map[int]string {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[int]string)
+	for _, file := range files {
+		data, _ := os.ReadFile(file)
+		if args := strings.Split(string(data), "\x00"); len(args) > 2 && strings.Contains(args[2], text) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			found[pid] = args[1]
+		}
+	}
+	return found
 }
 
 // TestRun shows a run that proves nothing: there is nobody who meets. (That a full
 // run holds is shown with the command, in integration.)
 func TestRun(t *testing.T) {
-	var progress bytes.Buffer
-	out, _, err := run(t, Config{Duration: time.Second, Actors: Actors{"create": 1, "store": 1, "online": 1}, Progress: &progress})
+	out, errs, err := start(t, Config{Duration: time.Second, Actors: Actors{"create": 1, "store": 1, "online": 1}, Progress: true})
 	if !errors.Is(err, ErrInconclusive) {
 		t.Fatalf("Run without a destroyer: %v; want %v", err, ErrInconclusive)
 	}
@@ -94,100 +121,208 @@ func TestRun(t *testing.T) {
 			t.Errorf("Run without a destroyer: %v; want %q in it", err, want)
 		}
 	}
-	if strings.Contains(err.Error(), "no hotplug") {
-		t.Errorf("Run without a hotplug actor: %v; want no word on hotplug", err)
+	for _, wrong := range []string{"hotplug", "typesafe", "limit", "section"} {
+		if strings.Contains(err.Error(), wrong) {
+			t.Errorf("Run without the actors for it: %v; want no word on %q", err, wrong)
+		}
 	}
 	for _, want := range []string{"create", "open", "store", "end: close, unmount", "seed 0", "0 violations"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the table has no %q:\n%s", want, out)
 		}
 	}
-	if s := progress.String(); !strings.Contains(s, "operations, 0 violations") {
-		t.Errorf("progress = %q; want operations and violations", s)
+	if !strings.Contains(errs, "operations, 0 violations") {
+		t.Errorf("standard error is %q; want progress, with operations and violations", errs)
 	}
 }
 
+// badActors do what must not happen.
+var badActors = map[string]actorKind{
+	"bad-lose": {run: func(_ context.Context, a *actor) {
+		_, _ = a.allocate(a.newCache("lost", 64, 0))
+		a.cancel()
+	}},
+	"bad-overwrite": {run: func(_ context.Context, a *actor) {
+		o, _ := a.allocate(a.newCache("twice", 64, 0))
+		*(*uint64)(unsafe.Add(o.at, 32)) = 7
+		a.release(o)
+	}},
+	"bad-free": {run: func(_ context.Context, a *actor) {
+		c := a.newCache("double", 64, 0)
+		o, _ := a.allocate(c)
+		o.free(o.cache)
+		o.free(o.cache)
+		c.Shrink()
+		a.cancel()
+	}},
+	"bad-error": {run: func(_ context.Context, a *actor) {
+		a.newCache("name", 64, 0)
+		a.newCache("name", 64, 0)
+	}},
+	"bad-number": {client: true, run: func(_ context.Context, a *actor) {
+		_, _ = a.ask(opStoreGone, "nothing", request{Do: "cat", Path: a.path("nothing/order")})
+	}},
+	"bad-success": {client: true, run: func(_ context.Context, a *actor) {
+		_, _ = a.ask(opListGone, "kmalloc-8", request{Do: "list", Path: a.path("kmalloc-8")})
+	}},
+	"bad-panic": {run: func(_ context.Context, a *actor) {
+		_ = a.do(opCreate, "x", func() error { panic("ouch") })
+	}},
+	"bad-client": {client: true, run: func(_ context.Context, a *actor) {
+		a.client.kill()
+		_, _ = a.ask(opRead, "x", request{Do: "cat", Path: a.path("x")})
+	}},
+	"bad-census": {run: func(_ context.Context, a *actor) {
+		a.newCache("hidden", 64, 0)
+		a.census.mu.Lock()
+		defer a.census.mu.Unlock()
+		delete(a.census.shown, "hidden")
+		a.cancel()
+	}},
+	"bad-type": {run: func(ctx context.Context, a *actor) {
+		p := newKind(1 << 40).post(a.newCache("typed", 64, 0))
+		defer p.free(a.a.Caches()[len(a.a.Caches())-1])
+		a.board[0].Store(p)
+		<-ctx.Done()
+		a.board[0].Store(nil)
+	}},
+	"bad-lock": {run: func(_ context.Context, a *actor) {
+		h := a.a.Hotplug()
+		h.RLock()
+		a.census.mu.Lock()
+		a.census.mu.Unlock()
+		h.RUnlock()
+		a.census.mu.Lock()
+		h.RLock()
+		h.RUnlock()
+		a.census.mu.Unlock()
+	}},
+	"bad-crash": {run: func(context.Context, *actor) { os.Exit(7) }},
+	"bad-hang": {run: func(_ context.Context, a *actor) {
+		_ = a.do(opDestroy, "stuck", hangForever)
+	}},
+	"bad-stop": {run: func(context.Context, *actor) { _ = syscall.Kill(os.Getpid(), syscall.SIGSTOP) }},
+	"bad-end":  {run: func(ctx context.Context, a *actor) { a.cancel(); _ = hangForever() }},
+}
+
+func hangForever() error { select {} }
+
 // TestCaught lets one actor do what must not happen.
 func TestCaught(t *testing.T) {
-	block := make(chan struct{})
-	defer close(block)
-	for _, tc := range []struct {
-		name string
-		run  func(context.Context, *actor)
-		want string
-	}{
-		{"lose an object", func(_ context.Context, a *actor) {
-			_, _ = a.allocate(a.newCache("lost", 64, 0))
-			a.cancel()
-		}, `cache "lost": 1 objects are live after all were freed`},
-		{"hand an object out twice", func(_ context.Context, a *actor) {
-			o, _ := a.allocate(a.newCache("twice", 64, 0))
-			*(*uint64)(unsafe.Add(o.at, 32)) = 7
-			a.release(o)
-		}, `an object of cache "twice"`},
-		{"free twice", func(_ context.Context, a *actor) {
-			c := a.newCache("double", 64, 0)
-			o, _ := a.allocate(c)
-			o.free(o.cache)
-			o.free(o.cache)
-			c.Shrink()
-			a.cancel()
-		}, "free already"},
-		{"fail with a wrong error", func(_ context.Context, a *actor) {
-			a.newCache("name", 64, 0)
-			a.newCache("name", 64, 0)
-		}, `create "name": create cache "name": the name is taken; want success`},
-		{"fail with a wrong errno", func(_ context.Context, a *actor) {
-			_, _ = a.ask(opRead, "nothing", request{Do: "cat", Path: a.path("nothing/order")}, syscall.ENODEV)
-		}, `read "nothing": no such file or directory; want success, or "no such device"`},
-		{"panic", func(_ context.Context, a *actor) {
-			_ = a.do(opCreate, "x", func() error { panic("ouch") })
-		}, "panic: ouch"},
-		{"lose the client", func(_ context.Context, a *actor) {
-			a.client.kill()
-			_, _ = a.ask(opRead, "x", request{Do: "cat", Path: a.path("x")}, syscall.ENOENT)
-		}, errClient.Error()},
-		{"hide a cache", func(_ context.Context, a *actor) {
-			a.newCache("hidden", 64, 0)
-			delete(a.census.shown, "hidden")
-			a.cancel()
-		}, `the second tree shows the caches`},
-		{"hang", func(_ context.Context, a *actor) {
-			_ = a.do(opDestroy, "stuck", func() error { <-block; return nil })
-		}, `destroy "stuck" has not ended after 1.`},
+	for kind, want := range map[string][]string{
+		"bad-lose":      {`cache "lost": 1 objects are live after all were freed`, "a free was lost"},
+		"bad-overwrite": {`objects that did not hold what was written to them, such as: an object of cache "twice"`, "two free lists"},
+		"bad-free":      {"free already"}, // counted, or with invariants a panic
+		"bad-error":     {`create, a name of its own "name": create cache "name": the name is taken; want success`, "the name must be free, and is not"},
+		"bad-number":    {`store after the destroy "nothing": no such file or directory; want the cache is gone`, "before destroy returns"},
+		"bad-success":   {`list after the destroy "kmalloc-8": success; want no such cache`, "its unlink came late"},
+		"bad-panic":     {"panic: ouch", "the library panicked"},
+		"bad-client":    {errClient.Error(), "something else has gone wrong before"},
+		"bad-census":    {"the second tree shows the caches", "a publish or an unlink was lost"},
+		"bad-type":      {"objects that were of another type", "before a grace period had passed"},
+		"bad-crash":     {"the process of the allocator has ended before its time", "it crashed", "stress: "},
+		"bad-hang":      {`destroy "stuck" has not ended after 1.`, "none of the known circles", "stress.hangForever"},
+		"bad-stop":      {"the process of the allocator has said nothing for 1.", "it is stopped"},
+		"bad-end":       {"the run was to end", "none of the known circles", "stress.hangForever"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			actorKinds["bad"] = actorKind{0, true, tc.run}
-			defer delete(actorKinds, "bad")
-			c := Config{Duration: time.Minute, Seed: 1, Actors: Actors{"bad": 1, "store": 1}}
-			if tc.name == "hang" {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			c := Config{Duration: time.Minute, Seed: 1, Actors: Actors{kind: 1, "lookup": 1}}
+			switch kind {
+			case "bad-hang", "bad-stop", "bad-end":
 				c.Deadline = time.Second
 			}
-			out, errs, err := run(t, c)
-			if !errors.Is(err, ErrViolation) || !strings.Contains(err.Error(), "again: slabfs stress --seed 1 --duration 1m0s --actors bad=1,") {
+			if kind == "bad-end" {
+				c.Duration = time.Second
+			}
+			out, errs, err := start(t, c)
+			again := fmt.Sprintf("again: slabfs stress --seed 1 --duration %v --actors ", c.Duration)
+			if !errors.Is(err, ErrViolation) || !strings.Contains(err.Error(), again) || !strings.Contains(err.Error(), kind+"=1") {
 				t.Errorf("Run = %v; want %v, and the command that repeats it", err, ErrViolation)
 			}
-			if !strings.Contains(errs, tc.want) {
-				t.Errorf("standard error:\n%swant %q in it", errs, tc.want)
+			for _, w := range want {
+				if !strings.Contains(errs, w) {
+					t.Errorf("standard error:\n%swant %q in it", errs, w)
+				}
 			}
-			if strings.Contains(out, "\n0 violations") {
+			if strings.Contains(out, ", 0 violations") {
 				t.Errorf("the table counts no violation:\n%s", out)
-			}
-			if tc.name == "hang" && !strings.Contains(errs, "stress.TestCaught.func") {
-				t.Errorf("standard error shows no stack of the actor that hangs:\n%s", errs)
 			}
 		})
 	}
 }
 
-// TestMountFails leaves no directory and no client.
+// TestLockdep has an order of locks reported that nobody hangs in.
+func TestLockdep(t *testing.T) {
+	_, errs, err := start(t, Config{Duration: time.Minute, Lockdep: true, Actors: Actors{"bad-lock": 1, "attach": 1}})
+	if !errors.Is(err, ErrViolation) || !strings.Contains(err.Error(), "--lockdep") {
+		t.Errorf("Run = %v; want %v, and --lockdep in what repeats it", err, ErrViolation)
+	}
+	for _, want := range []string{"WARNING: possible circular locking dependency detected", "lock order: ", "is a circle", "census_lock"} {
+		if !strings.Contains(errs, want) {
+			t.Errorf("standard error:\n%swant %q in it", errs, want)
+		}
+	}
+}
+
+// TestKilled kills one of the processes of a run: the others leave nothing.
+func TestKilled(t *testing.T) {
+	needRoot(t)
+	for _, tc := range []struct {
+		role string
+		want error
+	}{{"world", ErrViolation}, {"judge", ErrInconclusive}} {
+		t.Run(tc.role, func(t *testing.T) {
+			dir, seed := filepath.Join(t.TempDir(), "mnt"), rand.Uint64()
+			ended := make(chan error, 1)
+			go func() {
+				ended <- Run(context.Background(), Config{Duration: time.Hour, Deadline: time.Minute, Seed: seed, Actors: DefaultActors(), Dir: dir, Out: io.Discard, Err: io.Discard})
+			}()
+			ours := fmt.Sprintf(`"Seed":%d,`, seed)
+			for killed := false; !killed; time.Sleep(10 * time.Millisecond) {
+				if _, err := os.Stat(dir + "/proc/slabinfo"); err != nil {
+					continue // not mounted yet
+				}
+				for pid, role := range processesOf(t, ours) {
+					if role == tc.role {
+						killed = syscall.Kill(pid, syscall.SIGKILL) == nil
+					}
+				}
+			}
+			if err := <-ended; !errors.Is(err, tc.want) {
+				t.Errorf("Run with the %s killed = %v; want %v", tc.role, err, tc.want)
+			}
+			if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("lstat %q after the run: %v; want that it is not there", dir, err)
+			}
+			if left := processesOf(t, ours); len(left) > 0 {
+				t.Errorf("processes %v are left", left)
+			}
+		})
+	}
+}
+
+// TestMountFails leaves no directory and no process.
 func TestMountFails(t *testing.T) {
 	needRoot(t)
-	dir := filepath.Join(t.TempDir(), "there", "is", "none")
-	err := Run(context.Background(), Config{Duration: time.Second, Deadline: time.Minute, Actors: Actors{"store": 1},
-		Dir: dir, Client: []string{"client"}, Out: io.Discard, Err: io.Discard})
-	if !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("Run on %q: %v; want %v", dir, err, os.ErrNotExist)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	none := filepath.Join(dir, "there", "is", "none")
+	var start *StartError
+	for _, tc := range []struct {
+		dir string
+		ok  func(error) bool
+	}{
+		{none, func(err error) bool { return errors.Is(err, os.ErrNotExist) }},
+		{file, func(err error) bool { return errors.As(err, &start) && start.Status == 3 }}, // which TestMain gives
+	} {
+		err := Run(context.Background(), Config{Duration: time.Second, Deadline: time.Minute, Actors: Actors{"store": 1}, Dir: tc.dir, Out: io.Discard, Err: io.Discard})
+		if !tc.ok(err) {
+			t.Errorf("Run on %q: %v; want an error of the mount", tc.dir, err)
+		}
 	}
 }
 
@@ -198,7 +333,7 @@ func TestActors(t *testing.T) {
 		{"store=8", "store=8", ""},
 		{"store=8,hoard=0", "hoard=0,store=8", ""},
 		{"store=5", "", ""}, // the default
-		{"stores=5", "", `no actor "stores", want one of alloc attach busy`},
+		{"stores=5", "", `no actor "stores", want one of alloc attach bad-`},
 		{"store", "", `"store": want KIND=COUNT`},
 		{"store=-1", "", `"store=-1": want KIND=COUNT`},
 		{"store=256", "", `"store=256": want KIND=COUNT`},
@@ -218,7 +353,7 @@ func TestServe(t *testing.T) {
 	if err := os.WriteFile(file, []byte("one\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := startClient([]string{"client"}, os.Stderr)
+	c, err := startClient(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

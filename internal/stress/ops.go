@@ -1,0 +1,92 @@
+package stress
+
+// What the world counts. What the counts must be is for the judge to say (rules.go).
+
+// An op is a kind of operation: a line of the table.
+type op int
+
+const (
+	opCreate op = iota
+	opCreateOwn
+	opDestroy
+	opDestroyOwn
+	opShellCreate
+	opShellDestroy
+	opShellDestroyOwn
+	opRefuse
+	opOpen
+	opOpenOwn
+	opStore
+	opStoreOwn
+	opStoreGone
+	opClose
+	opRead
+	opSlabinfo
+	opList
+	opListCache
+	opListGone
+	opAllocate
+	opHoard
+	opAttach
+	opDetach
+	opOnline
+	opHotplug
+	opOffline
+	opOnlineAgain
+	opShellOffline
+	opShellOnline
+	opSection
+	opReplace
+	opEnd
+	ops
+)
+
+// An outcome is how an operation ended.
+type outcome int
+
+const (
+	done outcome = iota
+	exists
+	missing
+	busy
+	gone
+	noMemory
+	otherwise // none of these
+	outcomes
+)
+
+// A counter counts what is no operation.
+type counter int
+
+const (
+	early counter = iota
+	outlived
+	misuse
+	typeLost
+	orphans
+	overwritten
+	damage
+	panics
+	apart
+	twice
+	noDirectory
+	unpublished
+	linkLeft
+	stuckClients
+	wrongOrder
+
+	storesAtDrain
+	drainsWaited
+	refusedDying
+	writersWaited
+	atLimit
+	rcuParallel
+	rcuTogether
+	replaced
+
+	validated
+	notified
+	late
+	skipped
+	counters
+)

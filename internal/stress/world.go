@@ -1,0 +1,405 @@
+package stress
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"slabfs/alloc"
+	"slabfs/internal/fault"
+	"slabfs/internal/lockdep"
+	"slabfs/sysfs/fusefs"
+	"slabfs/sysfs/slabattr"
+)
+
+// A worldConfig is what the world is told.
+type worldConfig struct {
+	Seed    uint64
+	Actors  Actors
+	Dir     string   // where to mount
+	Made    bool     // Dir was made for the run
+	Lockdep bool     // check the order of locks
+	Inject  string   // the mistake to make, "" for none
+	Command []string // arguments with which this program calls Serve
+}
+
+// A world is one run, as its process sees it.
+//
+// Protection of fields: I, set before the actors start, then constant; A, atomic.
+type world struct {
+	config worldConfig
+	a      *alloc.Allocator // I
+	srv    *fusefs.Server   // I
+	census *census          // I
+	actors []*actor         // I: the last one ends the run
+	cancel func()           // I: ends the actors
+	began  time.Time        // I
+
+	leaving     atomic.Bool   // A: clients are being killed
+	tags        atomic.Uint64 // A: given to objects
+	rcuDestroys atomic.Int64  // A: under way
+	board       board         // A
+	exchange    chan object   // objects that wait for another actor to free them
+	out         chan message  // for the judge
+
+	ended    [ops]opCounts           // A
+	counters [counters]atomic.Uint64 // A: those that nobody else counts
+}
+
+// opCounts is an opState that is counted.
+type opCounts struct {
+	outcomes [outcomes]atomic.Uint64
+	slowest  atomic.Int64
+}
+
+// An actor repeats one kind of work.
+type actor struct {
+	*world
+	name   string
+	number int // among those of its kind
+	index  int // among all
+	rng    *rand.Rand
+	client *client // nil unless its kind has one
+	calls  uint64
+	call   atomic.Pointer[call]
+}
+
+// memoryLimit is low enough for hoarders to reach it at once.
+const memoryLimit = 16 << 20
+
+// runWorld is the world's process. It returns an error if it could not begin.
+func runWorld(c worldConfig) error {
+	signal.Ignore(syscall.SIGPIPE) // of a judge that is gone; obey sees to that
+	if c.Inject != "" {
+		if err := fault.Inject(c.Inject); err != nil {
+			return fmt.Errorf("stress: %w", err)
+		}
+	}
+	if c.Lockdep {
+		lockdep.Enable()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w := &world{config: c, cancel: cancel, exchange: make(chan object, 64), out: make(chan message, 1<<10)}
+	lockdep.SetOutput(func(report string) { w.tell(message{Order: report}) })
+	w.census = newCensus(w)
+	if err := w.setUp(); err != nil {
+		w.abandon()
+		return fmt.Errorf("stress: %w", err)
+	}
+	w.began = time.Now()
+	if err := json.NewEncoder(os.Stdout).Encode(message{Hello: true}); err != nil {
+		w.abandon()
+		return fmt.Errorf("stress: tell the judge: %w", err)
+	}
+	over, said := make(chan struct{}), make(chan struct{})
+	go w.obey(over)
+	go w.report(over, said)
+	w.act(ctx)
+	w.finish()
+	close(over)
+	<-said
+	return nil
+}
+
+func (w *world) setUp() (err error) {
+	log := slog.New(slog.NewTextHandler(&firstLines{to: os.Stderr}, nil))
+	w.a, err = alloc.New(alloc.Options{MemoryLimit: memoryLimit, Merge: true, Logger: log})
+	if err != nil {
+		return err
+	}
+	// The clients are started first: to fork while serving takes more care.
+	for _, name := range slices.Sorted(maps.Keys(actorKinds)) {
+		for i := range w.config.Actors[name] {
+			a := &actor{world: w, name: name, number: i, index: len(w.actors), rng: newRNG(w.config.Seed, uint64(len(w.actors)))}
+			w.actors = append(w.actors, a)
+			if actorKinds[name].client {
+				if a.client, err = startClient(w.config.Command); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	last := &actor{world: w, name: "end", index: len(w.actors)}
+	w.actors = append(w.actors, last)
+	if last.client, err = startClient(w.config.Command); err != nil {
+		return err
+	}
+	w.a.Attach(w.census)
+	w.srv, err = slabattr.Mount(w.config.Dir, w.a, fusefs.Options{Logger: log})
+	return err
+}
+
+// firstLines passes on what is written until it is enough: what goes wrong goes wrong
+// often, and is counted too.
+type firstLines struct {
+	to io.Writer
+	n  atomic.Int64
+}
+
+func (f *firstLines) Write(p []byte) (int, error) {
+	if f.n.Add(1) > 10 {
+		return len(p), nil
+	}
+	return f.to.Write(p)
+}
+
+// obey does what the judge asks for. When the judge is gone before the run is over
+// there is nobody to tell anything: the process ends.
+func (w *world) obey(over <-chan struct{}) {
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		switch in.Text() {
+		case askEnd:
+			w.cancel()
+		case askStacks:
+			w.out <- message{Stacks: stacks()}
+		}
+	}
+	select {
+	case <-over:
+	default:
+		w.abandon()
+		os.Exit(1)
+	}
+}
+
+// report tells the judge what has been counted, and what else there is to tell,
+// until over is closed.
+func (w *world) report(over <-chan struct{}, said chan<- struct{}) {
+	defer close(said)
+	out := bufio.NewWriter(os.Stdout)
+	enc := json.NewEncoder(out)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for ending := false; !ending; {
+		select {
+		case m := <-w.out:
+			_ = enc.Encode(m)
+			continue
+		case <-tick.C:
+		case <-over:
+			ending = true
+		}
+		s := w.state() // what it counts was told before it was counted
+		for len(w.out) > 0 {
+			_ = enc.Encode(<-w.out)
+		}
+		_ = enc.Encode(message{State: s, Bye: ending})
+		if out.Flush() != nil {
+			return // nobody reads; obey ends the process
+		}
+	}
+}
+
+// tell lets the judge know, unless it cannot keep up. It never waits.
+func (w *world) tell(m message) {
+	select {
+	case w.out <- m:
+	default:
+	}
+}
+
+func (w *world) state() *state {
+	var s state
+	for _, a := range w.actors {
+		if c := a.call.Load(); c != nil {
+			s.Calls = append(s.Calls, *c)
+		}
+	}
+	for o := range w.ended {
+		for i := range w.ended[o].outcomes {
+			s.Ops[o].Outcomes[i] = w.ended[o].outcomes[i].Load()
+		}
+		s.Ops[o].Slowest = w.ended[o].slowest.Load()
+	}
+	for i := range w.counters {
+		s.Counters[i] = w.counters[i].Load()
+	}
+	caches, batches := w.a.RCUReleases()
+	tree, srv := w.srv.Tree().Stats(), w.srv.Stats()
+	for i, n := range map[counter]uint64{
+		misuse: w.a.Misuse(), early: w.a.EarlyReleases(), outlived: tree.Outlived, damage: w.a.Damage(), wrongOrder: lockdep.Violations(),
+		storesAtDrain: tree.StoresAtDrain, drainsWaited: tree.Waited, refusedDying: w.a.RefusedDying(), writersWaited: w.a.Hotplug().WritersWaited(),
+		rcuTogether: caches - batches, notified: srv.Notified, late: srv.Late, skipped: srv.Skipped,
+	} {
+		s.Counters[i] = n
+	}
+	return &s
+}
+
+// maxExamples bounds how often the judge is told what a counter counted.
+const maxExamples = 3
+
+// saw counts what an actor has seen.
+func (w *world) saw(c counter, format string, args ...any) {
+	if w.counters[c].Load() < maxExamples {
+		w.tell(message{Example: &example{Op: ops, Counter: c, What: fmt.Sprintf(format, args...)}})
+	}
+	w.counters[c].Add(1)
+}
+
+// act runs the actors until ctx ends.
+func (w *world) act(ctx context.Context) {
+	var group sync.WaitGroup
+	for _, a := range w.actors[:len(w.actors)-1] {
+		group.Go(func() {
+			defer a.caught()
+			actorKinds[a.name].run(ctx, a)
+		})
+	}
+	group.Wait()
+}
+
+// caught counts a panic. What the actor locked stays locked.
+func (a *actor) caught() {
+	if p := recover(); p != nil {
+		a.call.Store(nil)
+		a.saw(panics, "actor %s %d: panic: %v\n%s", a.name, a.number, p, debug.Stack())
+	}
+}
+
+// do performs and times one operation.
+func (a *actor) do(o op, what string, f func() error) error {
+	a.calls++
+	a.call.Store(&call{a.index, a.calls, o, what})
+	start := time.Now()
+	err := f()
+	took := time.Since(start)
+	a.call.Store(nil)
+	if errors.Is(err, errClient) && a.leaving.Load() {
+		return err
+	}
+	how, n := outcomeOf(err), &a.ended[o]
+	if n.outcomes[how].Load() == 0 || how == otherwise && n.outcomes[how].Load() < maxExamples {
+		a.tell(message{Example: &example{Op: o, Outcome: how, What: what, Error: fmt.Sprint(err)}})
+	}
+	n.outcomes[how].Add(1)
+	for {
+		old := n.slowest.Load()
+		if int64(took) <= old || n.slowest.CompareAndSwap(old, int64(took)) {
+			return err
+		}
+	}
+}
+
+// What operations end with, as an error of the library or as a number.
+var errorsOf = [outcomes][]error{
+	exists:   {alloc.ErrExist, syscall.EEXIST},
+	missing:  {alloc.ErrNotExist, syscall.ENOENT},
+	busy:     {alloc.ErrBusy, syscall.EBUSY},
+	gone:     {errDead, syscall.ENODEV},
+	noMemory: {errLimit},
+}
+
+func outcomeOf(err error) outcome {
+	if err == nil {
+		return done
+	}
+	for o, list := range errorsOf {
+		for _, e := range list {
+			if errors.Is(err, e) {
+				return outcome(o)
+			}
+		}
+	}
+	return otherwise
+}
+
+// ask is do for an operation of the client.
+func (a *actor) ask(o op, what string, q request) (data string, err error) {
+	err = a.do(o, what, func() (err error) {
+		data, err = a.client.do(q)
+		return err
+	})
+	return data, err
+}
+
+// finish empties the world and tells what is left.
+func (w *world) finish() {
+	a := w.actors[len(w.actors)-1]
+	defer a.caught()
+	close(w.exchange)
+	for o := range w.exchange {
+		w.release(o)
+	}
+	w.out <- message{Left: w.left(a)}
+	_ = a.do(opEnd, "close the allocator", w.a.Close)
+	l := w.left(a)
+	l.Closed, l.Memory = true, w.a.MemoryUsed()
+	w.out <- message{Left: l}
+	for _, a := range w.actors {
+		if a.client != nil {
+			a.client.stop()
+		}
+	}
+	for _, a := range w.actors {
+		if a.client != nil && !a.client.gone(5*time.Second) {
+			w.saw(stuckClients, "client %d does not end", a.client.cmd.Process.Pid)
+		}
+	}
+	_ = a.do(opEnd, "unmount", func() error { return w.srv.Unmount(context.Background()) })
+}
+
+// left looks at what there is while nobody works.
+func (w *world) left(a *actor) *left {
+	l := &left{Objects: make(map[string]int), Second: w.census.names()}
+	for _, c := range w.a.Caches() {
+		l.Caches = append(l.Caches, c.Name(), c.ID())
+		if n := c.Stats().Objects; n != 0 {
+			l.Objects[c.Name()] = int(n)
+		}
+	}
+	slices.Sort(l.Caches)
+	l.Caches = slices.Compact(l.Caches)
+	files, _ := a.ask(opList, "sys/kernel/slab", request{Do: "list", Path: w.path("")})
+	l.Files = strings.Fields(files)
+	return l
+}
+
+// path returns where the mount shows a cache, or one of its files.
+func (w *world) path(name string) string { return w.config.Dir + "/sys/kernel/slab/" + name }
+
+// module returns where the mount shows a control file.
+func (w *world) module(name string) string { return w.config.Dir + "/sys/module/slabfs/" + name }
+
+// abandon ends what is left, without waiting for anybody who may hang.
+func (w *world) abandon() {
+	w.leaving.Store(true)
+	for _, a := range w.actors {
+		if a.client != nil {
+			a.client.kill()
+		}
+	}
+	abort(w.config.Dir)
+	if w.config.Made {
+		_ = os.Remove(w.config.Dir)
+	}
+}
+
+// stacks returns the stacks of all goroutines.
+func stacks() string {
+	for size := 1 << 20; ; size *= 2 {
+		buf := make([]byte, size)
+		if n := runtime.Stack(buf, true); n < size || size >= 64<<20 {
+			return string(buf[:n])
+		}
+	}
+}
+
+func newRNG(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
