@@ -20,35 +20,40 @@ var (
 )
 
 // Each mistake that internal/fault can make in the order of create and destroy is found
-// by stress, which says what it found. This process judges, and the one that makes the mistake
-// tells it no more than it would tell of one that nobody had planned.
+// by stress, which says what it found, and explains it. One of its processes judges, and is
+// not told: see TestStressJudgeIsNotTold.
 func TestFaults(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		flags []string
 		want  string // a regular expression, on standard error
+		why   string // there too
 		waits []goroutine
 	}{
-		fault.UnlinkUnderLocks: {nil, "has not ended after 10.", []goroutine{
+		fault.UnlinkUnderLocks: {nil, "has not ended after 10.", "which drains with the lock held", []goroutine{
 			{"alloc.(*Allocator).destroy", "sysfs.(*Kobject).Remove(", "sync.(*Cond).Wait("}, storer, plugger,
 		}},
-		fault.NotifyUnderLocks: {[]string{"--deadline=4s"}, "has not ended after 4.", []goroutine{
+		fault.NotifyUnderLocks: {[]string{"--deadline=4s"}, "has not ended after 4.", "which notifies with the lock held", []goroutine{
 			{"alloc.(*Allocator).destroy", "DeleteNotify(", "unix.writev("}, storer, plugger,
 		}},
-		fault.PublishUnderLocks: {[]string{"--deadline=4s"}, "has not ended after 4.", []goroutine{
+		fault.PublishUnderLocks: {[]string{"--deadline=4s"}, "has not ended after 4.", "which publishes with the lock held", []goroutine{
 			{"alloc.(*Allocator).NewCache(", "stress.(*census).Publish(", "alloc.(*Allocator).Caches(", "lockdep.(*Mutex).Lock("},
 		}},
-		fault.EarlyName:           {nil, "is published, but its name still has another cache|create .*: add .*: name is taken", nil},
-		fault.NoDrain:             {nil, "a released cache was in use", nil},
-		fault.ReleaseBeforeUnlink: {nil, "a released cache was in use", nil},
+		fault.PublishBeforeUnlink: {nil, "caches released before the last unlink of them had ended", "unlink must come before release", nil},
+		fault.LateUnlink:          {nil, "want no such cache|the name is taken|want the cache is gone", "its unlink came late|the name must be free, and is not|before destroy returns", nil},
+		fault.EarlyName:           {nil, "is published, but its name still has another cache|create .*: add .*: name is taken", "the name was given up before the unlink had ended", nil},
+		fault.NoDrain:             {nil, "a released cache was in use|after the drain of their file had ended", "its drain did not wait for the active references", nil},
+		fault.ReleaseBeforeUnlink: {nil, "a released cache was in use", "unlink must come before release", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			flags := append(tc.flags, "--inject="+name)
 			errs := root.caught(t, flags)
-			if !regexp.MustCompile(tc.want).MatchString(errs) {
-				t.Errorf("no %q on standard error:\n%.3000s", tc.want, errs)
+			for _, want := range []string{tc.want, tc.why} {
+				if !regexp.MustCompile(want).MatchString(errs) {
+					t.Errorf("no %q on standard error:\n%.3000s", want, errs)
+				}
 			}
 			stacks := strings.Split(errs, "\n\n")
 			for _, g := range tc.waits {

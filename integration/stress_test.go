@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slabfs/alloc"
+	"slabfs/internal/fault"
 	"slabfs/internal/testclient"
 	"slabfs/sysfs"
 	"slabfs/sysfs/fusefs"
@@ -36,17 +38,26 @@ func (u user) scratch(t *testing.T) (user, string) {
 		if left, err := mountsBelow(dir); err != nil || len(left) > 0 {
 			t.Errorf("mounts are left: %q, %v", left, err)
 		}
-		all, err := filepath.Glob("/proc/[0-9]*/environ")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, file := range all {
-			if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte(env+"\x00")) {
-				t.Errorf("a process is left: %s", file)
-			}
+		if left := processesWith(t, env); len(left) > 0 {
+			t.Errorf("processes are left: %q", left)
 		}
 	})
 	return u, dir
+}
+
+// processesWith returns the directories in /proc of the processes that have this in their environment.
+func processesWith(t *testing.T, env string) (dirs []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/environ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range all {
+		if data, err := os.ReadFile(file); err == nil && bytes.Contains(data, []byte(env+"\x00")) {
+			dirs = append(dirs, filepath.Dir(file))
+		}
+	}
+	return dirs
 }
 
 // The full run holds, on any number of processors and on one, as root and as a
@@ -85,13 +96,18 @@ func (u user) stress(t *testing.T, flags ...string) {
 			t.Errorf("status %d, standard error %q; want 0 and nothing; standard output:\n%s", status, errs, out)
 		}
 		for _, want := range []string{
-			`(?m)^slabfs stress --seed 1$`, `(?m)^ *count +refused +slowest +operation$`,
+			`(?m)^slabfs stress --seed 1$`, `(?m)^ *count +refused +slowest +violations +operation$`,
 			`(?m)^ *[1-9]\d* .* create$`, `(?m)^ *[1-9]\d* .* destroy$`, `(?m)^ *[1-9]\d* .* echo > new_cache$`, `(?m)^ *[1-9]\d* .* echo > delete_cache$`,
 			`(?m)^ *[1-9]\d* .* store$`, `(?m)^ *[1-9]\d* .* read$`, `(?m)^ *[1-9]\d* .* allocate and free 64$`, `(?m)^ *[1-9]\d* .* hotplug lock, written$`,
 			`(?m)^ *[1-9]\d* +stores in flight when a drain began$`, `(?m)^ *[1-9]\d* +drains that waited$`,
 			`(?m)^ *[1-9]\d* +creates refused for a dying name$`, `(?m)^ *[1-9]\d* +hotplug writers that waited$`,
 			`(?m)^ *[1-9]\d* +allocations refused at the memory limit$`,
-			`(?m)^ *[1-9]\d* +notifications, \d+ late, \d+ skipped$`, `(?m)^seed 1, .* operations a second, 0 violations$`,
+			`(?m)^ *[1-9]\d* .* CPU online$`, `(?m)^ *[1-9]\d* .* echo 0 > cpuN/online$`, `(?m)^ *[1-9]\d* .* RCU section$`,
+			`(?m)^ *[1-9]\d* +destroys of a typesafe-by-RCU cache that met another$`,
+			`(?m)^ *[1-9]\d* +typesafe-by-RCU caches released in one batch with others$`,
+			`(?m)^ *[1-9]\d* +objects freed while a reader looked at them in a section$`,
+			`(?m)^ *[1-9]\d* +notifications answered$`, `(?m)^seed 1, .* operations a second, 0 violations$`,
+			`(?m)^throughput: [1-9]\d* operations in the median second, quartiles \d+ and \d+; \d+ % were not refused$`,
 		} {
 			if !regexp.MustCompile(want).MatchString(out) {
 				t.Errorf("the table does not match %q:\n%s", want, out)
@@ -109,39 +125,154 @@ func TestStressInterrupted(t *testing.T) {
 	for _, signals := range []int{1, 2} {
 		t.Run(strconv.Itoa(signals), func(t *testing.T) {
 			u, dir := root.scratch(t)
-			c := u.command("stress", "--duration", "10m", "--seed", "2")
-			var out, errs bytes.Buffer
-			c.Stdout, c.Stderr = &out, &errs
-			if err := c.Start(); err != nil {
-				t.Fatal(err)
-			}
-			ended := make(chan error, 1)
-			go func() { ended <- c.Wait() }()
-			eventually(t, "the mount", func() bool {
-				mounts, err := mountsBelow(dir)
-				return err == nil && len(mounts) > 0
-			})
+			c, out, errs := u.startStress(t, dir)
 			time.Sleep(time.Second) // let them work
 			for range signals {
 				if err := c.Process.Signal(unix.SIGINT); err != nil {
 					t.Error(err)
 				}
 			}
-			select {
-			case err := <-ended:
-				status := c.ProcessState.ExitCode()
-				if inconclusive := status == 5 && strings.Contains(errs.String(), "inconclusive"); status != 0 && !inconclusive {
-					t.Errorf("%v: %s; want status 0, or 5 and a word on what did not happen", err, &errs)
-				}
-			case <-time.After(patience):
-				_ = c.Process.Signal(unix.SIGQUIT)
-				<-ended
-				t.Fatalf("did not end within %v after %d signals:\n%s", patience, signals, &errs)
+			status := endStress(t, c, errs)
+			if inconclusive := status == 5 && strings.Contains(errs.String(), "inconclusive"); status != 0 && !inconclusive {
+				t.Errorf("status %d: %s; want 0, or 5 and a word on what did not happen", status, errs)
 			}
 			if !strings.Contains(out.String(), "seed 2, ") {
-				t.Errorf("no table after %d signals:\n%s", signals, &out)
+				t.Errorf("no table after %d signals:\n%s", signals, out)
 			}
 		})
+	}
+}
+
+// startStress starts a run that goes on until it is ended, and waits until it is under way.
+func (u user) startStress(t *testing.T, dir string, flags ...string) (c *exec.Cmd, out, errs *bytes.Buffer) {
+	t.Helper()
+	c = u.command(append([]string{"stress", "--duration", "10m", "--seed", "2"}, flags...)...)
+	out, errs = new(bytes.Buffer), new(bytes.Buffer)
+	c.Stdout, c.Stderr = out, errs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the mount", func() bool {
+		mounts, err := mountsBelow(dir)
+		return err == nil && len(mounts) > 0
+	})
+	return c, out, errs
+}
+
+// endStress waits for the end of a run.
+func endStress(t *testing.T, c *exec.Cmd, errs *bytes.Buffer) (status int) {
+	t.Helper()
+	timer := time.AfterFunc(patience, func() { _ = c.Process.Signal(unix.SIGQUIT) })
+	_ = c.Wait()
+	if !timer.Stop() {
+		t.Fatalf("did not end within %v:\n%s", patience, errs)
+	}
+	return c.ProcessState.ExitCode()
+}
+
+// rolesOf returns the processes of a run in a role.
+func rolesOf(t *testing.T, run *exec.Cmd, role string) (pids []int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		stat, _ := os.ReadFile(file)
+		_, rest, _ := bytes.Cut(stat, []byte(") "))
+		args, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		fields := strings.Fields(string(rest))
+		if len(fields) > 1 && fields[1] == strconv.Itoa(run.Process.Pid) && bytes.Contains(args, []byte("\x00stress\x00"+role+"\x00")) {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// Whatever happens to the processes of a run, it ends and leaves nothing behind
+// (scratch checks that), and what it did not see it does not call good.
+func TestStressProcesses(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for _, tc := range []struct {
+		name, role string
+		sig        unix.Signal
+		flags      []string
+		want       string
+	}{
+		{"the world is killed", "world", unix.SIGKILL, nil, "violation, the process of the allocator ended with signal: killed"},
+		{"the world stops", "world", unix.SIGSTOP, []string{"--deadline=2s"}, "the process of the allocator has said nothing for 2."},
+		{"the judge is killed", "judge", unix.SIGKILL, nil, "inconclusive: the judge ended without a verdict"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			u, dir := root.scratch(t)
+			c, _, errs := u.startStress(t, dir, tc.flags...)
+			for _, pid := range rolesOf(t, c, tc.role) {
+				if err := unix.Kill(pid, tc.sig); err != nil {
+					t.Error(err)
+				}
+			}
+			if status := endStress(t, c, errs); status != 5 || !strings.Contains(errs.String(), tc.want) {
+				t.Errorf("status %d, standard error:\n%.3000s\nwant 5, and %q", status, errs, tc.want)
+			}
+		})
+	}
+	// Who started it all is killed: nobody is left who could remove anything for the
+	// others, so they do it themselves.
+	t.Run("the first is killed", func(t *testing.T) {
+		t.Parallel()
+		u, dir := root.scratch(t)
+		c, _, _ := u.startStress(t, dir)
+		c.Stdout, c.Stderr = nil, nil
+		if err := c.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "the end of the others", func() bool {
+			left, err := os.ReadDir(dir)
+			return err == nil && len(left) == 0
+		})
+		_ = c.Wait()
+		eventually(t, "the end of their processes", func() bool { return len(processesWith(t, "TMPDIR="+dir)) == 0 })
+	})
+}
+
+// The process that judges is not told what mistake the other makes.
+func TestStressJudgeIsNotTold(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	u, dir := root.scratch(t)
+	c, _, errs := u.startStress(t, dir, "--inject=unlink-under-locks", "--hotplug=false")
+	for role, told := range map[string]bool{"world": true, "judge": false} {
+		pids := rolesOf(t, c, role)
+		if len(pids) != 1 {
+			t.Errorf("processes %v are the %s; want one", pids, role)
+			continue
+		}
+		for _, file := range []string{"cmdline", "environ"} {
+			data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pids[0]), file))
+			if got, want := bytes.Contains(data, []byte("unlink-under-locks")), told && file == "cmdline"; err != nil || got != want {
+				t.Errorf("%s of the %s names the mistake: %v, %v; want %v", file, role, got, err, want)
+			}
+		}
+	}
+	if err := c.Process.Signal(unix.SIGINT); err != nil {
+		t.Error(err)
+	}
+	endStress(t, c, errs)
+}
+
+func TestStressHelp(t *testing.T) {
+	t.Parallel()
+	status, out, errs := root.run(t, "stress", "--help")
+	if status != 0 || errs != "" {
+		t.Errorf("status %d, standard error %q; want 0 and nothing", status, errs)
+	}
+	for _, want := range append(fault.Names(), "destroy_rcu", "takes CPUs offline", "--inject", "--actors", "slabfs stress --seed 7") {
+		if !strings.Contains(out, want) {
+			t.Errorf("the help has no %q:\n%s", want, out)
+		}
 	}
 }
 
@@ -154,6 +285,7 @@ func TestStressUsage(t *testing.T) {
 		{[]string{"now"}, "now"},
 		{[]string{"--actors", "stores=1"}, "stores"},
 		{[]string{"--duration", "10"}, "duration"},
+		{[]string{"--inject", "late-lunch"}, "late-unlink"},
 	} {
 		status, out, errs := root.run(t, append([]string{"stress"}, tc.args...)...)
 		if status != 1 || out != "" {
