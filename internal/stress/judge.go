@@ -28,6 +28,7 @@ type judge struct {
 	out, err io.Writer
 	ask      func(string) // the world
 
+	world    int // its process; 0: not there yet
 	began    time.Time
 	clock    time.Duration      // see look
 	heard    time.Duration      // when the last state came
@@ -130,7 +131,13 @@ func (j *judge) follow(world io.Reader, stop <-chan os.Signal) {
 			// still while this process, or the machine, is stopped.
 			j.clock += min(now.Sub(last), most)
 			last = now
-			if j.look() || os.Getppid() != parent {
+			if j.look() {
+				return
+			}
+			if os.Getppid() != parent { // nobody wants to know any more
+				if j.world != 0 {
+					_ = syscall.Kill(j.world, syscall.SIGCONT) // so that it can hear that we end too
+				}
 				return
 			}
 		}
@@ -141,8 +148,8 @@ func (j *judge) follow(world io.Reader, stop <-chan os.Signal) {
 func (j *judge) hear(m message) (over bool) {
 	j.heard = j.clock
 	switch {
-	case m.Hello:
-		j.verdict.Begun = true
+	case m.Hello != 0:
+		j.world, j.verdict.Begun = m.Hello, true
 		j.began = time.Now()
 		j.lastRate.at = j.began
 	case m.Example != nil:

@@ -98,7 +98,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			out, errs, v := judged(t, judgeConfig{Duration: time.Hour, Deadline: time.Hour, Actors: Actors{"destroy_rcu": 1}}, func(w *fakeWorld) {
-				w.say(t, message{Hello: true})
+				w.say(t, message{Hello: os.Getpid()})
 				w.say(t, tc.say...)
 				last := calm()
 				for _, m := range tc.say {
@@ -175,7 +175,7 @@ func TestJudgeAsks(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			_, errs, v := judged(t, tc.c, func(w *fakeWorld) {
-				w.say(t, message{Hello: true})
+				w.say(t, message{Hello: os.Getpid()})
 				tc.world(w)
 			}, nil)
 			v.Missing = nil
@@ -191,7 +191,7 @@ func TestJudgeAsks(t *testing.T) {
 		stop := make(chan os.Signal, 1)
 		stop <- syscall.SIGTERM
 		_, _, v := judged(t, judgeConfig{Duration: time.Hour, Deadline: time.Hour}, func(w *fakeWorld) {
-			w.say(t, message{Hello: true})
+			w.say(t, message{Hello: os.Getpid()})
 			wait(w, askEnd)
 			stop <- syscall.SIGTERM
 			<-t.Context().Done()

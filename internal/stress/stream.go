@@ -4,7 +4,7 @@ package stress
 
 // A message is what the world tells the judge: one of these.
 type message struct {
-	Hello   bool     `json:",omitempty"` // the mount is there, the actors begin
+	Hello   int      `json:",omitempty"` // the mount is there, the actors begin; the world's process
 	State   *state   `json:",omitempty"` // 20 times a second
 	Example *example `json:",omitempty"` // comes before the first state that counts it
 	Order   string   `json:",omitempty"` // the first report of lockdep

@@ -280,8 +280,8 @@ func TestKilled(t *testing.T) {
 			}()
 			ours := fmt.Sprintf(`"Seed":%d,`, seed)
 			for killed := false; !killed; time.Sleep(10 * time.Millisecond) {
-				if _, err := os.Stat(dir + "/proc/slabinfo"); err != nil {
-					continue // not mounted yet
+				if _, err := os.Stat(dir + "/sys/kernel/slab/alloc0"); err != nil {
+					continue // not begun yet
 				}
 				for pid, role := range processesOf(t, ours) {
 					if role == tc.role {

@@ -85,7 +85,9 @@ const memoryLimit = 16 << 20
 
 // runWorld is the world's process. It returns an error if it could not begin.
 func runWorld(c worldConfig) error {
-	signal.Ignore(syscall.SIGPIPE) // of a judge that is gone; obey sees to that
+	// What comes when the others are gone, of which obey hears: SIGHUP to what is
+	// stopped at that moment.
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	if c.Inject != "" {
 		if err := fault.Inject(c.Inject); err != nil {
 			return fmt.Errorf("stress: %w", err)
@@ -104,7 +106,7 @@ func runWorld(c worldConfig) error {
 		return fmt.Errorf("stress: %w", err)
 	}
 	w.began = time.Now()
-	if err := json.NewEncoder(os.Stdout).Encode(message{Hello: true}); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(message{Hello: os.Getpid()}); err != nil {
 		w.abandon()
 		return fmt.Errorf("stress: tell the judge: %w", err)
 	}
