@@ -25,6 +25,9 @@ func view(obj ref, n int) []byte { return unsafe.Slice((*byte)(obj), n) }
 
 // wordsOf returns a slice of bytes as words.
 func wordsOf(b []byte) []uint64 {
+	if len(b) < 8 {
+		return nil // a pointer to a word would point behind the object too
+	}
 	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
 }
 
@@ -451,8 +454,8 @@ func keepBytes(b []byte) { keep(ref(unsafe.SliceData(b))) }
 // set writes to each of the first n bytes of an object, by words: the compiler makes no memset of a loop over bytes.
 func set(obj ref, n int, to byte) {
 	b := view(obj, n)
-	for i := range wordsOf(b) {
-		*(*uint64)(unsafe.Add(obj, 8*i)) = 0x0101010101010101 * uint64(to)
+	for i := 0; i+8 <= n; i += 8 {
+		*(*uint64)(unsafe.Add(obj, i)) = 0x0101010101010101 * uint64(to)
 	}
 	for i := n &^ 7; i < n; i++ {
 		b[i] = to
