@@ -131,10 +131,13 @@ func newNumber() (uint32, error) {
 // half a sheaf, so that a goroutine that frees and allocates at the edge does not move them back and forth.
 //
 // Preconditions: flush_lock or a per-CPU lock of the core is held.
-func (k *core) batch() int { return min(max(int(k.sheafCap.Load())/2, 1), maxBatch) }
+func (k *core) batch() int { return batchOf(int(k.sheafCap.Load())) }
+
+// batchOf is batch where sheaves take that many objects.
+func batchOf(capacity int) int { return min(max(capacity/2, 1), maxBatch) }
 
 // barnMax returns how many objects the barn takes, with the largest sheaves.
-func (k *core) barnMax() int { return barnSheaves * min(max(k.sheafMax/2, 1), maxBatch) }
+func (k *core) barnMax() int { return barnSheaves * batchOf(k.sheafMax) }
 
 // maxBatch bounds a batch, which lies on the stack.
 const maxBatch = 64

@@ -68,6 +68,19 @@ func TestLimitIsHonest(t *testing.T) {
 	}
 }
 
+// freeAcross frees objects on the second CPU while the memory limit is reached: the
+// first gets as many, which take their place.
+func freeAcross(t *testing.T, c *Cache, first, second int, objs []unsafe.Pointer) {
+	t.Helper()
+	pinned(t, second, func() { freeAll(c, objs) })
+	var again []unsafe.Pointer
+	pinned(t, first, func() { again = fill(c) })
+	if len(again) != len(objs) {
+		t.Errorf("%d objects after %d were freed on another CPU", len(again), len(objs))
+	}
+	copy(objs, again)
+}
+
 // At the limit a CPU gets what others have freed, in its own cache and at once.
 func TestLimitAcrossCPUs(t *testing.T) {
 	first, second := twoCPUs(t)
@@ -79,13 +92,7 @@ func TestLimitAcrossCPUs(t *testing.T) {
 		t.Errorf("%d objects; want %d", len(objs), want)
 	}
 	for _, n := range []int{1, 2, 30, 60, 61, 200, len(objs)} {
-		pinned(t, second, func() { freeAll(c, objs[:n]) })
-		var again []unsafe.Pointer
-		pinned(t, first, func() { again = fill(c) })
-		if len(again) != n {
-			t.Errorf("%d objects after %d were freed on another CPU", len(again), n)
-		}
-		copy(objs, again)
+		freeAcross(t, c, first, second, objs[:n])
 	}
 	pinned(t, second, func() { freeAll(c, objs[:7]) })
 	pinned(t, first, func() {

@@ -17,10 +17,10 @@ import (
 // It is a ring: with a level that both Alloc and Free change, each would wait for the other's
 // store, and a pair would take half as long again.
 type Local[T any] struct {
-	in, out uint8     // values are in the slots behind out, up to in
-	slots   [256]*T   // by a byte, so that no index is out of range
-	extra   []*T      // what Prefill took beyond that; Alloc comes to it when there is no other
-	typed   *Typed[T] // not nil
+	in, out uint8            // values are in the slots behind out, up to in
+	slots   [256]*T          // by a byte, so that no index is out of range
+	extra   []unsafe.Pointer // what Prefill took beyond that; Alloc comes to it when there is no other
+	typed   *Typed[T]        // not nil
 }
 
 // Local returns an empty Local. It will keep 255 values at most, beside those of Prefill.
@@ -46,12 +46,8 @@ func (l *Local[T]) Prefill(n int) bool {
 
 // Return gives all values back to the cache. The Local can be used again.
 func (l *Local[T]) Return() {
-	extra := make([]unsafe.Pointer, len(l.extra))
-	for i, p := range l.extra {
-		extra[i] = unsafe.Pointer(p)
-	}
+	defer l.typed.cache.freeLocal(l.extra)
 	l.extra = nil
-	defer l.typed.cache.freeLocal(extra)
 	l.giveBack(int(l.in - l.out))
 }
 
@@ -62,7 +58,7 @@ func (l *Local[T]) add(objs []unsafe.Pointer) {
 			l.typed.cache.core.takeBack(&l.typed.cache, obj)
 		}
 		if l.in+1 == l.out {
-			l.extra = append(l.extra, (*T)(obj))
+			l.extra = append(l.extra, obj)
 			continue
 		}
 		l.in++
@@ -75,13 +71,13 @@ func (l *Local[T]) add(objs []unsafe.Pointer) {
 // Preconditions: the ring is empty.
 func (l *Local[T]) refill() *T {
 	if n := len(l.extra) - 1; n >= 0 {
-		p := l.extra[n]
+		obj := l.extra[n]
 		l.extra = l.extra[:n]
-		return (*T)(l.typed.cache.core.handOut(unsafe.Pointer(p)))
+		return (*T)(l.typed.cache.core.handOut(obj))
 	}
 	c := &l.typed.cache
 	var buf [maxBatch]unsafe.Pointer
-	n := c.allocSome(buf[:min(max(c.core.sheafMax/2, 1), maxBatch)])
+	n := c.allocSome(buf[:batchOf(c.core.sheafMax)])
 	if n == 0 {
 		return (*T)(c.Alloc())
 	}

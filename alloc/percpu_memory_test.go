@@ -2,9 +2,7 @@ package alloc
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
-	"sync"
 	"testing"
 
 	"slabfs/internal/invariants"
@@ -70,15 +68,7 @@ func checkUse(t *testing.T) {
 	for _, engine := range []Engine{Lock, Auto} {
 		a := newAllocator(t, Options{Engine: engine})
 		c := newCache(t, a, "used", 64, CacheOptions{})
-		l := &ledger{tb: t}
-		var x exchange
-		var wg sync.WaitGroup
-		for g := range 4 {
-			wg.Go(func() { work(c, l, &x, rand.New(rand.NewPCG(uint64(g), 7)), scaled(40_000)) })
-		}
-		wg.Wait()
-		x.drain(c, l)
-		l.check()
+		workTogether(t, c, 7, scaled(40_000))
 		checkCached(t, a)
 		sheaf, slabs, barn := c.core.mostPerCPU()
 		if n := int64(a.hotplug.Possible().Count()); a.SheafBytes() > n*sheaf || a.CPUSlabBytes() > n*slabs || a.BarnBytes() > barn {

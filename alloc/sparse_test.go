@@ -5,11 +5,9 @@ package alloc
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
-	"sync"
 	"testing"
 	"unsafe"
 
@@ -31,15 +29,7 @@ func TestSparseCPUs(t *testing.T) {
 	for _, engine := range []Engine{Lock, Auto} {
 		a := newAllocator(t, Options{Engine: engine})
 		c := newCache(t, a, "sparse", 64, CacheOptions{})
-		l := &ledger{tb: t}
-		var x exchange
-		var wg sync.WaitGroup
-		for g := range 4 {
-			wg.Go(func() { work(c, l, &x, rand.New(rand.NewPCG(uint64(g), 3)), 100_000) })
-		}
-		wg.Wait()
-		x.drain(c, l)
-		l.check()
+		workTogether(t, c, 3, 100_000)
 		flush(t, c)
 		a.CachedBytes()
 		a.MetadataBytes()

@@ -94,6 +94,21 @@ func (x *exchange) drain(c *Cache, l *ledger) {
 	}
 }
 
+// workTogether is n operations of each of four goroutines on a cache, which free each
+// other's objects too. In the end all are free, and counted.
+func workTogether(tb testing.TB, c *Cache, stream uint64, n int) {
+	tb.Helper()
+	l := &ledger{tb: tb}
+	var x exchange
+	var wg sync.WaitGroup
+	for g := range 4 {
+		wg.Go(func() { work(c, l, &x, rand.New(rand.NewPCG(uint64(g), stream)), n) })
+	}
+	wg.Wait()
+	x.drain(c, l)
+	l.check()
+}
+
 // work is n operations of one goroutine on a cache.
 func work(c *Cache, l *ledger, x *exchange, r *rand.Rand, n int) {
 	size := c.ObjectSize()

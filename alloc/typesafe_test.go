@@ -381,13 +381,7 @@ func TestTypesafeAcrossCPUs(t *testing.T) {
 		var objs []unsafe.Pointer
 		pinned(t, first, func() { objs = fill(c) })
 		for _, n := range []int{1, 2, 30, 61, 200} {
-			pinned(t, second, func() { freeAll(c, objs[:n]) })
-			var again []unsafe.Pointer
-			pinned(t, first, func() { again = fill(c) })
-			if len(again) != n {
-				t.Errorf("%d objects after %d were freed on another CPU", len(again), n)
-			}
-			copy(objs, again)
+			freeAcross(t, c, first, second, objs[:n])
 		}
 		checkRest(t, c, objs)
 		freeAll(c, objs)
