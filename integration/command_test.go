@@ -168,7 +168,12 @@ func (u user) mount(t testing.TB, dir string, flags ...string) *server {
 		close(s.ended)
 	}()
 	t.Cleanup(func() {
-		if !s.over() {
+		switch {
+		case s.over():
+		case t.Failed():
+			s.signal(unix.SIGQUIT) // shows where it hangs, if it does
+			<-s.ended
+		default:
 			s.signal(unix.SIGTERM)
 			s.wantStatus(0)
 		}

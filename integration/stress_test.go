@@ -332,7 +332,9 @@ func TestDestroyWithStuckWriter(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() {
-		if err := stall.Unmount(context.Background()); err != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := stall.Unmount(ctx); err != nil {
 			t.Error(err)
 		}
 	}()
