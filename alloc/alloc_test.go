@@ -240,8 +240,10 @@ func checkUnlocked(a *Allocator) {
 			a.flushLock.Lock()
 			for _, k := range *a.cores.Load() {
 				k.lockCPUs()
-				k.node.mu.Lock()
-				k.node.mu.Unlock()
+				for _, n := range k.nodes {
+					n.mu.Lock()
+					n.mu.Unlock()
+				}
 				k.unlockCPUs()
 			}
 			a.flushLock.Unlock()
@@ -306,7 +308,7 @@ func recordingAllocator(tb testing.TB, o Options) (*Allocator, *recorder) {
 // free in its slab; and unless every counter says what the walk found.
 func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 	tb.Helper()
-	k, n := c.core, &c.core.node
+	k, n := c.core, c.core.nodes[0]
 	type content struct{ free, cached, live int }
 	slabs := make(map[pages.Page]*content)
 	free, cpuFree, partialFree, kept, cached := 0, 0, 0, 0, 0

@@ -50,15 +50,16 @@ type core struct {
 	dying    bool         // D: no call may be served any more
 	released atomic.Bool  // A: its areas and slabs are given back: nothing may look at it
 
-	node node
+	nodes []*node // I
 }
 
 // A cpuState is what one CPU keeps of a cache.
 //
-// Protection of fields: L, mu; A, atomic, written under mu.
+// Protection of fields: I, constant; L, mu; A, atomic, written under mu.
 type cpuState struct {
 	mu    lockdep.Spin
 	area  *percpu.Area // L: this CPU's sheaf
+	node  *node        // I: where its slabs are from
 	open  atomic.Bool  // A: the area was opened; stays true while it is closed, for a moment or offline
 	off   bool         // L: the CPU is offline: its area is closed, and it keeps no slabs
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
@@ -93,13 +94,13 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 		k.serve(k.root)
 	}
 	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())
+	k.nodes = []*node{{barn: make([]uintptr, 0, k.barnMax())}}
+	k.nodes[0].mu.Init(lockdep.List)
 	for n := range a.hotplug.Possible().All() {
-		pc := &cpuState{area: percpu.At(place, n), off: !a.hotplug.Online().Has(n)}
+		pc := &cpuState{area: percpu.At(place, n), node: k.nodes[0], off: !a.hotplug.Online().Has(n)}
 		pc.mu.Init(lockdep.PerCPU)
 		k.cpus[n] = pc
 	}
-	k.node.mu.Init(lockdep.List)
-	k.node.barn = make([]uintptr, 0, k.barnMax())
 	k.sheafCap.Store(int32(l.sheafMax))
 	k.setCPUPartial(defaultCPUPartial(l.size))
 	k.minPartial.Store(defaultMinPartial(l.size))
@@ -206,7 +207,7 @@ func (k *core) mayKeep(pc *cpuState) bool { return !pc.off && pc.slabs.n < 1+int
 
 // keep puts a slab that is on no list on the CPU's list.
 //
-// Preconditions: pc.mu and node.mu are held.
+// Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) keep(pc *cpuState, p pages.Page, push func(*slabList, pages.Page)) {
 	slabAt(p).where = onCPU
 	push(&pc.slabs, p)
@@ -215,7 +216,7 @@ func (k *core) keep(pc *cpuState, p pages.Page, push func(*slabList, pages.Page)
 
 // unkeep takes a slab off the CPU's list.
 //
-// Preconditions: pc.mu and node.mu are held.
+// Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) unkeep(pc *cpuState, p pages.Page) {
 	pc.slabs.remove(p)
 	pc.n.Store(int32(pc.slabs.n))
@@ -224,11 +225,35 @@ func (k *core) unkeep(pc *cpuState, p pages.Page) {
 
 // moveToNode takes a slab off the CPU's list for the node.
 //
-// Preconditions: pc.mu and node.mu are held.
+// Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) moveToNode(pc *cpuState, p pages.Page, discard *slabList) {
 	k.unkeep(pc, p)
-	k.node.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
-	pc.count(deactivated(k.addPartial(p, discard)), 1)
+	pc.node.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
+	pc.count(deactivated(k.addPartial(pc.node, p, discard)), 1)
 }
 
 func pointer(word uintptr) unsafe.Pointer { return percpu.Pointer(word) }
+
+// nodeOf returns the node that a slab belongs to.
+func (k *core) nodeOf(pages.Page) *node { return k.nodes[0] }
+
+// freeObjects returns how many objects are free in slabs.
+func (k *core) freeObjects() int64 { return k.sum(func(n *node) *atomic.Int64 { return &n.free }) }
+
+// cpuFree returns how many objects are free in slabs that CPUs keep.
+func (k *core) cpuFree() int64 { return k.sum(func(n *node) *atomic.Int64 { return &n.cpuFree }) }
+
+// inBarns returns how many objects are in barns.
+func (k *core) inBarns() int64 { return k.sum(func(n *node) *atomic.Int64 { return &n.inBarn }) }
+
+// inUse returns how many objects are not free in slabs.
+func (k *core) inUse() int64 {
+	return k.sum(func(n *node) *atomic.Int64 { return &n.slabs })*int64(k.objects) - k.freeObjects()
+}
+
+func (k *core) sum(counter func(*node) *atomic.Int64) (sum int64) {
+	for _, n := range k.nodes {
+		sum += counter(n).Load()
+	}
+	return sum
+}

@@ -310,7 +310,7 @@ func (a *Allocator) shutDown(cores []*core) (err error) {
 		}
 		objs, kept := k.collect(a.flushBuf[:0])
 		k.giveBack(objs, &kept)
-		if live := int(k.node.slabs.Load())*k.objects - int(k.node.free.Load()); live > 0 {
+		if live := k.inUse(); live > 0 {
 			err = fmt.Errorf("destroy cache %q: %d objects are in use: %w", name, live, ErrBusy)
 			break
 		}
@@ -329,18 +329,19 @@ func (a *Allocator) shutDown(cores []*core) (err error) {
 	return err
 }
 
-// discardAll gives back every slab of a core that is dying: all of them are on the node's list.
+// discardAll gives back every slab of a core that is dying: all of them are on nodes' lists.
 //
 // Preconditions: no lock is held.
 func (k *core) discardAll() {
 	var all slabList
-	n := &k.node
-	n.mu.Lock()
-	for p := n.partial.head; p != 0; p = n.partial.head {
-		k.removePartial(p)
-		k.drop(p, &all)
+	for _, n := range k.nodes {
+		n.mu.Lock()
+		for p := n.partial.head; p != 0; p = n.partial.head {
+			n.removePartial(p)
+			k.drop(n, p, &all)
+		}
+		n.mu.Unlock()
 	}
-	n.mu.Unlock()
 	k.discardSlabs(&all)
 }
 

@@ -118,7 +118,7 @@ func (k *core) reopen(pc *cpuState) {
 //
 // Preconditions: flush_lock is held.
 func (a *Allocator) roomFor(k *core) {
-	if need := a.hotplug.Possible().Count()*int(k.sheafCap.Load()) + barnSheaves*k.batch(); cap(a.flushBuf) < need {
+	if need := a.hotplug.Possible().Count()*int(k.sheafCap.Load()) + len(k.nodes)*barnSheaves*k.batch(); cap(a.flushBuf) < need {
 		a.flushBuf = make([]uintptr, 0, need)
 	}
 }
@@ -129,24 +129,25 @@ func (a *Allocator) roomFor(k *core) {
 // Preconditions: every per-CPU lock is held; the areas are closed; objs has room.
 func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 	var kept slabList
-	n := &k.node
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	for _, pc := range k.cpus {
-		if pc != nil {
-			objs = k.collectCPU(pc, objs, &kept)
+	for _, n := range k.nodes {
+		n.mu.Lock()
+		for _, pc := range k.cpus {
+			if pc != nil && pc.node == n {
+				objs = k.collectCPU(pc, objs, &kept)
+			}
 		}
+		k.count(nil, SheafFlush, len(n.barn))
+		objs = append(objs, n.barn...)
+		n.barn = n.barn[:0]
+		n.inBarn.Store(0)
+		n.mu.Unlock()
 	}
-	k.count(nil, SheafFlush, len(n.barn))
-	objs = append(objs, n.barn...)
-	n.barn = n.barn[:0]
-	n.inBarn.Store(0)
 	return objs, kept
 }
 
 // collectCPU is collect of one CPU alone, and not of the barn.
 //
-// Preconditions: pc.mu and node.mu are held; the area is closed; objs has room.
+// Preconditions: pc.mu and pc.node.mu are held; the area is closed; objs has room.
 func (k *core) collectCPU(pc *cpuState, objs []uintptr, kept *slabList) []uintptr {
 	if pc.open.Load() {
 		before := len(objs)
@@ -160,27 +161,37 @@ func (k *core) collectCPU(pc *cpuState, objs []uintptr, kept *slabList) []uintpt
 	for p := pc.slabs.head; p != 0; p = pc.slabs.head {
 		k.unkeep(pc, p)
 		slabAt(p).where = underWay
-		k.node.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
+		pc.node.cpuFree.Add(-int64(k.freeIn(slabAt(p))))
 		kept.pushBack(p)
 	}
 	return objs
 }
 
-// giveBack puts what collect took where the node keeps it. Whoever calls it
+// giveBack puts what collect took where its nodes keep it. Whoever calls it
 // calls reportDamage once its locks are released.
 func (k *core) giveBack(objs []uintptr, kept *slabList) {
 	var discard slabList
-	n := &k.node
-	n.mu.Lock()
-	bad := k.putObjects(objs, nil, &discard)
-	for p := kept.popFront(); p != 0; p = kept.popFront() {
-		if s := slabAt(p); k.freeIn(s) == 0 {
-			s.where = onNone
-		} else {
-			k.count(nil, deactivated(k.addPartial(p, &discard)), 1)
+	bad := 0
+	for _, n := range k.nodes {
+		here := k.gather(n, objs)
+		n.mu.Lock()
+		bad += k.putObjects(n, objs[:here], nil, &discard)
+		for p := kept.head; p != 0; {
+			s := slabAt(p)
+			next := s.next
+			if k.nodeOf(p) == n {
+				kept.remove(p)
+				if k.freeIn(s) == 0 {
+					s.where = onNone
+				} else {
+					k.count(nil, deactivated(k.addPartial(n, p, &discard)), 1)
+				}
+			}
+			p = next
 		}
+		n.mu.Unlock()
+		objs = objs[here:]
 	}
-	n.mu.Unlock()
 	k.discardSlabs(&discard)
 	k.damaged(bad)
 }
@@ -188,7 +199,7 @@ func (k *core) giveBack(objs []uintptr, kept *slabList) {
 // shrink flushes the cache, gives back every slab that is empty, min_partial or
 // not, and sorts the others so that the fullest are filled first.
 func (k *core) shrink(ctx context.Context) error {
-	if err := k.flushAll(ctx, nil, k.shrinkNode); err != nil {
+	if err := k.flushAll(ctx, nil, k.shrinkNodes); err != nil {
 		return err
 	}
 	k.a.returnNow()
@@ -199,21 +210,29 @@ func (k *core) shrink(ctx context.Context) error {
 // (Linux: SHRINK_PROMOTE_MAX); the emptier ones stay behind.
 const sortLimit = 32
 
-// shrinkNode is what shrink does after the flush.
+// shrinkNodes is what shrink does after the flush.
 //
 // Preconditions: flush_lock is held, so that no destroy counts meanwhile; the core is not dying.
-func (k *core) shrinkNode() {
+func (k *core) shrinkNodes() {
 	var discard slabList
-	n := &k.node
+	for _, n := range k.nodes {
+		k.shrinkNode(n, &discard)
+	}
+	k.discardSlabs(&discard)
+}
+
+// shrinkNode is what shrinkNodes does on one of them.
+func (k *core) shrinkNode(n *node, discard *slabList) {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	var sorted []pages.Page
 	for p := n.partial.head; p != 0; {
 		s := slabAt(p)
 		next := s.next
 		switch free := k.freeIn(s); {
 		case s.inUse == 0:
-			k.removePartial(p)
-			k.drop(p, &discard)
+			n.removePartial(p)
+			k.drop(n, p, discard)
 		case free <= sortLimit:
 			n.partial.remove(p)
 			sorted = append(sorted, p)
@@ -227,6 +246,4 @@ func (k *core) shrinkNode() {
 		n.partial.pushFront(p)
 	}
 	n.partials.Store(int64(n.partial.n))
-	n.mu.Unlock()
-	k.discardSlabs(&discard)
 }

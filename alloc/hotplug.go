@@ -92,9 +92,9 @@ func (a *Allocator) cpuOffline(n int) error {
 		var kept slabList
 		pc := k.cpus[n]
 		pc.mu.Lock()
-		k.node.mu.Lock()
+		pc.node.mu.Lock()
 		objs := k.collectCPU(pc, a.flushBuf[:0], &kept)
-		k.node.mu.Unlock()
+		pc.node.mu.Unlock()
 		pc.mu.Unlock()
 		k.giveBack(objs, &kept)
 	}

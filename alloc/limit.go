@@ -74,14 +74,14 @@ func (a *Allocator) reclaim(seen attempt, k *core) bool {
 	switch {
 	case since && r.gained, a.returned.Load() != seen.returned:
 		return true
-	case k != nil && k.typesafe() && k.node.free.Load()+k.cached() > 0:
+	case k != nil && k.typesafe() && k.freeObjects()+k.cached() > 0:
 		// What a fence that fails leaves in other CPUs' slabs is free, but not to be had.
-		if err := k.flushAlone(); err == nil && k.node.free.Load() > 0 {
+		if err := k.flushAlone(); err == nil && k.freeObjects() > 0 {
 			return true
 		}
 	}
 	if !r.gained && a.reclaimable() <= r.left && (since || time.Since(r.ended) < retryUseless) {
-		if k != nil && k.node.cpuFree.Load()+k.cached() > 0 {
+		if k != nil && k.cpuFree()+k.cached() > 0 {
 			_ = k.flushAlone()
 		}
 		return a.returned.Load() != seen.returned
@@ -108,7 +108,7 @@ func (a *Allocator) reclaimAll() {
 	a.hotplug.RLock()
 	defer a.hotplug.RUnlock()
 	for _, k := range *a.cores.Load() {
-		_ = k.flushAllLocked(context.Background(), nil, k.shrinkNode) // its context never ends
+		_ = k.flushAllLocked(context.Background(), nil, k.shrinkNodes) // its context never ends
 	}
 }
 
@@ -123,14 +123,14 @@ func (a *Allocator) reportDamage() {
 func (a *Allocator) reclaimable() int64 {
 	var sum int64
 	for _, k := range *a.cores.Load() {
-		free := k.node.free.Load() + k.cached()
+		free := k.freeObjects() + k.cached()
 		sum += free / int64(k.objects) * int64(slabBytes(k.order))
 	}
 	return sum
 }
 
-// cached returns how many free objects are on sheaves and in the barn.
-func (k *core) cached() int64 { return k.onSheaves() + k.node.inBarn.Load() }
+// cached returns how many free objects are on sheaves and in barns.
+func (k *core) cached() int64 { return k.onSheaves() + k.inBarns() }
 
 // onSheaves returns how many free objects are on sheaves. It leaves out areas that
 // were not opened: to read them would cost page tables.

@@ -364,7 +364,7 @@ func TestMergedCountOnce(t *testing.T) {
 		t.Errorf("%d cores, %d caches; want %d, %d", n, len(a.Caches()), base+1, base+5)
 	}
 	s := cs[3].Stats()
-	if got, want := a.CachedBytes(), (cs[0].core.cached()+cs[0].core.node.cpuFree.Load())*64; got != want {
+	if got, want := a.CachedBytes(), (cs[0].core.cached()+cs[0].core.cpuFree())*64; got != want {
 		t.Errorf("CachedBytes = %d; want %d", got, want)
 	}
 	if got, want := a.MemoryUsed(), int64(s.Slabs*slabBytes(s.Order)); got != want {

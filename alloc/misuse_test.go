@@ -216,13 +216,13 @@ func TestStaleDoubleFree(t *testing.T) {
 	}
 	mine := objsOf(first)
 	var discard slabList
-	k.node.mu.Lock()
-	bad := k.putObjects(mine, nil, &discard)
 	pc := k.cpus[first]
+	pc.node.mu.Lock()
+	bad := k.putObjects(pc.node, mine, nil, &discard)
 	for pc.slabs.n > 0 {
 		k.moveToNode(pc, pc.slabs.head, &discard)
 	}
-	k.node.mu.Unlock()
+	pc.node.mu.Unlock()
 	k.unlockCPUs()
 	k.a.flushLock.Unlock()
 	k.discardSlabs(&discard)

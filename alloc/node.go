@@ -35,10 +35,10 @@ type node struct {
 // whether it is kept.
 //
 // Preconditions: n.mu is held.
-func (k *core) addPartial(p pages.Page, discard *slabList) (kept bool) {
-	n, s := &k.node, slabAt(p)
+func (k *core) addPartial(n *node, p pages.Page, discard *slabList) (kept bool) {
+	s := slabAt(p)
 	if s.inUse == 0 && uint64(n.partial.n) >= k.minPartial.Load() {
-		k.drop(p, discard)
+		k.drop(n, p, discard)
 		return false
 	}
 	s.where = onNode
@@ -50,8 +50,7 @@ func (k *core) addPartial(p pages.Page, discard *slabList) (kept bool) {
 // removePartial takes a slab off the partial list.
 //
 // Preconditions: n.mu is held.
-func (k *core) removePartial(p pages.Page) {
-	n := &k.node
+func (n *node) removePartial(p pages.Page) {
 	n.partial.remove(p)
 	n.partials.Store(int64(n.partial.n))
 	slabAt(p).where = onNone
@@ -62,10 +61,10 @@ func (k *core) removePartial(p pages.Page) {
 // belong to no cache.
 //
 // Preconditions: n.mu is held.
-func (k *core) drop(p pages.Page, discard *slabList) {
+func (k *core) drop(n *node, p pages.Page, discard *slabList) {
 	pages.SetOwner(p, 1<<k.order, 0)
-	k.node.slabs.Add(-1)
-	k.node.free.Add(-int64(k.objects))
+	n.slabs.Add(-1)
+	n.free.Add(-int64(k.objects))
 	if k.typesafe() {
 		k.freeLater(p)
 		return
@@ -94,16 +93,15 @@ func (k *core) freeLater(p pages.Page) {
 	})
 }
 
-// putObjects makes objects free in their slabs; those of one slab that follow each
-// other cost little more than one. pc, if not nil, is a CPU whose lock is held
+// putObjects makes objects of the node's slabs free there; those of one slab that follow each
+// other cost little more than one. pc, if not nil, is a CPU of the node whose lock is held
 // and which may keep slabs that had none free; empty slabs beyond min_partial go
 // to discard. It returns how many objects could not be put because they are free
 // already or no objects at all: user errors. The page of one that is free already
 // may be another user's by now.
 //
 // Preconditions: n.mu is held.
-func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad int) {
-	n := &k.node
+func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabList) (bad int) {
 	free, cpuFree := 0, 0
 	frozen := 0
 	for len(objs) > 0 {
@@ -131,7 +129,7 @@ func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad 
 			} else {
 				n.free.Add(int64(free)) // drop counts the slab's objects as free
 				free = 0
-				if k.addPartial(p, discard) {
+				if k.addPartial(n, p, discard) {
 					k.count(pc, FreeAddPartial, 1)
 				}
 			}
@@ -139,8 +137,8 @@ func (k *core) putObjects(objs []uintptr, pc *cpuState, discard *slabList) (bad 
 			if s.inUse == 0 && uint64(n.partial.n) > k.minPartial.Load() {
 				n.free.Add(int64(free))
 				free = 0
-				k.removePartial(p)
-				k.drop(p, discard)
+				n.removePartial(p)
+				k.drop(n, p, discard)
 				k.count(pc, FreeRemovePartial, 1)
 			}
 		}
@@ -165,14 +163,27 @@ func (n *node) takeBarn(dst []uintptr) int {
 // putBarn keeps a sheaf's objects, or reports false if the barn is full.
 //
 // Preconditions: n.mu is held.
-func (k *core) putBarn(objs []uintptr) bool {
-	n := &k.node
+func (k *core) putBarn(n *node, objs []uintptr) bool {
 	if len(n.barn)+len(objs) > barnSheaves*k.batch() {
 		return false
 	}
 	n.barn = append(n.barn, objs...)
 	n.inBarn.Store(int64(len(n.barn)))
 	return true
+}
+
+// gather moves those of objs that lie in a node's slabs to the front and returns how many.
+func (k *core) gather(n *node, objs []uintptr) (here int) {
+	if len(k.nodes) == 1 {
+		return len(objs)
+	}
+	for i, obj := range objs {
+		if k.nodeOf(k.slabOf(pointer(obj))) == n {
+			objs[i], objs[here] = objs[here], obj
+			here++
+		}
+	}
+	return here
 }
 
 // discardSlabs gives the pages of slabs that are counted as gone back.

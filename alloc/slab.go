@@ -15,8 +15,8 @@ import (
 // Protection of fields:
 //
 //	I  set before the slab has an owner, then constant
-//	N  node.mu
-//	W  node.mu, and while where is onCPU the lock of that CPU too
+//	N  mu of the slab's node
+//	W  the same, and while where is onCPU the lock of that CPU too
 type slab struct {
 	next, prev pages.Page // W: neighbours in the list that where names
 	bits       uint64     // N: a bit for each free object; more than 64 objects: place of the words

@@ -113,7 +113,7 @@ func (k *core) wanted(pc *cpuState) int {
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool) {
-	n := &k.node
+	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if k.sheafCap.Load() > 0 {
@@ -124,7 +124,7 @@ func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool)
 		pc.count(BarnGetFail, 1)
 	}
 	if pc.off {
-		return k.takeFromNode(dst), false
+		return k.takeFromNode(n, dst), false
 	}
 	if pc.slabs.n > 0 {
 		pc.count(AllocRefill, 1)
@@ -151,17 +151,16 @@ func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool)
 	return got, false
 }
 
-// takeFromNode takes up to len(dst) objects from the node's partial list and returns
+// takeFromNode takes up to len(dst) objects from a node's partial list and returns
 // how many: what a CPU does that keeps no slabs.
 //
-// Preconditions: node.mu is held.
-func (k *core) takeFromNode(dst []uintptr) (got int) {
-	n := &k.node
+// Preconditions: n.mu is held.
+func (k *core) takeFromNode(n *node, dst []uintptr) (got int) {
 	for got < len(dst) && n.partial.head != 0 {
 		p := n.partial.head
 		got += k.take(p, dst[got:])
 		if k.freeIn(slabAt(p)) == 0 {
-			k.removePartial(p)
+			n.removePartial(p)
 		}
 	}
 	n.free.Add(-int64(got))
@@ -171,16 +170,17 @@ func (k *core) takeFromNode(dst []uintptr) (got int) {
 // keepPartial moves slabs from the node's partial list to a CPU that has none:
 // one to use now, and half as many more as the CPU may keep. It reports whether there was one.
 //
-// Preconditions: pc.mu and node.mu are held.
+// Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) keepPartial(pc *cpuState) bool {
+	n := pc.node
 	for pc.slabs.n == 0 || pc.slabs.n-1 < int(k.keepSlabs.Load())/2 {
-		p := k.node.partial.head
+		p := n.partial.head
 		if p == 0 {
 			break
 		}
-		k.removePartial(p)
+		n.removePartial(p)
 		k.keep(pc, p, (*slabList).pushBack)
-		k.node.cpuFree.Add(int64(k.freeIn(slabAt(p))))
+		n.cpuFree.Add(int64(k.freeIn(slabAt(p))))
 	}
 	if pc.slabs.n > 0 {
 		pc.count(AllocFromPartial, 1)
@@ -207,7 +207,7 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 	var buf [maxBatch]uintptr
 	want := buf[:k.wanted(pc)]
 	var discard slabList
-	n := &k.node
+	n := k.nodeOf(p)
 	n.mu.Lock()
 	pages.SetOwner(p, 1<<k.order, k.number)
 	got := k.take(p, want)
@@ -218,7 +218,7 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 	switch {
 	case rest == 0:
 	case pc.off:
-		k.addPartial(p, &discard)
+		k.addPartial(n, p, &discard)
 	default:
 		for !k.mayKeep(pc) { // as in SLUB, all that the CPU kept goes at once
 			pc.count(CPUPartialDrain, 1)
@@ -342,17 +342,17 @@ func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (ot
 //
 // Preconditions: pc.mu is held.
 func (k *core) giveObjects(pc *cpuState, objs []uintptr, fromSheaf bool, discard *slabList) (bad int) {
-	n := &k.node
+	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if len(objs) == k.batch() && pc.open.Load() && k.sheafCap.Load() > 0 {
-		if k.putBarn(objs) {
+		if k.putBarn(n, objs) {
 			pc.count(BarnPut, 1)
 			return 0
 		}
 		pc.count(BarnPutFail, 1)
 	}
-	bad = k.putObjects(objs, pc, discard)
+	bad = k.putObjects(n, objs, pc, discard)
 	if fromSheaf {
 		pc.count(SheafFlush, len(objs)-bad)
 	}

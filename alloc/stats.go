@@ -57,7 +57,7 @@ func (c *Cache) Stats() CacheStats {
 		ObjectSize: int(k.objectSize.Load()), Aliases: int(k.aliases.Load()), Size: int(k.size), Align: int(k.align), Order: k.order,
 		ObjectsPerSlab: k.objects, SheafCapacity: int(k.sheafCap.Load()), UserSize: int(c.usersize), Flags: k.flags, Ctor: k.ctor,
 	}
-	n := &k.node
+	n := k.nodes[0]
 	free, cpuFree := int(n.free.Load()), int(n.cpuFree.Load())
 	s.Slabs = int(n.slabs.Load())
 	s.Partial = int(n.partials.Load())
@@ -100,12 +100,12 @@ func (a *Allocator) SheafBytes() int64 { return a.sumBytes((*core).onSheaves) }
 
 // BarnBytes returns the bytes of free objects in barns.
 func (a *Allocator) BarnBytes() int64 {
-	return a.sumBytes(func(k *core) int64 { return k.node.inBarn.Load() })
+	return a.sumBytes((*core).inBarns)
 }
 
 // CPUSlabBytes returns the bytes of free objects in the slabs that CPUs keep.
 func (a *Allocator) CPUSlabBytes() int64 {
-	return a.sumBytes(func(k *core) int64 { return k.node.cpuFree.Load() })
+	return a.sumBytes((*core).cpuFree)
 }
 
 // sumBytes returns the bytes of those objects of all caches that count counts.
@@ -123,11 +123,11 @@ func (a *Allocator) MetadataBytes() int64 { return pages.Metadata() }
 
 // PerCPUBytes returns the bytes that the allocator's sheaves and barns and what else
 // it keeps for each CPU take themselves, without objects: for each cache a record for
-// each possible CPU and a barn, and a sheaf for each CPU that has used the cache.
+// each possible CPU and a barn for each node, and a sheaf for each CPU that has used the cache.
 func (a *Allocator) PerCPUBytes() int64 {
 	sum := a.areas.Load()
 	for _, k := range *a.cores.Load() {
-		sum += int64(len(k.cpus))*wordSize + int64(a.hotplug.Possible().Count())*int64(unsafe.Sizeof(cpuState{})) + int64(k.barnMax())*wordSize
+		sum += int64(len(k.cpus))*wordSize + int64(a.hotplug.Possible().Count())*int64(unsafe.Sizeof(cpuState{})) + int64(len(k.nodes)*k.barnMax())*wordSize
 	}
 	return sum
 }

@@ -63,8 +63,11 @@ func checkCached(t *testing.T, a *Allocator) {
 	t.Helper()
 	var sheaves, barns, slabs, own int64
 	for _, k := range *a.cores.Load() {
-		own += int64(cap(k.node.barn))*wordSize + int64(len(k.cpus))*wordSize
-		barns += int64(len(k.node.barn)) * int64(k.size)
+		own += int64(len(k.cpus)) * wordSize
+		for _, n := range k.nodes {
+			own += int64(cap(n.barn)) * wordSize
+			barns += int64(len(n.barn)) * int64(k.size)
+		}
 		for _, pc := range k.cpus {
 			if pc == nil {
 				continue
