@@ -57,7 +57,7 @@ func peers() (list []bench.Peer) {
 			Name: lib.name, What: lib.file + " through cgo", Plain: l.plain,
 			Open: func(size int) (bench.PeerHeap, error) { return l.border(size), nil },
 		}, bench.Peer{
-			Name: lib.name + "-c", What: lib.file + ", the loops in C", Loops: true, Plain: l.plainNative,
+			Name: lib.name + "-c", What: lib.file + ", the loops in C", Loops: true, Plain: l.plainNative, Native: l.threads(),
 			Open: func(size int) (bench.PeerHeap, error) { return &nativeHeap{*l.border(size)}, nil },
 		})
 	}

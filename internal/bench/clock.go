@@ -97,6 +97,17 @@ func (c *cell) timeParts(count, parts int, loop func(n int, parts []time.Duratio
 	}
 }
 
+// timeRun is a cell's measure by the clock, of a run that returns how many operations it did in a time. Goroutines
+// that come, go and wait need more of it than a loop.
+func (c *cell) timeRun(run func(time.Duration) (int, error)) func(time.Duration) ([]float64, error) {
+	return func(d time.Duration) ([]float64, error) {
+		began := time.Now()
+		n, err := run(10 * d)
+		c.n = n
+		return []float64{float64(time.Since(began)) / float64(n)}, err
+	}
+}
+
 // together lets several goroutines work at once until wait returns, and returns how
 // many operations they did together, and how many in a second. Each does as many at a time as chunk says,
 // by a loop that it gets from begin.

@@ -41,11 +41,13 @@ type column struct {
 	heap  func(a *alloc.Allocator, name string, size int) (heap, error) // name is for its cache
 	bytes func(a *alloc.Allocator) bytesHeap                            // nil: it has objects only
 	plain func(a *alloc.Allocator, name string) (loop func(*testing.B), done func() error, err error)
+
+	native map[string]func(threads int) Native // workloads that it does itself
 }
 
 // serves reports whether the allocator can do a workload at all.
 func (c *column) serves(w *workload) bool {
-	return (!c.single || !w.shared) && (c.bytes != nil || !w.slices) && (!c.loops || w.loops)
+	return c.native[w.name] != nil || (!c.single || !w.shared) && (c.bytes != nil || !w.slices) && (!c.loops || w.loops)
 }
 
 // Columns with a meaning of their own.

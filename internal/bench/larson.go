@@ -20,12 +20,7 @@ var larson = &workload{
 		h := e.bytes()
 		l := &larsonServer{heap: h, slots: make([][]byte, e.Goroutines*larsonSlots)}
 		c := &cell{destroy: h.close, prepare: l.prepare, clean: l.clean}
-		c.measure = func(d time.Duration) ([]float64, error) {
-			began := time.Now()
-			n, err := l.run(10 * d)
-			c.n = n
-			return []float64{float64(time.Since(began)) / float64(n)}, err
-		}
+		c.measure = c.timeRun(l.run)
 		return c, nil
 	},
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"slabfs/alloc"
 )
@@ -20,8 +21,33 @@ type Peer struct {
 	Name, What string
 	Loops      bool // a call of Alloc or Free would not show what it is: only for workloads with loops of their own
 
-	Open  func(size int) (PeerHeap, error) `json:"-"` // objects of one size
-	Plain func(b *testing.B)               `json:"-"` // pairs of 64 bytes as anybody would write them
+	Open   func(size int) (PeerHeap, error)    `json:"-"` // objects of one size
+	Plain  func(b *testing.B)                  `json:"-"` // pairs of 64 bytes as anybody would write them
+	Native map[string]func(threads int) Native `json:"-"` // by workload: a peer's own way to do it
+}
+
+// A Native is a workload on threads of a peer's own, where Go has goroutines. It does what the workload's
+// file says.
+type Native interface {
+	Prepare()                               // before each run, not measured
+	Run(d time.Duration) (n int, err error) // n operations in about d, measured by the clock
+	Clean()                                 // behind each run
+}
+
+// nativeCell is a cell of it.
+func nativeCell(n Native) *cell {
+	c := &cell{
+		prepare: func() error {
+			n.Prepare()
+			return nil
+		},
+		clean: func() error {
+			n.Clean()
+			return nil
+		},
+	}
+	c.measure = c.timeRun(n.Run)
+	return c
 }
 
 // A PeerHeap is objects of one size; see heap.
@@ -38,7 +64,7 @@ type PeerHeap interface {
 // Register adds the columns of peers.
 func Register(peers ...Peer) {
 	for _, p := range peers {
-		columns = slices.Insert(columns, len(columns)-1, &column{name: p.Name, what: p.What, loops: p.Loops,
+		columns = slices.Insert(columns, len(columns)-1, &column{name: p.Name, what: p.What, loops: p.Loops, native: p.Native,
 			heap: func(_ *alloc.Allocator, _ string, size int) (heap, error) {
 				h, err := p.Open(size)
 				return peerHeap{h}, err

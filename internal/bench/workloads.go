@@ -245,6 +245,8 @@ func (b *bed) cellsOf(r row, c *Config) ([]*cell, error) {
 		case name == floorName && r.floor == nil, name != floorName && !col.serves(r.workload):
 		case name == floorName:
 			made, err = r.floor(c)
+		case col.native[r.workload.name] != nil:
+			made = nativeCell(col.native[r.workload.name](c.Goroutines))
 		default:
 			made, err = r.open(&env{c, r, col, b.engines[name], b})
 		}

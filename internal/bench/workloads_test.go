@@ -181,6 +181,47 @@ type none struct{ bytesHeap }
 
 func (none) alloc(int) []byte { return nil }
 
+// A scripted is a workload of a peer's own.
+type scripted struct{ calls []string }
+
+func (s *scripted) Prepare() { s.calls = append(s.calls, "prepare") }
+func (s *scripted) Clean()   { s.calls = append(s.calls, "clean") }
+func (s *scripted) Run(d time.Duration) (int, error) {
+	s.calls = append(s.calls, fmt.Sprint("run ", d))
+	return 42, nil
+}
+
+// A peer's own xmalloc takes the place of the loops, also where its allocator serves one thread's loops only.
+func TestNative(t *testing.T) {
+	before := slices.Clone(columns)
+	defer func() { columns = before }()
+	s := new(scripted)
+	threads := 0
+	Register(Peer{Name: "own", Loops: true, Native: map[string]func(int) Native{"xmalloc": func(n int) Native {
+		threads = n
+		return s
+	}}})
+	c := small("xmalloc", "larson", "freer")
+	c.Allocators, c.Goroutines = []string{"own", slabfsLock}, 7
+	report, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for _, sample := range report.Samples {
+		if sample.Allocator == "own" {
+			rows = append(rows, fmt.Sprint(sample.Row, " ", sample.N, " ", len(sample.Values)))
+		}
+	}
+	rows = slices.Compact(rows) // more than one, if F moved
+	if want := []string{"xmalloc 42 1"}; threads != 7 || !slices.Equal(rows, want) {
+		t.Errorf("%d threads, samples %q; want 7, %q", threads, rows, want)
+	}
+	if got := strings.Join(s.calls[:3], ", "); got != "prepare, run 1ms, clean" {
+		t.Errorf("calls: %s", got)
+	}
+}
+
 // A slow first operation does not make a cell do too few.
 func TestCalibrate(t *testing.T) {
 	c, runs := new(cell), 0

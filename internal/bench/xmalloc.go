@@ -32,15 +32,13 @@ var xmalloc = &workload{
 			x = nil // so that what its batches still point to does not burden the collector
 			return nil
 		}
-		c.measure = func(d time.Duration) ([]float64, error) {
-			began := time.Now()
-			made, freed := x.run(max(e.Goroutines/2, 1), 10*d)
-			c.n = freed
+		c.measure = c.timeRun(func(d time.Duration) (int, error) {
+			made, freed := x.run(max(e.Goroutines/2, 1), d)
 			if made != freed {
-				return nil, fmt.Errorf("%d objects were allocated and %d freed", made, freed)
+				return 0, fmt.Errorf("%d objects were allocated and %d freed", made, freed)
 			}
-			return []float64{float64(time.Since(began)) / float64(freed)}, nil
-		}
+			return freed, nil
+		})
 		return c, nil
 	},
 }

@@ -1,0 +1,12 @@
+#include "peer.h"
+
+// What the counting peer has seen since peer_counting, by all threads.
+struct seen {
+	long mallocs, frees;
+	size_t smallest, largest;
+};
+
+// peer_counting makes the peer one that counts: malloc of the C library, for tests.
+void peer_counting(struct peer *p);
+
+struct seen peer_seen(void);
