@@ -18,6 +18,7 @@ import (
 //	fault_long_section    their sections end one instruction after the commit
 //	fault_trusting_abort  an abort goes on with the CPU that was loaded before
 //	fault_area_first      they load the handle's pointer to the area before they arm
+//	fault_slow            instead of stalls, 20 multiplications that wait for each other
 //
 // Two more are in internal/fault: no_fence and no_second_fence.
 

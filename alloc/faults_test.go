@@ -53,6 +53,7 @@ func TestFaults(t *testing.T) {
 		{"fault_rcu_no_wait", "TestTypesafeTorture", 1e9, "a reader found the tag"},
 		{"fault_rcu_no_wait", "TestTypesafeOutlivesReader", 0, "was overwritten while a reader could look at it"},
 		{"fault_rcu_no_barrier", "TestReleaseAfterCallbacks", 0, "released before the callbacks that free its slabs"},
+		{stalls + ",fault_slow", "TestFastLayout", 0, "instructions from the entry to the commit; want"},
 		{stalls + ",fault_long_section", "TestFastLayout", 0, "the section ends with .*; want the commit"},
 		{stalls + ",fault_long_section", "TestBackToBack", 0, "a sequence was not assembled as it was written"}, // New refuses to run it
 	} {

@@ -131,7 +131,32 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 			defer cancel()
 			return bench.Work(ctx, os.Stdin, os.Stdout)
 		},
-	})
+	}, newGuardCommand(c.Worker))
+	return cmd
+}
+
+// newGuardCommand makes what .ci/run asks whether a fast path became slower.
+func newGuardCommand(worker []string) *cobra.Command {
+	g := bench.Guard{Worker: worker}
+	cmd := &cobra.Command{
+		Use:    "guard",
+		Short:  "end with status 5 if a fast path is slower than it was",
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if g.Processes < 1 {
+				return fmt.Errorf("bench: guard: %d processes; want 1 or more", g.Processes)
+			}
+			ctx, cancel := untilSignal()
+			defer cancel()
+			if err := g.Run(ctx, cmd.OutOrStdout()); err != nil {
+				return &statusError{statusCheck, err}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().IntVar(&g.Processes, "processes", 12, "how many may try")
+	cmd.Flags().BoolVar(&g.Record, "record", false, "print a new internal/bench/baseline.json, with the medians of the processes")
 	return cmd
 }
 

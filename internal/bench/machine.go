@@ -35,9 +35,17 @@ func readFile(name string) string {
 }
 
 // cpuModel finds the first model name in the text of /proc/cpuinfo.
-func cpuModel(cpuinfo string) string {
+func cpuModel(cpuinfo string) string { return cpuField(cpuinfo, "model name") }
+
+// cpuKey names the processor by what tells how it is built: hosts give models their own names.
+func cpuKey(cpuinfo string) string {
+	return cpuField(cpuinfo, "vendor_id") + " " + cpuField(cpuinfo, "cpu family") + "/" + cpuField(cpuinfo, "model")
+}
+
+// cpuField finds the first value of a key.
+func cpuField(cpuinfo, field string) string {
 	for line := range strings.Lines(cpuinfo) {
-		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == field {
 			return strings.TrimSpace(value)
 		}
 	}

@@ -48,19 +48,24 @@ func (r *Report) add(part *Report) {
 // runWorker starts this program again. When ctx ends the worker is told, and
 // still answers with what it has.
 func runWorker(ctx context.Context, c Config) (*Report, error) {
-	exe := c.Program
+	a, err := ask(ctx, c.Program, order{Config: c, Worker: c.Worker, Progress: c.Progress != nil})
+	return a.Report, err
+}
+
+// ask has a worker carry out an order: a program, or this one if it is empty.
+func ask(ctx context.Context, exe string, o order) (answer, error) {
 	if exe == "" {
 		var err error
 		if exe, err = os.Executable(); err != nil {
-			return nil, fmt.Errorf("start a worker: %w", err)
+			return answer{}, fmt.Errorf("start a worker: %w", err)
 		}
 	}
-	todo, err := json.Marshal(order{Config: c, Worker: c.Worker, Progress: c.Progress != nil})
+	todo, err := json.Marshal(o)
 	if err != nil {
-		return nil, fmt.Errorf("start a worker: %w", err)
+		return answer{}, fmt.Errorf("start a worker: %w", err)
 	}
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, exe, c.Worker...)
+	cmd := exec.CommandContext(ctx, exe, o.Worker...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(todo), &out, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches it through us only, once
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -68,12 +73,12 @@ func runWorker(ctx context.Context, c Config) (*Report, error) {
 	ran := cmd.Run()
 	var a answer
 	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
-		return nil, fmt.Errorf("worker %d: no report: %w", c.Process+1, cmp.Or(ran, err))
+		return answer{}, fmt.Errorf("worker %d: no report: %w", o.Config.Process+1, cmp.Or(ran, err))
 	}
 	if a.Error != "" {
-		return nil, fmt.Errorf("worker %d: %s", c.Process+1, a.Error)
+		return answer{}, fmt.Errorf("worker %d: %s", o.Config.Process+1, a.Error)
 	}
-	return a.Report, nil
+	return a, nil
 }
 
 // An order is what a worker reads, an answer what it writes.
@@ -83,11 +88,14 @@ type order struct {
 	Progress bool     // on standard error
 
 	Stores []store `json:",omitempty"` // if there are some: be a client of a mount instead
+	Guard  bool    `json:",omitempty"` // measure what the guard looks at instead
 }
 
 type answer struct {
-	Report *Report `json:",omitempty"`
-	Error  string  `json:",omitempty"`
+	Report *Report            `json:",omitempty"`
+	Ratios map[string]float64 `json:",omitempty"` // of the guard's rows
+	Notes  []string           `json:",omitempty"` // beside them
+	Error  string             `json:",omitempty"`
 }
 
 // Work reads an order from in, carries it out and answers on out. It is what a worker does.
@@ -105,11 +113,14 @@ func Work(ctx context.Context, in io.Reader, out io.Writer) error {
 		o.Config.Progress = os.Stderr
 	}
 	var a answer
-	report, err := Run(ctx, o.Config)
-	if err != nil {
-		a.Error = err.Error()
+	var err error
+	if o.Guard {
+		a.Ratios, a.Notes, err = guardHere(ctx)
 	} else {
-		a.Report = report
+		a.Report, err = Run(ctx, o.Config)
+	}
+	if err != nil {
+		a = answer{Error: err.Error()}
 	}
 	if err := json.NewEncoder(out).Encode(a); err != nil {
 		return fmt.Errorf("bench worker: answer: %w", err)
