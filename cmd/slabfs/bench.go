@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"os/signal"
@@ -24,14 +25,15 @@ func newBenchCommand() *cobra.Command {
 	allocators, arewhats := bench.Allocators()
 	c := bench.Config{Worker: []string{"bench", "worker"}}
 	var benchstat, check bool
-	var files [3]string // names, of outputs
+	var files [4]string // names, of outputs
 	var peers string
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "compare allocators side by side",
-		Long: `slabfs bench runs the same loops on slabfs and on what it would replace, A B C A
-B C, in several processes, and prints medians. It needs no mount and no root. Ctrl-C
-prints what it has until then.
+		Long: `slabfs bench runs the same loops on slabfs and on what it would replace, in turns,
+in several processes, and prints medians. It needs no mount and no root. Without
+flags it takes five to ten minutes, most of them for xmalloc, larson and gc; with
+--workloads pair, some seconds. Ctrl-C prints what it has until then.
 
 Workloads (those with * unless others are asked for):
 ` + describe(workloads, whats, usual) + `
@@ -120,6 +122,7 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 	f.BoolVar(&check, "check", false, "end with status 5 if plain differs from pair by more than 10 %")
 	f.StringVar(&files[0], "json", "", "write figures and samples as JSON to a `file`; -: print them, not the table")
 	f.StringVar(&files[1], "svg", "", "write plots to a `file`; -: print them, not the table")
+	f.StringVar(&files[3], "markdown", "", "write ratios as a table in Markdown to a `file`, in the place of the one that it holds; -: print them, not the table")
 	f.StringVar(&files[2], "html", "", "write a page with plots and table to a `file`; -: print it, not the table")
 	cmd.AddCommand(&cobra.Command{
 		Use:    "worker",
@@ -164,20 +167,26 @@ func newGuardCommand(worker []string) *cobra.Command {
 type output struct {
 	format func(*bench.Report, io.Writer) error
 	file   string // "-": what the command prints
+	holds  bool   // the file may hold more: only a table in it is replaced
 }
 
 // outputsOf returns what the flags ask for. Files that cannot be written are found before minutes are spent;
 // what they held stays until then.
-func outputsOf(files [3]string, benchstat bool) ([]output, error) {
+func outputsOf(files [4]string, benchstat bool) ([]output, error) {
 	var list []output
 	printed := 0
-	for i, format := range []func(*bench.Report, io.Writer) error{(*bench.Report).JSON, (*bench.Report).SVG, (*bench.Report).HTML} {
+	for i, format := range []func(*bench.Report, io.Writer) error{(*bench.Report).JSON, (*bench.Report).SVG, (*bench.Report).HTML, (*bench.Report).Markdown} {
 		switch files[i] {
 		case "":
 			continue
 		case "-":
 			printed++
 		default:
+			if i == 3 {
+				if _, err := replaceTable(files[i], ""); err != nil {
+					return nil, fmt.Errorf("bench: %w", err)
+				}
+			}
 			f, err := os.OpenFile(files[i], os.O_WRONLY|os.O_CREATE, 0o666)
 			if err == nil {
 				err = f.Close()
@@ -186,15 +195,15 @@ func outputsOf(files [3]string, benchstat bool) ([]output, error) {
 				return nil, fmt.Errorf("bench: %w", err)
 			}
 		}
-		list = append(list, output{format, files[i]})
+		list = append(list, output{format, files[i], i == 3})
 	}
 	if benchstat {
 		printed++
-		list = append(list, output{(*bench.Report).Benchstat, "-"})
+		list = append(list, output{(*bench.Report).Benchstat, "-", false})
 	}
 	switch printed {
 	case 0:
-		list = append(list, output{(*bench.Report).Table, "-"})
+		list = append(list, output{(*bench.Report).Table, "-", false})
 	case 1:
 	default:
 		return nil, errors.New("bench: only one of --benchstat and the outputs named - can be printed")
@@ -202,20 +211,41 @@ func outputsOf(files [3]string, benchstat bool) ([]output, error) {
 	return list, nil
 }
 
-func (o output) write(r *bench.Report, stdout io.Writer) (err error) {
-	w := stdout
-	if o.file != "-" {
-		f, err := os.Create(o.file)
-		if err != nil {
+func (o output) write(r *bench.Report, stdout io.Writer) error {
+	if o.file == "-" {
+		if err := o.format(r, stdout); err != nil {
+			return fmt.Errorf("print the report: %w", err)
+		}
+		return nil
+	}
+	var text strings.Builder
+	if err := o.format(r, &text); err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	all := text.String()
+	if o.holds {
+		var err error
+		if all, err = replaceTable(o.file, all); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, f.Close()) }()
-		w = f
 	}
-	if err := o.format(r, w); err != nil {
-		return fmt.Errorf("print the report: %w", err)
+	return os.WriteFile(o.file, []byte(all), 0o666)
+}
+
+// replaceTable returns a file's text with another table, or only the table if there is nothing else.
+func replaceTable(file, table string) (string, error) {
+	old, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(old) == 0 {
+		return table, nil
 	}
-	return nil
+	if err != nil {
+		return "", err
+	}
+	all, err := bench.ReplaceTable(string(old), table)
+	if err != nil {
+		return "", fmt.Errorf("replace the table in %q: %w", file, err)
+	}
+	return all, nil
 }
 
 // untilSignal returns a context that the first signal ends. The second ends the process.
@@ -232,7 +262,7 @@ func describe(names, whats, starred []string) string {
 		if slices.Contains(starred, name) {
 			star = "*"
 		}
-		fmt.Fprintf(&text, "  %s%-16s %s\n", star, name, whats[i])
+		fmt.Fprintf(&text, "  %s%-16s %s\n", star, name, bench.Wrap(whats[i], 20, bench.Width))
 	}
 	return text.String()
 }

@@ -28,7 +28,10 @@ func TestBenchCommand(t *testing.T) {
 		{append(quick, "--workloads", "pair", "--json=-"), `"allocator": "sync.Pool"`, false},
 		{append(quick, "--workloads", "pair", "--svg=-"), "<svg ", false},
 		{append(quick, "--workloads", "pair", "--html=-"), "<!DOCTYPE html>", false},
+		{append(quick, "--workloads", "pair", "--markdown=-"), "\n| `pair 64` ", false},
 		{[]string{"bench", "--help"}, "gc-pointers  ", false},
+		{[]string{"bench", "--markdown", "bench_test.go"}, `replace the table in "bench_test.go": it has no table`, true},
+		{[]string{"bench", "guard", "--processes", "0"}, "0 processes; want 1 or more", true},
 		{[]string{"bench", "--json", "-", "--benchstat"}, "only one of --benchstat", true},
 		{[]string{"bench", "--svg", filepath.Join(t.TempDir(), "none", "x.svg")}, "none/x.svg: no such file", true},
 		{[]string{"bench", "--sizes", "48"}, "size 48; want powers of two", true},
@@ -103,6 +106,35 @@ func TestBenchFiles(t *testing.T) {
 		if got, err := os.ReadFile(filepath.Join(dir, form)); !strings.Contains(string(got), want) || strings.HasPrefix(string(got), "old") {
 			t.Errorf("%s holds %.300q, %v; want %q", form, got, err, want)
 		}
+	}
+}
+
+// A table takes the place of the one that a file holds, and is all of a new one.
+func TestBenchMarkdown(t *testing.T) {
+	dir := t.TempDir()
+	run := func(file string) string {
+		root := newRootCommand()
+		root.SetOut(io.Discard)
+		root.SetArgs([]string{"bench", "--processes=1", "--rounds=1", "--duration=100us", "--allocators=sync.Pool,floor", "--workloads=pair", "--markdown", file})
+		if err := root.Execute(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	fresh := run(filepath.Join(dir, "new.md"))
+	if !strings.Contains(fresh, "\n| `pair 64` ") || !strings.HasPrefix(fresh, "<!--") {
+		t.Errorf("a new file holds %q", fresh)
+	}
+	page := filepath.Join(dir, "page.md")
+	if err := os.WriteFile(page, []byte("# before\n"+strings.ReplaceAll(fresh, "pair", "OLD")+"after\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if text := run(page); !strings.HasPrefix(text, "# before\n<!--") || !strings.HasSuffix(text, "-->\nafter\n") || strings.Contains(text, "OLD") || !strings.Contains(text, "\n| `pair 64` ") {
+		t.Errorf("the page holds %q", text)
 	}
 }
 

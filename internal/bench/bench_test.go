@@ -128,13 +128,33 @@ func TestTable(t *testing.T) {
 	if table+"\n" != wantTable {
 		t.Errorf("the table is\n%s\nwant\n%s", table, wantTable)
 	}
-	for _, want := range []string{"x: ratio to slabfs\n", "\npair ", "\ngc ", "\na note\n", "plain against pair: slabfs +2%, sync.Pool +25%\n"} {
+	for _, want := range []string{"x: ratio to slabfs; ", "\npair 64: objects of ", "\npair ", "\ngc ", "\na note\n", "plain against pair: slabfs +2%, sync.Pool +25%\n"} {
 		if !strings.Contains(legend, want) {
 			t.Errorf("below the table stands\n%s\nwithout %q", legend, want)
 		}
 	}
 	if got := r.Disagree(); len(got) != 1 || math.Abs(got["sync.Pool"]-0.25) > 1e-9 {
 		t.Errorf("Disagree() = %v; want sync.Pool by 0.25", got)
+	}
+}
+
+// Where F moved around all samples of a cell, that is not the same as none.
+func TestDisturbed(t *testing.T) {
+	r := fixed()
+	for i := range r.Samples {
+		if s := &r.Samples[i]; s.Row == "pair/64" && s.Allocator == "sync.Pool" {
+			s.Floor[0] = 9
+		}
+	}
+	var table, markdown strings.Builder
+	if err := errors.Join(r.Table(&table), r.Markdown(&markdown)); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Fields(table.String()[strings.Index(table.String(), "\npair 64"):]); got[5] != "16%" || got[6] != "disturbed" || got[7] != "1.70" {
+		t.Errorf("the row is %q", got[:10])
+	}
+	if want := "| 6.10 ns ± 16% | disturbed | 0.28x"; !strings.Contains(markdown.String(), want) {
+		t.Errorf("no %q in\n%s", want, markdown.String())
 	}
 }
 
@@ -149,7 +169,7 @@ func TestWideTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	parts := strings.Split(out.String(), "\n\n")
-	if len(parts) != 4 || !strings.HasSuffix(strings.SplitN(parts[1], "\n", 2)[0], " modernc") || !strings.Contains(parts[1], "\nplain ") ||
+	if len(parts) != 4 || !strings.HasSuffix(strings.SplitN(parts[1], "\n", 2)[0], " mcache") || !strings.Contains(parts[1], "\nplain ") ||
 		!strings.HasSuffix(strings.SplitN(parts[2], "\n", 2)[0], " floor") || !strings.Contains(parts[2], "2.00x") || strings.Contains(parts[2], "\nplain ") {
 		t.Errorf("the table is\n%s", out.String())
 	}

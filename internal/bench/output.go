@@ -32,7 +32,10 @@ func (r *Report) method() string {
 func (r *Report) remarks() []string { return append(slices.Clone(r.Notes), r.agreement()...) }
 
 // across is how many columns a table has beside the first, so that it fits into a window.
-const across = 4
+const across = 3
+
+// Width is how wide lines of words are at most.
+const Width = 100
 
 // Table writes the report for people.
 func (r *Report) Table(out io.Writer) error {
@@ -47,10 +50,16 @@ func (r *Report) Table(out io.Writer) error {
 		fmt.Fprintln(w)
 		align(w, r.block(figures, columns))
 	}
-	fmt.Fprintf(w, "\nmedian ± half the distance between quartiles; x: ratio to %s\n", r.Allocators[0])
-	for i, row := range r.rows() {
-		if i == 0 || row.workload != r.rows()[i-1].workload {
-			fmt.Fprintf(w, "%-16s %s\n", row.workload.name, row.what)
+	fmt.Fprintf(w, "\nmedian ± half the distance between quartiles; x: ratio to %s; -: nothing that it does; disturbed: F moved each time\n", r.Allocators[0])
+	rows := r.rows()
+	for _, a := range []*axis{bySize, byBatch} {
+		if i := slices.IndexFunc(rows, func(row row) bool { return row.axis == a }); i >= 0 {
+			fmt.Fprintf(w, "%s: %s\n", rows[i].label(unit{}), a.what)
+		}
+	}
+	for i, row := range rows {
+		if i == 0 || row.workload != rows[i-1].workload {
+			fmt.Fprintf(w, "%-16s %s\n", row.workload.name, Wrap(row.what, 17, Width))
 		}
 	}
 	for _, line := range r.remarks() {
@@ -70,7 +79,7 @@ func (r *Report) block(figures []figure, columns []int) [][]string {
 		some := columns[len(columns)-1] <= across // the first block has all
 		for _, j := range columns {
 			s := f.sums[j]
-			some = some || j > 0 && s.n > 0
+			some = some || j > 0 && (s.n > 0 || s.lost)
 			line, worst = append(line, s.figure(f.unit, j > 0)), append(worst, s.worstFigure(f.unit))
 		}
 		if !some {
@@ -86,6 +95,9 @@ func (r *Report) block(figures []figure, columns []int) [][]string {
 
 // figure is a cell of the table.
 func (s summary) figure(u unit, ratio bool) string {
+	if s.lost {
+		return "disturbed"
+	}
 	if s.n == 0 {
 		return "-"
 	}
@@ -150,6 +162,27 @@ func count(n int, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// Wrap breaks a text that begins at a column into lines no wider than it can, each beginning there.
+func Wrap(text string, column, width int) string {
+	var all strings.Builder
+	at := column
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case at+1+n > width:
+			fmt.Fprintf(&all, "\n%*s", column, "")
+			at = column
+		default:
+			all.WriteByte(' ')
+			at++
+		}
+		all.WriteString(word)
+		at += n
+	}
+	return all.String()
 }
 
 // align writes rows as columns: the first to the left, the others to the right.

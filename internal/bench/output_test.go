@@ -6,6 +6,9 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -111,13 +114,158 @@ func TestPlots(t *testing.T) {
 func TestNothing(t *testing.T) {
 	r := fixed()
 	r.Samples = nil
-	for i, write := range []func(io.Writer) error{r.Table, r.Benchstat, r.JSON, r.SVG, r.HTML} {
+	for i, write := range []func(io.Writer) error{r.Table, r.Benchstat, r.JSON, r.SVG, r.HTML, r.Markdown} {
 		var out strings.Builder
 		if err := write(&out); err != nil {
 			t.Errorf("form %d: %v", i, err)
 		}
 		if text := out.String(); text == "" || strings.Contains(text, "NaN") {
 			t.Errorf("form %d: %.500q", i, text)
+		}
+	}
+}
+
+// withColumns adds columns of peers' loops for a test.
+func withColumns(t *testing.T, names ...string) {
+	t.Helper()
+	before := slices.Clone(columns)
+	t.Cleanup(func() { columns = before })
+	own := func(int) Native { return new(scripted) }
+	for _, name := range names {
+		Register(Peer{Name: name, Loops: true, Native: map[string]func(int) Native{"xmalloc": own, "larson": own}})
+	}
+}
+
+const wantMarkdown = `<!-- slabfs bench: begin -->
+|  | slabfs | sync.Pool | floor | best of C |
+| --- | --: | --: | --: | --: |
+| ~pair 64~ an object is allocated and freed | 6.10 ns ± 16% | 2.00x ± 0% | 0.28x ± 16% | 0.50x ± 0% b |
+| ~pair 64~ of slabfs-local | 3.05 ns ± 16% | 4.00x ± 0% | 0.56x ± 16% | 1.00x ± 0% b |
+| ~plain~ | 6.22 ns ± 16% | 2.45x ± 0% | - | - |
+| ~parallel~ the same on all goroutines at once | 3.21 ns ± 16% | 2.11x ± 0% | - | 2.00x ± 0% a |
+| ~parallel scaling~ how many times the pairs of one they do; more is better | 1.90 ± 0% | 0.95x ± 0% | - | 1.05x ± 0% a |
+| ~gc~ runtime.GC beside live objects | 230 µs ± 0% | 266x ± 0% | 0.98x ± 0% | - |
+| ~gc CPU~ CPU time of a collection while requests come | 0.00 ns | 90.0 ms ± 0% | 0.00 ns | - |
+| ~gc RSS~ resident memory | 700 MiB ± 0% | 2.00x ± 0% | 0.00x | - |
+| ~gc p99.9~ what one of 1000 requests exceeds | 40.0 µs ± 0% | 100x ± 0% | 0.75x ± 0% | - |
+
+Test CPU @ 2.80GHz, 2 CPUs, Linux 6.18.1, go1.26.8 linux/amd64, 2026-09-23;
+2 processes of 4 rounds, 5ms a cell, 2 goroutines; F 1.75 ns ± 3%; 24 of 105 samples discarded, since F moved
+
+plain against pair: slabfs +2%, sync.Pool +25%
+<!-- slabfs bench: end -->
+`
+
+// Variants of slabfs have a row, loops of C a column: which of them is best differs from row to row.
+func TestMarkdown(t *testing.T) {
+	withColumns(t, "a-c", "b-c")
+	r := fixed()
+	r.Allocators = []string{"slabfs", "slabfs-local", "sync.Pool", "floor", "a-c", "b-c"}
+	for _, s := range slices.Clone(r.Samples) {
+		add := func(name string, values ...float64) {
+			s.Allocator, s.Values = name, values
+			r.Samples = append(r.Samples, s)
+		}
+		switch v := s.Values[0]; {
+		case s.Allocator != "slabfs":
+		case s.Row == "pair/64":
+			add("slabfs-local", v/2)
+			add("a-c", v*0.7)
+			add("b-c", v/2)
+		case s.Row == "parallel":
+			add("a-c", v*2, 1.995)
+			add("b-c", v*3, 1.5)
+		}
+	}
+	var out strings.Builder
+	if err := r.Markdown(&out); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), strings.ReplaceAll(wantMarkdown, "~", "`"); got != want {
+		t.Errorf("the table is\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestReplaceTable(t *testing.T) {
+	table := markdownBegin + "| new |\n" + markdownEnd
+	for document, want := range map[string]string{
+		"a\n" + markdownBegin + "| old |\n" + markdownEnd + "b\n": "a\n" + table + "b\n",
+		markdownBegin + markdownEnd:                               table,
+		"":                                                        "",
+		"a\n" + markdownBegin + "b\n":                             "",
+		markdownEnd + markdownBegin:                               "",
+	} {
+		got, err := ReplaceTable(document, table)
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("ReplaceTable(%q) = %q, %v; want %q", document, got, err, want)
+		}
+	}
+}
+
+// README's table has the form that the command in docs/benchmarks.md gives it: its rows and columns, and
+// the lines that say where, when and how it was measured. Nobody has written it by hand.
+func TestReadme(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(filepath.Join("..", "..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	command := regexp.MustCompile(`(?m)^slabfs bench .*--workloads (\S+) --allocators '(\S+)' .*--markdown README.md$`).FindStringSubmatch(read("docs/benchmarks.md"))
+	if command == nil {
+		t.Fatal("docs/benchmarks.md does not say how to make README's table")
+	}
+	withColumns(t, "malloc-c", "jemalloc-c", "mimalloc-c", "tcmalloc-c")
+	r := fixed()
+	r.Samples = nil
+	var err1, err2 error
+	names, _, _ := Workloads()
+	r.Workloads, err1 = Select("workload", names, strings.Split(command[1], ","))
+	names, _ = Allocators()
+	r.Allocators, err2 = Select("allocator", names, strings.Split(command[2], ","))
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range r.rows() {
+		for _, name := range r.Allocators {
+			if columnOf(name).serves(row.workload) && (name != slabfsLocal || row.workload == pair) {
+				r.Samples = append(r.Samples, Sample{Row: row.name(), Allocator: name, Values: slices.Repeat([]float64{1}, len(row.units))})
+			}
+		}
+	}
+	var out strings.Builder
+	if err := r.Markdown(&out); err != nil {
+		t.Fatal(err)
+	}
+	shape := func(text string) string {
+		for _, form := range [][2]string{
+			{`\| [0-9.]+( ns| µs| ms| s| MiB|x)?( ± [0-9]+%)?( \w*malloc)? `, "| figure "},
+			{`(?m)^\S.*, [0-9]+ CPUs, Linux .*, go\S+ linux/amd64, 20[0-9]{2}-[0-9]{2}-[0-9]{2};$`, "machine and date"},
+			{`(?m)^[0-9]+ process(es)? of [0-9]+ rounds?, \S+ a cell, [0-9]+ goroutines(; F .* discarded, since F moved)?$`, "method"},
+		} {
+			text = regexp.MustCompile(form[0]).ReplaceAllLiteralString(text, form[1])
+		}
+		return text
+	}
+	_, readme, _ := strings.Cut(read("README.md"), markdownBegin)
+	readme, _, _ = strings.Cut(readme, markdownEnd)
+	got, want := shape(readme), shape(strings.TrimSuffix(strings.TrimPrefix(out.String(), markdownBegin), markdownEnd))
+	if got != want || !strings.HasSuffix(got, "\nmachine and date\nmethod\n") {
+		t.Errorf("README's table has the form\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, tc := range []struct{ text, want string }{
+		{"", ""},
+		{"one", "one"},
+		{"one two three", "one two\n  three"},
+		{"incomprehensible words", "incomprehensible\n  words"},
+		{"is µµµµ as wide", "is µµµµ\n  as wide"},
+	} {
+		if got := Wrap(tc.text, 2, 10); got != tc.want {
+			t.Errorf("Wrap(%q, 2, 10) = %q; want %q", tc.text, got, tc.want)
 		}
 	}
 }

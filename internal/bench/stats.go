@@ -32,12 +32,15 @@ const fewest = 3
 // A summary is what a table says of a cell and one of its units.
 type summary struct {
 	n      int     // samples; 0: there is nothing
+	lost   bool    // there is nothing, since all samples were discarded
 	median float64 // of the processes' medians
 	spread float64 // of all samples
 	low    float64 // their lower quartile
 	high   float64 // their upper one
 	ratio  float64 // to the first column: median over blocks of both
-	worst  float64 // the worst of the processes' medians
+
+	ratioSpread float64 // spread of those
+	worst       float64 // the worst of the processes' medians
 }
 
 // summarize computes the summary of the i-th unit of a row on an allocator, against
@@ -73,7 +76,7 @@ func summarize(samples []Sample, w row, i int, allocator, against string) summar
 	if len(medians) == 0 {
 		medians = few
 	}
-	sum := summary{n: len(all), median: median(medians), spread: spread(all), low: quantile(all, 0.25), high: quantile(all, 0.75), ratio: median(ratios)}
+	sum := summary{n: len(all), median: median(medians), spread: spread(all), low: quantile(all, 0.25), high: quantile(all, 0.75), ratio: median(ratios), ratioSpread: spread(ratios)}
 	switch {
 	case len(medians) == 0:
 	case unit.more:
@@ -94,6 +97,13 @@ type figure struct {
 // label returns what people read.
 func (f figure) label() string { return f.row.label(f.unit) }
 
+// summary is what calm samples say of a row's i-th unit on an allocator, against another.
+func (r *Report) summary(calm []Sample, w row, i int, allocator, against string) summary {
+	s := summarize(calm, w, i, allocator, against)
+	s.lost = s.n == 0 && slices.ContainsFunc(r.Samples, func(s Sample) bool { return s.Row == w.name() && s.Allocator == allocator })
+	return s
+}
+
 // figures returns what calm samples say.
 func (r *Report) figures() []figure {
 	samples := r.calm()
@@ -102,7 +112,7 @@ func (r *Report) figures() []figure {
 		for i, u := range w.units {
 			f := figure{row: w, unit: u}
 			for _, name := range r.Allocators {
-				f.sums = append(f.sums, summarize(samples, w, i, name, r.Allocators[0]))
+				f.sums = append(f.sums, r.summary(samples, w, i, name, r.Allocators[0]))
 			}
 			all = append(all, f)
 		}

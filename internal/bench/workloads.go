@@ -64,12 +64,13 @@ func (p phase) plan(rounds int) plan {
 // An axis is a number that makes a row of its own.
 type axis struct {
 	name   string // as benchstat shows it
+	what   string // the number, for people
 	values func(*Config) []int
 }
 
 var (
-	bySize  = &axis{"size", func(c *Config) []int { return c.Sizes }}
-	byBatch = &axis{"batch", func(c *Config) []int { return c.Batches }}
+	bySize  = &axis{"size", "objects of that many bytes", func(c *Config) []int { return c.Sizes }}
+	byBatch = &axis{"batch", "that many objects by one call", func(c *Config) []int { return c.Batches }}
 )
 
 // A row is a workload and a place on its axis.
