@@ -91,7 +91,7 @@ func (g *Guard) Run(ctx context.Context, out io.Writer) error {
 		for row, ratio := range a.Ratios {
 			found[row] = append(found[row], ratio)
 		}
-		if p == 0 {
+		if p == 0 && !g.Record { // which prints nothing else
 			for _, note := range a.Notes {
 				fmt.Fprintln(out, note)
 			}
