@@ -379,7 +379,7 @@ func TestStuckNotification(t *testing.T) {
 func TestNotifierWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		block := make(chan struct{})
-		n := newNotifier(func(sysfs.Removal) { <-block }, func(sysfs.Removal) {})
+		n := newNotifier(func(sysfs.Removal) { <-block }, func(sysfs.Removal) {}, func() ([]sysfs.Node, bool) { return nil, false })
 		timed := func() time.Duration {
 			start := time.Now()
 			n.entry(sysfs.Removal{})

@@ -46,6 +46,12 @@
 // do all if the kernel has asked again for the name within the last second, since that
 // answer may still be on its way and would make an expired entry good again.
 //
+// Files that a client has open are spared by that, and once closed they would stay in the
+// kernel's cache, and with their directories in our table, until memory is short. So a
+// second later the goroutine looks for what is still known of removed directories and has
+// the kernel take each such name out, once: what nobody uses goes then, the rest with its
+// last user, and nothing has to be tried again.
+//
 // # Locks
 //
 //	openFile.mu   of->mutex: one operation at a time on one open file; waited for interruptibly

@@ -39,6 +39,13 @@ type fileSystem struct {
 	files   map[uint64]*openFile // mu: key: file handle
 	handles uint64               // mu: last one given out
 	stale   map[uint32]time.Time // mu: when a thread was told ESTALE
+	left    []departure          // mu: of the last second, oldest first
+}
+
+// A departure is a removal of what the kernel knew then.
+type departure struct {
+	node sysfs.Node
+	at   time.Time
 }
 
 type inode struct {
@@ -111,6 +118,54 @@ func (f *fileSystem) settling(n sysfs.Node) bool {
 	defer f.mu.Unlock()
 	i := f.inodes[n.Ino()]
 	return i != nil && time.Since(i.again) < settles
+}
+
+// leave notes that n is removed, and reports whether the kernel may have it in its cache.
+func (f *fileSystem) leave(n sysfs.Node) (known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	known = f.inodes[n.Ino()] != nil
+	if known {
+		f.left = append(f.left, departure{n, time.Now()})
+	}
+	return known
+}
+
+// leftovers returns what the kernel still has of nodes that left a second ago or earlier,
+// each once: files below that were in use when their directory was forgotten, and what
+// it was not told about. later reports whether others have left since. Only where there
+// are some does it look through all that the kernel knows.
+func (f *fileSystem) leftovers() (nodes []sysfs.Node, later bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	due := make(map[sysfs.Node]bool)
+	for len(f.left) > 0 && time.Since(f.left[0].at) >= settles {
+		if n := f.left[0].node; f.inodes[n.Ino()] != nil {
+			due[n] = true
+		}
+		f.left = f.left[1:]
+	}
+	f.left = append([]departure(nil), f.left...) // lets go of those
+	if len(due) > 0 {
+		for _, i := range f.inodes {
+			if within(i.node, due) {
+				nodes = append(nodes, i.node)
+			}
+		}
+	}
+	return nodes, len(f.left) > 0
+}
+
+// within reports whether n or a directory above it is in the set.
+func within(n sysfs.Node, set map[sysfs.Node]bool) bool {
+	for !set[n] {
+		up := n.Parent()
+		if up == nil {
+			return false
+		}
+		n = up
+	}
+	return true
 }
 
 // below returns the nodes in the directory n that the kernel may have in its cache.

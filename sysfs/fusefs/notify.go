@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,13 +23,14 @@ const tidyAfter = time.Millisecond
 
 // A notifier tells the kernel that directory entries are gone. Removers wait for hide,
 // after which no path leads there; what the kernel remembers of the entry goes in tidy.
+// A second later each of leftovers gets a tidy of its own, once.
 type notifier struct {
-	hide func(sysfs.Removal)
-	tidy func(sysfs.Removal)
-	wait time.Duration // notifyWait, except in tests
-	jobs chan notice
-	quit chan struct{}
-	busy atomic.Int64 // A: when the notification under way began, in Unix nanoseconds; 0: none
+	hide, tidy func(sysfs.Removal)
+	leftovers  func() (nodes []sysfs.Node, later bool)
+	wait       time.Duration // notifyWait, except in tests
+	jobs       chan notice
+	quit       chan struct{}
+	busy       atomic.Int64 // A: when the notification under way began, in Unix nanoseconds; 0: none
 
 	sent, late, skipped atomic.Uint64 // A
 }
@@ -40,20 +40,29 @@ type notice struct {
 	done chan struct{}
 }
 
-func newNotifier(hide, tidy func(sysfs.Removal)) *notifier {
-	n := &notifier{hide: hide, tidy: tidy, wait: notifyWait, jobs: make(chan notice), quit: make(chan struct{})}
+func newNotifier(hide, tidy func(sysfs.Removal), leftovers func() ([]sysfs.Node, bool)) *notifier {
+	n := &notifier{hide: hide, tidy: tidy, leftovers: leftovers, wait: notifyWait, jobs: make(chan notice), quit: make(chan struct{})}
 	go n.loop()
 	return n
 }
 
 func (n *notifier) loop() {
-	var gone []sysfs.Removal // hidden, and to be tidied when the timer says so
-	timer := time.NewTimer(tidyAfter)
-	timer.Stop()
+	var gone []sysfs.Removal // to be tidied, from when the first timer says so
+	tidy, look := time.NewTimer(0), time.NewTimer(0)
+	tidy.Stop()
+	look.Stop()
+	looks := false // look is set
+	lookLater := func() {
+		if !looks {
+			looks = true
+			look.Reset(settles)
+		}
+	}
 	timed := func(f func(sysfs.Removal), r sysfs.Removal) {
 		n.busy.Store(time.Now().UnixNano())
 		f(r)
 		n.busy.Store(0)
+		lookLater() // also for removals that were skipped meanwhile
 	}
 	for {
 		select {
@@ -62,12 +71,27 @@ func (n *notifier) loop() {
 			n.sent.Add(1)
 			close(j.done)
 			if gone = append(gone, j.Removal); len(gone) == 1 {
-				timer.Reset(tidyAfter)
+				tidy.Reset(tidyAfter)
 			}
-		case <-timer.C:
+		case <-tidy.C: // one at a time, so that no remover waits for many
 			timed(n.tidy, gone[0])
-			if gone = slices.Delete(gone, 0, 1); len(gone) > 0 {
-				timer.Reset(0)
+			gone[0] = sysfs.Removal{}
+			if gone = gone[1:]; len(gone) > 0 {
+				tidy.Reset(0)
+			} else {
+				gone = nil
+			}
+		case <-look.C:
+			looks = false
+			left, later := n.leftovers()
+			for _, node := range left {
+				gone = append(gone, sysfs.Removal{Parent: node.Parent(), Node: node})
+			}
+			if len(left) > 0 {
+				tidy.Reset(0)
+			}
+			if later {
+				lookLater()
 			}
 		case <-n.quit:
 			return
@@ -121,10 +145,11 @@ func (s *Server) hide(r sysfs.Removal) {
 }
 
 // tidy makes the kernel forget what it knows of a name that is gone: with a directory
-// go all files that were looked up there, microseconds for each. If the name is taken
-// again, the kernel finds out by itself when somebody looks.
+// go all files that were looked up there, microseconds for each, but for those that are
+// in use. What is in use itself goes when its last user does. If the name is taken again
+// and the kernel knows by whom, it has found out by itself.
 func (s *Server) tidy(r sysfs.Removal) {
-	if s.device != nil && r.Parent.Child(r.Node.Name()) == nil {
+	if now := r.Parent.Child(r.Node.Name()); now == nil || !s.fs.knows(now) {
 		s.fuse.EntryNotify(r.Parent.Ino(), r.Node.Name())
 	}
 }

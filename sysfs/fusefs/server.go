@@ -54,7 +54,7 @@ func newServer(dir string, t *sysfs.Tree, o Options) *Server {
 	s := &Server{dir: dir, tree: t, log: o.Logger, stopped: make(chan struct{}), done: make(chan struct{})}
 	s.mu.Init(lockdep.Leaf)
 	s.fs = newFileSystem(t, o, s.stopped)
-	s.notifier = newNotifier(s.hide, s.tidy)
+	s.notifier = newNotifier(s.hide, s.tidy, s.fs.leftovers)
 	return s
 }
 
@@ -80,7 +80,7 @@ func (s *Server) serve() error {
 // removed tells the kernel that a name is gone.
 func (s *Server) removed(r sysfs.Removal) {
 	inodeLocked(r.Parent, lockdep.Exclusive)() // also where no notification is needed this time
-	if s.fs.knows(r.Node) && s.fs.knows(r.Parent) {
+	if s.fs.leave(r.Node) && s.fs.knows(r.Parent) {
 		s.notifier.entry(r)
 	}
 }
