@@ -340,6 +340,7 @@ func (k *core) discardAll() {
 			n.removePartial(p)
 			k.drop(n, p, &all)
 		}
+		k.callLate(n) // not by the callback before: Barrier waits only for what is queued by now
 		n.mu.Unlock()
 	}
 	k.discardSlabs(&all)

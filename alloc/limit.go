@@ -55,9 +55,9 @@ func (a *Allocator) newAttempt() attempt { return attempt{a.reclaims.Load(), a.r
 // ended since, its result is shared.
 //
 // Of typesafe-by-RCU caches the slabs that become empty wait for a grace period, and
-// reclaim does not. So if k is one, it is flushed first, which leaves it min_partial
-// slabs, and the others only if nothing was found there. What a grace period gave back
-// meanwhile counts as freed.
+// reclaim does not. So if k is one, it takes one of those back, or is flushed, which leaves
+// it min_partial slabs, and the others only if nothing was found there. What a grace period
+// gave back meanwhile counts as freed.
 //
 // Goroutines that allocate in a loop at the limit must not keep the sheaves of
 // all others empty. So a reclaim that freed nothing is repeated only when there
@@ -73,6 +73,8 @@ func (a *Allocator) reclaim(seen attempt, k *core) bool {
 	since := a.reclaims.Load() != seen.reclaims
 	switch {
 	case since && r.gained, a.returned.Load() != seen.returned:
+		return true
+	case k != nil && k.typesafe() && k.takeWaiting():
 		return true
 	case k != nil && k.typesafe() && k.freeObjects()+k.cached() > 0:
 		// What a fence that fails leaves in other CPUs' slabs is free, but not to be had.

@@ -22,6 +22,7 @@ type node struct {
 	mu      lockdep.Mutex
 	partial slabList  // L: slabs with free objects that no CPU keeps, those to fill first in front
 	barn    []uintptr // L: free objects, whole half sheaves
+	wait    graceWait // L: slabs that are not counted any more
 
 	slabs    atomic.Int64 // A: all slabs
 	partials atomic.Int64 // A: partial.n
@@ -66,31 +67,10 @@ func (k *core) drop(n *node, p pages.Page, discard *slabList) {
 	n.slabs.Add(-1)
 	n.free.Add(-int64(k.objects))
 	if k.typesafe() {
-		k.freeLater(p)
+		k.freeLater(n, p)
 		return
 	}
 	discard.pushBack(p)
-}
-
-// freeLater gives the pages of a slab that is counted as gone back after a grace
-// period, until when readers may look at its objects, and free ones have the content
-// that they were freed with.
-//
-// Who counts the slabs of a cache that is shut down holds n.mu too. So the callbacks of
-// all that it does not find are queued by then, and rcu.Barrier waits for them.
-//
-// Preconditions: n.mu is held.
-func (k *core) freeLater(p pages.Page) {
-	a, size := k.a, int64(slabBytes(k.order))
-	k.count(nil, FreeSlab, 1)
-	a.waiting.Add(size)
-	a.rcu.Call(func() {
-		k.root.CheckReleased()
-		k.freeSlab(p)
-		a.waiting.Add(-size)
-		a.returned.Add(1)
-		a.pagesFreed()
-	})
 }
 
 // putObjects makes objects of the node's slabs free there; those of one slab that follow each

@@ -37,7 +37,8 @@ func checkUntouched(t *testing.T, objs []unsafe.Pointer) {
 	t.Helper()
 	for i, obj := range objs {
 		if !stamped(bytesAt(obj, 64), uint64(i)) {
-			t.Fatalf("object %d of %d was overwritten while a reader could look at it", i, len(objs))
+			t.Errorf("object %d of %d was overwritten while a reader could look at it", i, len(objs))
+			return // the reader goes on, for which Close waits
 		}
 	}
 }
@@ -214,6 +215,39 @@ func TestReleaseAfterCallbacks(t *testing.T) {
 	}
 }
 
+// That goes for slabs as well that came too late for their cache's last callback: destroy
+// queues another one, for which Barrier waits.
+func TestReleaseAfterLateCallbacks(t *testing.T) {
+	a := newAllocator(t, Options{})
+	running, goOn := make(chan struct{}), make(chan struct{})
+	block := func() {
+		running <- struct{}{}
+		<-goOn
+	}
+	a.RCU().Call(block) // what follows is for the next grace period
+	<-running
+	a.RCU().Call(func() { a.RCU().Call(block) }) // and what the cache's callback would queue comes after this
+	c, objs := emptied(t, a, "typesafe")
+	if err := a.RCU().Synchronize(); err != nil {
+		t.Fatal(err)
+	}
+	a.SetMemoryLimit(a.MemoryUsed())
+	freeAll(c, fill(c))
+	c.Shrink() // after the begin of some grace period: too late
+	a.SetMemoryLimit(0)
+	if a.MemoryWaiting() == 0 {
+		t.Errorf("of %d objects no slab waits", len(objs))
+	}
+	destroy(t, c)
+	goOn <- struct{}{}
+	<-running
+	if n := a.MemoryWaiting(); n != 0 {
+		t.Errorf("%d bytes of a destroyed cache wait for a callback that came after its destroy", n)
+	}
+	goOn <- struct{}{}
+	soon("the release", func() bool { n, _ := a.RCUReleases(); return n == 1 })
+}
+
 // However many caches are destroyed, those that wait at the same time wait once.
 func TestDestroysShareGracePeriods(t *testing.T) {
 	engines(t, func(t *testing.T, a *Allocator) {
@@ -329,15 +363,17 @@ func TestDestroyInCallbacks(t *testing.T) {
 }
 
 // At the limit nobody waits for a grace period, not even if nothing but one stands
-// between an Alloc and its memory. When it has passed the memory can be had.
+// between an Alloc and its memory. When it has passed the memory can be had. Its own
+// cache needs no grace period: it has it at once, as it was freed.
 func TestLimitAndGracePeriod(t *testing.T) {
 	engines(t, func(t *testing.T, a *Allocator) {
 		c, d := newCache(t, a, "typesafe", 64, typesafe), newCache(t, a, "plain", 64, CacheOptions{})
-		a.SetMemoryLimit(256 << 10)
+		const limit = 256 << 10
+		a.SetMemoryLimit(limit)
 		for range 3 {
 			section := a.RCU().ReadLock()
 			objs := fill(c)
-			if want := 256 << 10 / 64; len(objs) != want {
+			if want := limit / 64; len(objs) != want {
 				t.Errorf("%d objects at the limit; want %d", len(objs), want)
 			}
 			freeAll(c, objs)
@@ -348,11 +384,28 @@ func TestLimitAndGracePeriod(t *testing.T) {
 					}
 				}
 			})
-			if used, waiting := a.MemoryUsed(), a.MemoryWaiting(); used != 256<<10 || waiting != used {
-				t.Errorf("%d bytes in use, %d of them wait; want %d, all", used, waiting, 256<<10)
+			if used, waiting := a.MemoryUsed(), a.MemoryWaiting(); used != limit || waiting != used {
+				t.Errorf("%d bytes in use, %d of them wait; want %d, all", used, waiting, limit)
 			}
-			if obj := c.Alloc(); obj != nil {
-				t.Error("memory that waits was handed out again by its own cache")
+			for range 5 { // dropped again each time, while its first callback is still to come
+				for _, obj := range objs {
+					stamp(bytesAt(obj, 64), uint64(uintptr(obj)))
+				}
+				again := fill(c)
+				if len(again) != len(objs) || a.MemoryUsed() != limit || a.MemoryWaiting() != 0 {
+					t.Errorf("%d of %d objects again, %d bytes in use, %d wait; want all, %d, 0", len(again), len(objs), a.MemoryUsed(), a.MemoryWaiting(), limit)
+				}
+				for _, obj := range again {
+					if !stamped(bytesAt(obj, 64), uint64(uintptr(obj))) {
+						t.Fatal("an object was overwritten while it was free")
+					}
+				}
+				checkRest(t, c, again)
+				freeAll(c, again)
+				c.Shrink()
+				if made, gone := sum(c.Events(AllocSlab)), sum(c.Events(FreeSlab)); made != gone || c.Stats().Slabs != 0 {
+					t.Errorf("alloc_slab is %d, free_slab %d, slabs %d, and all were dropped", made, gone, c.Stats().Slabs)
+				}
 			}
 			a.RCU().ReadUnlock(section)
 			var obj unsafe.Pointer
@@ -367,6 +420,52 @@ func TestLimitAndGracePeriod(t *testing.T) {
 			d.Shrink()
 		}
 	})
+}
+
+// A slab that was taken back and dropped again waits for readers that came meanwhile,
+// though the callback that it had before runs while they are inside; and so does its cache.
+func TestTakenBackOutlivesReader(t *testing.T) {
+	for _, destroyed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("destroyed=%v", destroyed), func(t *testing.T) {
+			engines(t, func(t *testing.T, a *Allocator) {
+				begun := a.RCU().Begun()
+				first := a.RCU().ReadLock()
+				c, objs := emptied(t, a, "typesafe")
+				size := a.MemoryUsed()
+				soon("the begin of the first grace period", func() bool { return a.RCU().Begun() > begun })
+
+				a.SetMemoryLimit(size)
+				again := fill(c)
+				if len(again) < len(objs) || a.MemoryWaiting() != 0 {
+					t.Fatalf("%d of %d objects again, %d bytes still wait", len(again), len(objs), a.MemoryWaiting())
+				}
+				a.SetMemoryLimit(0)
+				second := a.RCU().ReadLock()
+				for i, obj := range objs {
+					stamp(bytesAt(obj, 64), uint64(i))
+				}
+				freeAll(c, again)
+				c.Shrink()
+				if destroyed {
+					destroy(t, c)
+				}
+
+				ran := a.RCU().Stats().Ran
+				a.RCU().ReadUnlock(first)
+				soon("the first callback", func() bool { return a.RCU().Stats().Ran > ran })
+				greed(t, a)
+				checkUntouched(t, objs)
+				if waiting := a.MemoryWaiting(); waiting != size || c.core.released.Load() {
+					t.Errorf("%d bytes wait, released is %v; want %d, false", waiting, c.core.released.Load(), size)
+				}
+				a.RCU().ReadUnlock(second)
+				soon("the second grace period", func() bool { return a.MemoryWaiting() == 0 && c.core.released.Load() == destroyed })
+				if used := a.MemoryUsed(); used != 0 {
+					t.Errorf("%d bytes in use after the last grace period", used)
+				}
+			})
+		})
+	}
 }
 
 // At the limit a typesafe-by-RCU cache finds what others have freed, wherever it is: a
@@ -525,8 +624,8 @@ func (g *generation) replace(i int, fill bool) {
 
 // Readers look objects up, take references and check what they got, while others
 // replace and free them, shrink, flush, reclaim, and destroy the caches one after the
-// other; and a plain cache takes every page that it can get and overwrites it. No
-// reader ever meets anything but an object of its own cache.
+// other, with and without a limit; and a plain cache takes every page that it can get and
+// overwrites it. No reader ever meets anything but an object of its own cache.
 func TestTypesafeTorture(t *testing.T) {
 	engines(t, func(t *testing.T, a *Allocator) {
 		const size = 8 << 10 // 4 in a slab, so that slabs become empty
@@ -576,15 +675,22 @@ func TestTypesafeTorture(t *testing.T) {
 					}
 				case 1:
 					a.reclaimAll()
+				case 2: // where slabs that wait are taken back
+					a.SetMemoryLimit(a.MemoryUsed() * r.Int64N(2))
 				default:
 					c.Shrink()
 				}
 			},
 			func(r *rand.Rand) {
-				objs := allocN(t, predator, 1+r.IntN(50))
-				for _, obj := range objs {
+				var objs []unsafe.Pointer
+				for range 1 + r.IntN(50) {
+					obj := predator.Alloc()
+					if obj == nil {
+						break
+					}
 					e := (*record)(obj)
 					e.tag, e.refs, e.key = ^uint64(0), 1, 0
+					objs = append(objs, obj)
 				}
 				freeAll(predator, objs)
 				predator.Shrink()

@@ -27,6 +27,14 @@ func (d *Domain) Call(f func()) {
 	d.startRunner()
 }
 
+// Begun returns how many grace periods have begun. Who finds what it was before a Call
+// knows that the grace period of that call is still to come.
+func (d *Domain) Begun() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.begun
+}
+
 // startRunner sees to it that callbacks run. It is refused only after Close, when
 // there are none.
 func (d *Domain) startRunner() { _, _ = d.runner.Queue() }

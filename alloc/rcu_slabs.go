@@ -1,0 +1,99 @@
+package alloc
+
+import "slabfs/internal/pages"
+
+// A graceWait is a node's empty slabs of a typesafe-by-RCU core that wait for a grace
+// period. Those that were dropped before it begins share a callback, which gives them back
+// and queues the next one, for those that came too late.
+//
+// At the limit the core takes its slabs back: until their callback runs they are full of
+// its free objects, which may be used again as such at any time. Dropped again, a slab
+// waits as one that was never taken back, and not for the callback that it had.
+//
+// Protection of fields: node.mu.
+type graceWait struct {
+	called *slabList // what the callback that is queued will give back; nil: none is
+	begun  uint64    // grace periods that had begun before it was queued
+	late   slabList  // without a callback
+}
+
+// freeLater has a slab that is counted as gone wait for a grace period, until when
+// readers may look at its objects, and free ones have the content that they were freed
+// with.
+//
+// Preconditions: n.mu is held.
+func (k *core) freeLater(n *node, p pages.Page) {
+	k.count(nil, FreeSlab, 1)
+	k.a.waiting.Add(int64(slabBytes(k.order)))
+	w := &n.wait
+	if w.called != nil && w.begun == k.a.rcu.Begun() {
+		w.called.pushBack(p)
+		return
+	}
+	w.late.pushBack(p)
+	if w.called == nil {
+		k.callLate(n)
+	}
+}
+
+// callLate queues a callback for the slabs that have none.
+//
+// Preconditions: n.mu is held.
+func (k *core) callLate(n *node) {
+	w := &n.wait
+	if w.late.n == 0 {
+		return
+	}
+	slabs := w.late
+	w.called, w.begun, w.late = &slabs, k.a.rcu.Begun(), slabList{}
+	k.a.rcu.Call(func() { k.graceEnded(n, &slabs) })
+}
+
+// graceEnded is the callback: it gives back what was not taken back.
+func (k *core) graceEnded(n *node, slabs *slabList) {
+	k.root.CheckReleased()
+	a := k.a
+	n.mu.Lock()
+	if n.wait.called == slabs { // else discardAll has queued another one
+		n.wait.called = nil
+		k.callLate(n)
+	}
+	n.mu.Unlock()
+	for p := slabs.popFront(); p != 0; p = slabs.popFront() {
+		k.freeSlab(p)
+		a.waiting.Add(-int64(slabBytes(k.order)))
+		a.returned.Add(1)
+	}
+	a.pagesFreed()
+}
+
+// takeWaiting puts a slab that waits on the partial list of this CPU's node, and reports
+// whether there was one.
+//
+// Preconditions: no lock below flush_lock is held.
+func (k *core) takeWaiting() bool {
+	pc := k.lockCPU()
+	defer pc.mu.Unlock()
+	if k.dying {
+		return false
+	}
+	n := pc.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := n.wait.late.popFront()
+	if p == 0 && n.wait.called != nil {
+		p = n.wait.called.popFront()
+	}
+	if p == 0 {
+		return false
+	}
+	k.a.waiting.Add(-int64(slabBytes(k.order)))
+	pages.SetOwner(p, 1<<k.order, k.number)
+	n.slabs.Add(1)
+	n.free.Add(int64(k.objects))
+	pc.count(AllocSlab, 1)
+	slabAt(p).where = onNode
+	n.partial.pushBack(p)
+	n.partials.Store(int64(n.partial.n))
+	return true
+}
