@@ -153,6 +153,7 @@ func New(o Options) (*Allocator, error) {
 	}
 	a.tellReaders()
 	if err := a.newKmalloc(); err != nil {
+		_ = a.Close() // if that fails too, for want of a fence, what is left is never used again
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
 	return a, nil
