@@ -56,7 +56,10 @@ func (d *Domain) Barrier() error {
 		d.mu.Lock()
 		ran, err := d.ran, d.err
 		d.mu.Unlock()
-		if ran >= last || err != nil {
+		switch {
+		case ran >= last: // in order, so all that it waits for
+			return nil
+		case err != nil:
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package rcu
 
 import (
+	"bytes"
 	"errors"
 	"runtime"
 	"sync/atomic"
@@ -77,6 +78,38 @@ func TestFenceFails(t *testing.T) {
 	rseq.FailFences(true)
 	if err := d.Close(); !errors.Is(err, ErrFence) {
 		t.Errorf("Close without membarrier: %v; want ErrFence", err)
+	}
+	rseq.FailFences(false)
+	must(t, d.Close)
+}
+
+// Barrier is content when the callbacks have run that were there before, whatever becomes
+// of the grace period of those that came later.
+func TestBarrierIsExact(t *testing.T) {
+	d, err := New(Options{Sequences: true})
+	if errors.Is(err, rseq.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rseq.FailFences(false)
+	barrier := make(chan error)
+	d.Call(func() {
+		go func() { barrier <- d.Barrier() }()
+		for stacks := make([]byte, 1<<20); ; time.Sleep(time.Millisecond) {
+			if n := runtime.Stack(stacks, true); bytes.Contains(stacks[:n], []byte(".(*Work).Flush(")) {
+				break // it has asked for another run, which it waits for
+			}
+		}
+		rseq.FailFences(true)
+		d.Call(func() {})
+	})
+	if err := <-barrier; err != nil {
+		t.Errorf("Barrier: %v, though its callback has run", err)
+	}
+	if n := d.Stats().FenceErrors; n == 0 {
+		t.Error("the later grace period did not fail")
 	}
 	rseq.FailFences(false)
 	must(t, d.Close)
