@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -88,6 +89,49 @@ func TestKilledAndMountedAgain(t *testing.T) {
 		cat(c, s.attr("load-small", "objects"))
 		c.Want(unix.ENOTCONN, Op{Do: "pread", FD: fd, Size: 10})
 	}
+}
+
+// A server that was killed when it had mounted, and had not answered the kernel's first
+// message, leaves a mount as any other does.
+func TestKilledBeforeReady(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	dir := root.newDir(t, true)
+	die := func() {
+		t.Helper()
+		fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = unix.Mount("slabfs", dir, "fuse.slabfs", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", fd))
+		if err := errors.Join(err, unix.Close(fd)); err != nil {
+			t.Fatal(err)
+		}
+		root.client(t).Want(unix.ENOTCONN, Op{Do: "statfs", Path: dir})
+	}
+	umount := func(what string) {
+		t.Helper()
+		if status, _, errs := root.run(t, "umount", dir); status != 0 || errs != "" || mounted(t, dir) {
+			t.Errorf("umount of %s: status %d, %q, mounted %v; want 0, gone", what, status, errs, mounted(t, dir))
+		}
+	}
+	die()
+	umount("what is left")
+
+	die()
+	s := root.mount(t, dir)
+	cat(root.client(t), s.attr("kmalloc-64", "objects"))
+	umount("the next one")
+	s.wantStatus(0)
+
+	die()
+	status, _, errs := root.run(t, "mount", "--daemon", dir)
+	wantLine(t, "mount", errs, dir, "detached a mount whose server had died")
+	if status != 0 {
+		t.Errorf("mount over what is left: status %d; want 0", status)
+	}
+	umount("the daemon's mount")
+	eventually(t, "the daemon ends", func() bool { return len(processes(t, dir)) == 0 })
 }
 
 func TestMountedTwice(t *testing.T) {

@@ -65,7 +65,7 @@ func startBackground(out io.Writer) error {
 	if err == nil {
 		err = errors.New("status 0")
 	}
-	return fail(fmt.Errorf("it ended before it had mounted: %w", err))
+	return fail(fmt.Errorf("it ended before it was ready: %w; umount clears what it may have left", err))
 }
 
 // sayReady prints the line that says that the mount is there. A daemon then lets
