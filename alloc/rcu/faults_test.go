@@ -16,8 +16,11 @@ import (
 
 var longFlag = flag.Bool("slabfs.long", false, "also break grace periods on purpose, which takes minutes")
 
-// Each mistake is caught within a minute; the same program without it, with the
+// Each mistake is caught, most within a second; the same program without it, with the
 // same stalls, is not. The first tag makes readers stall.
+//
+// Reader and updater must run at the same moment, each on its CPU, which on a busy machine
+// they seldom do: so those runs get the highest priority, where they may have it.
 func TestFaults(t *testing.T) {
 	if !*longFlag {
 		t.Skip("without -slabfs.long")
@@ -41,15 +44,19 @@ func TestFaults(t *testing.T) {
 				t.Fatalf("build: %v\n%s", err, out)
 			}
 			ctx, cancel := context.WithCancel(t.Context())
+			args := []string{path}
 			run, updates := "TestTorture|TestRush", 500
 			if tc.caught {
-				ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+				ctx, cancel = context.WithTimeout(t.Context(), 5*time.Minute)
 				run, updates = "TestRush", 1e9
+				if nice, err := exec.LookPath("nice"); err == nil {
+					args = []string{nice, "-n", "-20", path}
+				}
 			}
 			defer cancel()
+			args = append(args, "-test.run=^("+run+")$/^"+tc.engine+"$", fmt.Sprint("-slabfs.updates=", updates), "-slabfs.deadline=10m")
 			begin := time.Now()
-			out, err := exec.CommandContext(ctx, path, "-test.run=^("+run+")$/^"+tc.engine+"$",
-				fmt.Sprint("-slabfs.updates=", updates), "-slabfs.deadline=10m").CombinedOutput()
+			out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
 			took := time.Since(begin).Round(time.Millisecond)
 			// A reader that was not waited for: by its element, or by a count that cannot be.
 			age := regexp.MustCompile(`sees an element of age \d+`)
