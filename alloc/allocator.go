@@ -67,8 +67,8 @@ type Allocator struct {
 	queue     *workqueue.Queue
 	giver     *workqueue.Work // gives free memory back to the system
 	toRelease rcuDestroy
-	kmalloc   []*Cache                 // I: by class, see bytes.go
-	bySize    [maxKmalloc/8 + 1]*Cache // I: kmalloc by (bytes+7)/8
+	kmalloc   []*Cache                    // I: by class, see bytes.go
+	bySize    [maxKmalloc/8 + 1]sizeClass // I: kmalloc by (bytes+7)/8
 
 	hotplug   cpu.Hotplug
 	flushLock lockdep.RWSem // taken for writing only; an RWSem since its waits can be interrupted

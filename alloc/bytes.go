@@ -19,6 +19,13 @@ var kmallocSizes = []struct {
 
 const maxKmalloc = 8 << 10
 
+// A sizeClass is a class as Bytes finds it. The capacity lies beside the cache, and is not
+// loaded from there: FreeBytes finds the class by it, and would find it later.
+type sizeClass struct {
+	cache *Cache
+	bytes uint64
+}
+
 // classOf returns the index of the smallest class that holds n bytes, 0 <= n <= maxKmalloc.
 func classOf(n int) int {
 	class := 0
@@ -38,7 +45,8 @@ func (a *Allocator) newKmalloc() error {
 		a.kmalloc = append(a.kmalloc, c)
 	}
 	for i := range a.bySize {
-		a.bySize[i] = a.kmalloc[classOf(i*8)]
+		c := a.kmalloc[classOf(i*8)]
+		a.bySize[i] = sizeClass{c, uint64(c.usersize)}
 	}
 	return nil
 }
@@ -55,30 +63,19 @@ var _ [0]struct{} = [unsafe.Sizeof(pageRun{}) - pages.DescSize]struct{}{}
 // 8, 16, 32, 64, 96, 128, 192, 256, 512, 1k, 2k, 4k or 8k, above that whole pages.
 // It returns nil when the allocator's memory limit is reached. Bytes(0) is empty
 // and not nil. It panics if n is negative.
-//
-// It is nosplit since the stack check is a load, and loads are what bounds a pair.
-//
-//go:nosplit
-func (a *Allocator) Bytes(n int) []byte {
+func (a *Allocator) Bytes(n int) []byte { return bytesFast(a, n) }
+
+// bytesSlow is Bytes without a sequence, or of whole pages.
+func bytesSlow(a *Allocator, n int) []byte {
 	if uint(n) > maxKmalloc {
 		return a.pageBytes(n)
 	}
-	c := a.classFor(uintptr(n))
-	obj := allocFast(c)
+	c := a.bySize[(n+7)/8].cache
+	obj := allocSlow(c)
 	if obj == nil {
 		return nil
 	}
 	return unsafe.Slice((*byte)(obj), c.usersize)[:n]
-}
-
-// classFor returns a.bySize[(n+7)/8]. Written so, the compiler would first load from a to see
-// whether it is nil, since the array is larger than a page.
-//
-// Preconditions: n <= maxKmalloc.
-//
-//go:nosplit
-func (a *Allocator) classFor(n uintptr) *Cache {
-	return *(**Cache)(unsafe.Add(unsafe.Pointer(a), unsafe.Offsetof(a.bySize)+(n+7)&(2*maxKmalloc-8)*unsafe.Sizeof(a)/8))
 }
 
 // pageBytes returns n bytes, more than a class has, in pages of their own, or nil.
@@ -114,28 +111,12 @@ func (a *Allocator) pageBytes(n int) []byte {
 // FreeBytes takes back what Bytes returned: the slice may be shorter by now, but
 // must begin where it began and have the capacity that it had. It panics on any
 // other slice, most often one that append moved. nil is fine.
-//
-// It is nosplit as Bytes is.
-//
-//go:nosplit
 func (a *Allocator) FreeBytes(b []byte) {
-	obj, size := unsafe.Pointer(unsafe.SliceData(b)), uint(cap(b))
-	if size > maxKmalloc || size&(size-1) != 0 {
-		a.freeBytesSlow(obj, int(size))
-		return
-	}
-	// In slabs of objects of a power of two this tells where one begins. Whether obj
-	// lies in such a slab is what freeFast looks at first.
-	c := a.classFor(uintptr(size))
-	if uint(c.usersize) != size || uint(uintptr(obj))&(size-1) != 0 {
-		a.freeBytesSlow(obj, int(size))
-		return
-	}
-	freeFast(c, obj)
+	freeBytesFast(a, unsafe.Pointer(unsafe.SliceData(b)), cap(b))
 }
 
-// freeBytesSlow is FreeBytes of what is not one object of a power of two, or not to be freed.
-func (a *Allocator) freeBytesSlow(obj unsafe.Pointer, size int) {
+// freeBytesSlow is FreeBytes without a sequence, or of what is not one object of a power of two.
+func freeBytesSlow(a *Allocator, obj unsafe.Pointer, size int) {
 	switch {
 	case obj == nil:
 		return
@@ -143,11 +124,17 @@ func (a *Allocator) freeBytesSlow(obj unsafe.Pointer, size int) {
 		a.freePageBytes(obj, size)
 		return
 	}
-	c := a.bySize[(size+7)/8]
-	if p, ok := pages.Of(obj); ok && int(c.usersize) == size && pages.Owner(p) == c.number {
-		if _, _, exact := c.core.find(obj); exact {
-			freeFast(c, obj)
+	c := a.bySize[(size+7)/8].cache
+	if int(c.usersize) == size {
+		if size&(size-1) == 0 && uintptr(obj)&uintptr(size-1) == 0 { // an object, if it lies in the class's slabs
+			freeSlow(c, obj)
 			return
+		}
+		if p, ok := pages.Of(obj); ok && pages.Owner(p) == c.number {
+			if _, _, exact := c.core.find(obj); exact {
+				freeFast(c, obj)
+				return
+			}
 		}
 	}
 	panic(a.describeBytes(obj, size))

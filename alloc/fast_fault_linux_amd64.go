@@ -24,8 +24,8 @@ import (
 
 // init measures the sections: from the entry to the end of the commit store.
 func init() {
-	_, alloc, free := fastCode()
-	for _, d := range []*percpu.Descriptor{alloc, free} {
+	_, alloc, free, bytesDesc, freeBytes := fastCode()
+	for _, d := range []*percpu.Descriptor{alloc, free, bytesDesc, freeBytes} {
 		words := (*[4]uint64)(unsafe.Pointer(d)) // version and flags, start, length, abort
 		code := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), uintptr(words[1]))), 400)
 		commit := []byte{0x48, 0x89, 0x19} // movq %rbx,(%rcx)

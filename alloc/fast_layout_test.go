@@ -26,7 +26,7 @@ type entry struct {
 }
 
 func entries() []entry {
-	offset, alloc, free := fastCode()
+	offset, alloc, free, bytes, freeBytes := fastCode()
 	symbols := map[string]unsafe.Pointer{
 		"Offset":   unsafe.Pointer(offset),
 		"CPULimit": unsafe.Pointer(&percpu.CPULimit), "Aborts": unsafe.Pointer(&percpu.Aborts),
@@ -37,6 +37,12 @@ func entries() []entry {
 		}},
 		{(*Cache).Free, freeSlow, 37 + stallInsts, seqtest.Sequence{
 			Name: "free", Desc: unsafe.Pointer(free), Symbols: symbols, Area: "[rdi]", Limit: offCap, Insts: 29 + stallInsts,
+		}},
+		{(*Allocator).Bytes, bytesSlow, 34 + stallInsts, seqtest.Sequence{
+			Name: "bytes", Desc: unsafe.Pointer(bytes), Symbols: symbols, Area: "[rdi]", Limit: offFloor, Insts: 26 + stallInsts,
+		}},
+		{(*Allocator).FreeBytes, freeBytesSlow, 49 + stallInsts, seqtest.Sequence{
+			Name: "freeBytes", Desc: unsafe.Pointer(freeBytes), Symbols: symbols, Area: "[rdi]", Limit: offCap, Insts: 39 + stallInsts,
 		}},
 	}
 }

@@ -12,8 +12,10 @@ import (
 // What the sequences are written with: their lengths in bytes from entry to the
 // end of the commit store, and constants of internal/percpu and internal/rseq.
 const (
-	allocLen = 83
-	freeLen  = 121
+	allocLen     = 83
+	freeLen      = 121
+	bytesLen     = 121
+	freeBytesLen = 169
 
 	shift      = percpu.Shift
 	onePop     = percpu.OnePop
@@ -43,11 +45,26 @@ func allocFast(c *Cache) unsafe.Pointer
 //go:noescape
 func freeFast(c *Cache, obj unsafe.Pointer)
 
-// fastCode returns the offset of both and their descriptors.
-func fastCode() (offset *uint64, alloc, free *percpu.Descriptor)
+// bytesFast is allocFast on the class for n bytes, or jumps to bytesSlow.
+//
+// //go:noescape is true as long as no slow path keeps the allocator.
+//
+//go:noescape
+func bytesFast(a *Allocator, n int) []byte
+
+// freeBytesFast is freeFast on the class of size bytes, if they are a power of two and obj
+// is aligned to it, or jumps to freeBytesSlow.
+//
+// //go:noescape is true as for freeFast.
+//
+//go:noescape
+func freeBytesFast(a *Allocator, obj unsafe.Pointer, size int)
+
+// fastCode returns the offset of all and their descriptors.
+func fastCode() (offset *uint64, alloc, free, bytes, freeBytes *percpu.Descriptor)
 
 // startSequences lets the fast paths run where sequences can be used.
 func startSequences() error {
-	offset, alloc, free := fastCode()
-	return percpu.StartSequences(offset, alloc, free)
+	offset, alloc, free, bytes, freeBytes := fastCode()
+	return percpu.StartSequences(offset, alloc, free, bytes, freeBytes)
 }

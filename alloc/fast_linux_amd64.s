@@ -37,6 +37,42 @@ GLOBL offset<>(SB), NOPTR, $8
 	SHLQ $const_shift, CX; \
 	ADDQ Cache_area(DI), CX
 
+// POP moves the object on top of the sheaf at CX to AX. The limit comes before the header;
+// the last store commits.
+#define POP \
+	MOVQ    const_offFloor(CX), DX; \
+	MOVQ    (CX), BX; \
+	MOVWLZX BX, R8; \
+	CMPQ    R8, DX; \
+	JLS     slow; \
+	MOVQ    (const_offSlots-8)(CX)(R8*8), AX; \
+	ADDQ    $const_onePop, BX; \
+	MOVQ    BX, (CX)
+
+// PUSH moves the object in R9 to the sheaf at CX.
+#define PUSH \
+	MOVQ    const_offCap(CX), DX; \
+	MOVQ    (CX), BX; \
+	MOVWLZX BX, R8; \
+	CMPQ    R8, DX; \
+	JCC     slow; \
+	MOVQ    R9, const_offSlots(CX)(R8*8); \
+	INCQ    BX; \
+	MOVQ    BX, (CX)
+
+// OWNER looks whether the number of the owner of the page of R9 is the cache's. How
+// pages.Table leads there is told there; a load less is some 6 % of a pair's time.
+#define OWNER \
+	MOVQ slabfs∕internal∕pages·Table+0(SB), R10; \
+	MOVQ R10, DX; \
+	SUBQ R9, DX; \
+	SARQ $12, DX; \
+	CMPQ DX, slabfs∕internal∕pages·Table+8(SB); \
+	JCS  slow; \
+	MOVL 1(R10)(DX*4), R10; \
+	CMPL R10, Cache_number(DI); \
+	JNE  slow
+
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
@@ -54,17 +90,10 @@ DESC(allocDesc, ·allocFast, const_allocLen, allocAbort)
 
 // func allocFast(c *Cache) unsafe.Pointer
 TEXT ·allocFast(SB), NOSPLIT|NOFRAME, $0-16
-	MOVQ    c+0(FP), DI
+	MOVQ c+0(FP), DI
 	ENTER(allocDesc)
-	MOVQ    const_offFloor(CX), DX // the limit before the header
-	MOVQ    (CX), BX
-	MOVWLZX BX, R8
-	CMPQ    R8, DX
-	JLS     slow
-	MOVQ    (const_offSlots-8)(CX)(R8*8), AX
-	ADDQ    $const_onePop, BX
-	MOVQ    BX, (CX)      // commit
-	MOVQ    AX, ret+8(FP)
+	POP
+	MOVQ AX, ret+8(FP)
 	RET
 slow:
 	JMP ·allocSlow(SB)
@@ -76,30 +105,12 @@ TEXT allocAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 DESC(freeDesc, ·freeFast, const_freeLen, freeAbort)
 
 // func freeFast(c *Cache, obj unsafe.Pointer)
-//
-// Before the sequence: the number of the page's owner must be the cache's. How
-// pages.Table leads there is told there; a load less is some 6 % of a pair's time.
 TEXT ·freeFast(SB), NOSPLIT|NOFRAME, $0-16
-	MOVQ    c+0(FP), DI
-	MOVQ    obj+8(FP), R9
-	MOVQ    slabfs∕internal∕pages·Table+0(SB), R10
-	MOVQ    R10, DX
-	SUBQ    R9, DX
-	SARQ    $12, DX
-	CMPQ    DX, slabfs∕internal∕pages·Table+8(SB)
-	JCS     slow
-	MOVL    1(R10)(DX*4), R10
-	CMPL    R10, Cache_number(DI)
-	JNE     slow
+	MOVQ c+0(FP), DI
+	MOVQ obj+8(FP), R9
+	OWNER
 	ENTER(freeDesc)
-	MOVQ    const_offCap(CX), DX   // the limit before the header
-	MOVQ    (CX), BX
-	MOVWLZX BX, R8
-	CMPQ    R8, DX
-	JCC     slow
-	MOVQ    R9, const_offSlots(CX)(R8*8)
-	INCQ    BX
-	MOVQ    BX, (CX)      // commit
+	PUSH
 	RET
 slow:
 	JMP ·freeSlow(SB)
@@ -108,12 +119,74 @@ TEXT freeAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 	ABORT
 	JMP ·freeSlow(SB)
 
-// func fastCode() (offset *uint64, alloc, free *percpu.Descriptor)
-TEXT ·fastCode(SB), NOSPLIT, $0-24
+DESC(bytesDesc, ·bytesFast, const_bytesLen, bytesAbort)
+
+// func bytesFast(a *Allocator, n int) []byte
+//
+// The class is bySize[(n+7)/8].
+TEXT ·bytesFast(SB), NOSPLIT|NOFRAME, $0-40
+	MOVQ a+0(FP), DI
+	MOVQ n+8(FP), R9
+	CMPQ R9, $const_maxKmalloc
+	JHI  slow
+	LEAQ 7(R9), DX
+	ANDQ $-8, DX
+	MOVQ (Allocator_bySize+sizeClass_bytes)(DI)(DX*2), R10
+	MOVQ (Allocator_bySize+sizeClass_cache)(DI)(DX*2), DI
+	ENTER(bytesDesc)
+	POP
+	MOVQ AX, ret_base+16(FP)
+	MOVQ R9, ret_len+24(FP)
+	MOVQ R10, ret_cap+32(FP)
+	RET
+slow:
+	JMP ·bytesSlow(SB)
+
+TEXT bytesAbort<>(SB), NOSPLIT|NOFRAME, $0-40
+	ABORT
+	JMP ·bytesSlow(SB)
+
+DESC(freeBytesDesc, ·freeBytesFast, const_freeBytesLen, freeBytesAbort)
+
+// func freeBytesFast(a *Allocator, obj unsafe.Pointer, size int)
+//
+// Each power of two from 8 to maxKmalloc is a class, and its slabs begin with an object.
+// So whether one begins at obj is what the bits of obj below the size tell, if obj lies in
+// such a slab, which OWNER looks at.
+TEXT ·freeBytesFast(SB), NOSPLIT|NOFRAME, $0-24
+	MOVQ  a+0(FP), DI
+	MOVQ  obj+8(FP), R9
+	MOVQ  size+16(FP), R8
+	LEAQ  -1(R8), DX
+	TESTQ R8, DX
+	JNE   slow
+	TESTQ R9, DX
+	JNE   slow
+	LEAQ  -8(R8), R10
+	CMPQ  R10, $(const_maxKmalloc-8)
+	JHI   slow
+	MOVQ  (Allocator_bySize+sizeClass_cache)(DI)(R8*2), DI
+	OWNER
+	ENTER(freeBytesDesc)
+	PUSH
+	RET
+slow:
+	JMP ·freeBytesSlow(SB)
+
+TEXT freeBytesAbort<>(SB), NOSPLIT|NOFRAME, $0-24
+	ABORT
+	JMP ·freeBytesSlow(SB)
+
+// func fastCode() (offset *uint64, alloc, free, bytes, freeBytes *percpu.Descriptor)
+TEXT ·fastCode(SB), NOSPLIT, $0-40
 	LEAQ offset<>(SB), AX
 	MOVQ AX, offset+0(FP)
 	LEAQ allocDesc<>(SB), AX
 	MOVQ AX, alloc+8(FP)
 	LEAQ freeDesc<>(SB), AX
 	MOVQ AX, free+16(FP)
+	LEAQ bytesDesc<>(SB), AX
+	MOVQ AX, bytes+24(FP)
+	LEAQ freeBytesDesc<>(SB), AX
+	MOVQ AX, freeBytes+32(FP)
 	RET

@@ -34,18 +34,21 @@ func TestFaults(t *testing.T) {
 		ops  int
 		want string // of the output; empty: passes
 	}{
-		{stalls, "TestFastLayout|TestBackToBack|TestOfflineBackToBack|TestHeir|TestCPUBeyondMask", 2_000_000, ""},
-		{stalls + ",fault_mprotect_while_closed", "TestBackToBack|TestHeir", 1_000_000, ""},
+		{stalls, "TestFastLayout|TestBackToBack|TestBytesBackToBack|TestOfflineBackToBack|TestHeir|TestCPUBeyondMask", 2_000_000, ""},
+		{stalls + ",fault_mprotect_while_closed", "TestBackToBack|TestBytesBackToBack|TestHeir", 1_000_000, ""},
 		{"fault_no_fence", "TestBackToBack", 1e9, violation},
 		{stalls + ",fault_no_fence", "TestBackToBack", 1e9, violation},
 		{stalls + ",fault_no_fence", "TestOfflineBackToBack", 1e9, violation},
 		{stalls + ",fault_header_first", "TestBackToBack", 1e9, violation},
+		{stalls + ",fault_header_first", "TestBytesBackToBack", 1e9, violation},
 		{stalls + ",fault_header_first", "TestFastLayout", 0, "before it there is no load of the limit"},
 		{stalls + ",fault_no_cpu_bound", "TestCPUBeyondMask", 0, "unexpected fault address"},
 		{stalls + ",fault_no_cpu_bound", "TestFastLayout", 0, "before it there is no comparison of the CPU with the bound"},
 		{stalls + ",fault_late_arming", "TestBackToBack", 1e9, violation},
+		{stalls + ",fault_late_arming", "TestBytesBackToBack", 1e9, violation},
 		{stalls + ",fault_late_arming", "TestFastLayout", 0, "before it there is no address of its own descriptor"},
 		{stalls + ",fault_trusting_abort", "TestBackToBack", 1e9, violation},
+		{stalls + ",fault_trusting_abort", "TestBytesBackToBack", 1e9, violation},
 		{stalls + ",fault_trusting_abort", "TestFastLayout", 0, "jumps into the section"},
 		{stalls + ",fault_area_first", "TestHeir", 1e9, violation},
 		{stalls + ",fault_area_first", "TestFastLayout", 0, "before it there is no load of the sheaf's address"},

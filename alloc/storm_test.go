@@ -171,8 +171,25 @@ func storm(t *testing.T, engine Engine, more ...func(*testing.T, *Cache, *tally)
 // reopened as fast as that goes and threads are moved from CPU to CPU: what
 // finds a mistake in the sequences soonest.
 func TestBackToBack(t *testing.T) {
-	backToBack(t, func(_ *Allocator, c *Cache, _ int) error { return c.SetCPUPartial(0) })
+	a := sequences(t, Options{})
+	c := newCache(t, a, "back", 64, CacheOptions{})
+	backToBack(t, c, c.Alloc, c.Free, retuned(c))
+	destroy(t, c)
 }
+
+// Slices have sequences of their own.
+func TestBytesBackToBack(t *testing.T) {
+	a := sequences(t, Options{})
+	c := a.bySize[64/8].cache
+	backToBack(t, c, func() unsafe.Pointer {
+		return unsafe.Pointer(unsafe.SliceData(a.Bytes(64)))
+	}, func(obj unsafe.Pointer) {
+		a.FreeBytes(bytesAt(obj, 64))
+	}, retuned(c))
+}
+
+// retuned closes the sheaves for a moment.
+func retuned(c *Cache) func(int) error { return func(int) error { return c.SetCPUPartial(0) } }
 
 // The same with CPUs that come and go.
 func TestOfflineBackToBack(t *testing.T) {
@@ -180,7 +197,9 @@ func TestOfflineBackToBack(t *testing.T) {
 	if len(may) < 2 {
 		t.Skip("one CPU only")
 	}
-	backToBack(t, func(a *Allocator, _ *Cache, i int) error {
+	a := sequences(t, Options{})
+	c := newCache(t, a, "back", 64, CacheOptions{})
+	backToBack(t, c, c.Alloc, c.Free, func(i int) error {
 		n := may[i%len(may)]
 		err := a.SetOnline(n, false)
 		for end := i * 37 % 500; end > 0; end-- { // so that threads meet it while it is offline, and while it is online
@@ -188,12 +207,13 @@ func TestOfflineBackToBack(t *testing.T) {
 		}
 		return errors.Join(err, a.SetOnline(n, true))
 	})
+	destroy(t, c)
 }
 
-func backToBack(t *testing.T, closeSheaves func(a *Allocator, c *Cache, i int) error) {
-	a := sequences(t, Options{})
+// backToBack runs calls that take objects of c and give them back.
+func backToBack(t *testing.T, c *Cache, take func() unsafe.Pointer, give func(unsafe.Pointer), closeSheaves func(i int) error) {
+	a := c.core.a
 	tlbShootdowns(t)
-	c := newCache(t, a, "back", 64, CacheOptions{})
 	r := random(t)
 	workers := 2 * runtime.NumCPU()
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(workers + 2)) // so that the kernel lets all run in turn, and each alone for some time
@@ -201,7 +221,7 @@ func backToBack(t *testing.T, closeSheaves func(a *Allocator, c *Cache, i int) e
 	stop := make(chan struct{})
 	drains := 0
 	wait := disturb(stop, actors[len(actors)-1], func(*rand.Rand) {
-		if err := closeSheaves(a, c, drains); err != nil {
+		if err := closeSheaves(drains); err != nil {
 			t.Error(err)
 		}
 		drains++
@@ -217,7 +237,7 @@ func backToBack(t *testing.T, closeSheaves func(a *Allocator, c *Cache, i int) e
 			for n := scaled(*opsFlag) / 64; n > 0 && !bad(); n-- {
 				objs := held[:1+r.IntN(len(held))]
 				for i := range objs {
-					objs[i] = (*uint64)(c.Alloc())
+					objs[i] = (*uint64)(take())
 					if atomic.SwapUint64(objs[i], liveMark) == liveMark {
 						doubled.Add(1)
 					}
@@ -226,7 +246,7 @@ func backToBack(t *testing.T, closeSheaves func(a *Allocator, c *Cache, i int) e
 				}
 				for _, obj := range objs {
 					atomic.StoreUint64(obj, freeMark)
-					c.Free(unsafe.Pointer(obj))
+					give(unsafe.Pointer(obj))
 				}
 			}
 		})
@@ -243,7 +263,6 @@ func backToBack(t *testing.T, closeSheaves func(a *Allocator, c *Cache, i int) e
 		t.Errorf("%d objects could not go back to their slabs", n)
 	}
 	checkRest(t, c, nil)
-	destroy(t, c)
 }
 
 // While a cache is destroyed, goroutines allocate from it. Its place goes to the
