@@ -71,7 +71,7 @@ func bytesSlow(a *Allocator, n int) []byte {
 		return a.pageBytes(n)
 	}
 	c := a.bySize[(n+7)/8].cache
-	obj := allocSlow(c)
+	obj := allocFast(c)
 	if obj == nil {
 		return nil
 	}
@@ -127,7 +127,7 @@ func freeBytesSlow(a *Allocator, obj unsafe.Pointer, size int) {
 	c := a.bySize[(size+7)/8].cache
 	if int(c.usersize) == size {
 		if size&(size-1) == 0 && uintptr(obj)&uintptr(size-1) == 0 { // an object, if it lies in the class's slabs
-			freeSlow(c, obj)
+			freeFast(c, obj)
 			return
 		}
 		if p, ok := pages.Of(obj); ok && pages.Owner(p) == c.number {

@@ -56,6 +56,9 @@ func TestFastLayout(t *testing.T) {
 		slow := jumpTarget(t, start)
 		e.seq.Symbols["slow "+e.seq.Name], e.seq.Jumps = unsafe.Add(unsafe.Pointer(nil), slow), "slow "+e.seq.Name
 		e.seq.Check(t)
+		if strings.Contains(runtime.FuncForPC(slow).Name(), "Locked") {
+			slow = jumpTarget(t, slow)
+		}
 		if to, _ := callTarget(t, slow); to != codeOf(e.slow) {
 			t.Errorf("%s: the slow path at %#x calls %#x; want %#x", e.seq.Name, slow, to, codeOf(e.slow))
 		}
@@ -81,6 +84,33 @@ func TestWay(t *testing.T) {
 		}
 		if n := len(insts) + e.seq.Insts; n != e.insts && strings.HasPrefix(runtime.Version(), "go1.26") {
 			t.Errorf("%s: %d instructions on the way to the commit; want %d", e.seq.Name, n, e.insts)
+		}
+	}
+}
+
+// On the lock engine a call is one call too, with one instruction that locks.
+func TestLockedWay(t *testing.T) {
+	if stallInsts > 0 {
+		t.Skip("the sequences of this build go to the slow path at once")
+	}
+	for _, e := range entries()[:2] {
+		locks := 0
+		insts, err := seqtest.Function(jumpTarget(t, *(*uintptr)(unsafe.Add(e.seq.Desc, 8))), func(_ uintptr, in x86asm.Inst) bool {
+			return in.Op == x86asm.RET
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range insts {
+			if seqtest.Locks(in) {
+				locks++
+			}
+			if in.Op == x86asm.CALL || in.Op == x86asm.XCHG {
+				t.Errorf("%s: %v on the way", e.seq.Name, in)
+			}
+		}
+		if locks != 1 {
+			t.Errorf("%s: %d instructions lock; want 1", e.seq.Name, locks)
 		}
 	}
 }

@@ -95,7 +95,7 @@ func TestCurrent(t *testing.T) {
 // Where the CPU cannot be read, and for CPUs beyond the limit, there is a number too.
 func TestCurrentSlow(t *testing.T) {
 	Current(1) // the probe
-	defer canRead.Store(canRead.Swap(no))
+	defer CanRead.Store(CanRead.Swap(no))
 	for limit := 1; limit <= 100; limit++ {
 		if n := Current(limit); n < 0 || n >= limit || n != currentSlow(limit) {
 			t.Errorf("Current(%d) = %d, currentSlow of it %d; want the same number, below it", limit, n, currentSlow(limit))

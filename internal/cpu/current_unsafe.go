@@ -11,21 +11,21 @@ import (
 // stays with the goroutine for most of its calls.
 func Current(limit int) int { return current(limit) }
 
-// canRead tells whether readCPU tells the truth: there is an instruction for
-// it, and it agrees with the kernel on two CPUs.
-var canRead atomic.Int32
+// CanRead is yes if readCPU tells the truth: there is an instruction for it, and it
+// agrees with the kernel on two CPUs. It has this name for assembly elsewhere.
+var CanRead atomic.Int32
 
 const yes, no = 1, 2
 
 // currentSlow is Current before the probe, where the CPU cannot be read, and for
 // CPUs beyond the limit.
 func currentSlow(limit int) int {
-	if canRead.Load() == 0 {
+	if CanRead.Load() == 0 {
 		answer := int32(no)
 		if probeRead() {
 			answer = yes
 		}
-		canRead.CompareAndSwap(0, answer)
+		CanRead.CompareAndSwap(0, answer)
 		if answer == yes {
 			return Current(limit)
 		}

@@ -25,8 +25,9 @@ const (
 
 func (m Mode) kind() Mode { return m &^ Try }
 
-// special is set by UseCond and Enable: a lock then leaves its short path.
-var special atomic.Bool
+// Special is set by UseCond and Enable: a lock then leaves its short path. It has this name
+// for assembly elsewhere that takes a Spin by itself.
+var Special atomic.Bool
 
 // checking is the checker, nil as long as nobody asked for it.
 var checking atomic.Pointer[checker]
@@ -42,7 +43,7 @@ func init() {
 // know. SLABFS_LOCKDEP=1 in the environment does the same before main.
 func Enable() {
 	if checking.CompareAndSwap(nil, newChecker()) {
-		special.Store(true)
+		Special.Store(true)
 	}
 }
 
@@ -89,14 +90,14 @@ func Status(tests int) int {
 // Alone runs f with a checker that has seen nothing yet and returns its first
 // report, or "". It is for tests; nothing else may hold or take locks meanwhile.
 func Alone(f func()) (report string) {
-	outer, was := checking.Load(), special.Load()
+	outer, was := checking.Load(), Special.Load()
 	k := newChecker()
 	k.quiet = true
 	checking.Store(k)
-	special.Store(true)
+	Special.Store(true)
 	defer func() {
 		checking.Store(outer)
-		special.Store(was)
+		Special.Store(was)
 	}()
 	f()
 	return Report()

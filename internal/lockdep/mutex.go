@@ -10,7 +10,7 @@ var useCond bool
 // the price of a lock. It is for tests, and must be called before any of them is used.
 func UseCond() {
 	useCond = true
-	special.Store(true)
+	Special.Store(true)
 }
 
 // A Mutex is a mutual exclusion lock with a class. The zero value is unlocked
@@ -27,7 +27,7 @@ type Mutex struct {
 
 // Init sets the lock's class. It must be called before the lock is shared.
 func (m *Mutex) Init(c *Class) {
-	if special.Load() {
+	if Special.Load() {
 		checkInit(c, m)
 	}
 	m.class = c
@@ -41,7 +41,7 @@ func (m *Mutex) Class() *Class { return m.class }
 
 // Lock takes the lock and waits for as long as another goroutine holds it.
 func (m *Mutex) Lock() {
-	if special.Load() {
+	if Special.Load() {
 		m.lockSpecial()
 		return
 	}
@@ -50,7 +50,7 @@ func (m *Mutex) Lock() {
 
 // TryLock takes the lock if nobody holds it and reports whether it did.
 func (m *Mutex) TryLock() bool {
-	if special.Load() {
+	if Special.Load() {
 		return m.tryLockSpecial()
 	}
 	return m.mu.TryLock()
@@ -59,7 +59,7 @@ func (m *Mutex) TryLock() bool {
 // Unlock releases the lock. If it is not held, the program ends, or with
 // UseCond the call panics.
 func (m *Mutex) Unlock() {
-	if special.Load() {
+	if Special.Load() {
 		m.unlockSpecial()
 		return
 	}

@@ -13,12 +13,12 @@ import (
 
 // setCond puts Mutex on sync.Cond or back, and returns what undoes that.
 func setCond(on bool) (undo func()) {
-	was, short := useCond, special.Load()
+	was, short := useCond, Special.Load()
 	useCond = on
-	special.Store(on || Enabled())
+	Special.Store(on || Enabled())
 	return func() {
 		useCond = was
-		special.Store(short)
+		Special.Store(short)
 	}
 }
 

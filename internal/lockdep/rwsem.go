@@ -23,7 +23,7 @@ type RWSem struct {
 
 // Init sets the semaphore's class. It must be called before the semaphore is shared.
 func (s *RWSem) Init(c *Class) {
-	if special.Load() {
+	if Special.Load() {
 		checkInit(c, s)
 	}
 	s.class = c
@@ -38,7 +38,7 @@ func (s *RWSem) RLock() { _ = s.RLockContext(context.Background()) }
 
 // RLockContext is RLock that gives up when ctx ends, with ctx's error.
 func (s *RWSem) RLockContext(ctx context.Context) error {
-	if special.Load() {
+	if Special.Load() {
 		acquired(s.class, s, Shared)
 	}
 	s.mu.Lock()
@@ -53,7 +53,7 @@ func (s *RWSem) RLockContext(ctx context.Context) error {
 
 // RUnlock releases the semaphore taken by RLock.
 func (s *RWSem) RUnlock() {
-	known := !special.Load() || released(s.class, s)
+	known := !Special.Load() || released(s.class, s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.readers == 0 {
@@ -70,7 +70,7 @@ func (s *RWSem) Lock() { _ = s.LockContext(context.Background()) }
 
 // LockContext is Lock that gives up when ctx ends, with ctx's error.
 func (s *RWSem) LockContext(ctx context.Context) error {
-	if special.Load() {
+	if Special.Load() {
 		acquired(s.class, s, Exclusive)
 	}
 	s.mu.Lock()
@@ -92,7 +92,7 @@ func (s *RWSem) LockContext(ctx context.Context) error {
 
 // Unlock releases the semaphore taken by Lock.
 func (s *RWSem) Unlock() {
-	known := !special.Load() || released(s.class, s)
+	known := !Special.Load() || released(s.class, s)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.writer {
@@ -113,7 +113,7 @@ func (s *RWSem) WritersWaited() uint64 {
 
 // gaveUp takes back what the checker was told before the wait.
 func (s *RWSem) gaveUp() {
-	if special.Load() {
+	if Special.Load() {
 		released(s.class, s)
 	}
 }

@@ -20,10 +20,17 @@ import (
 // In race builds and after UseCond it is a Mutex: the race detector and
 // testing/synctest see no other.
 type Spin struct {
-	held   uint32       // 1 while somebody holds it
-	hungry atomic.Int32 // who have slept for long; while there are any, others stand back
-	mu     Mutex        // has the class, and is the lock with UseCond
+	// The low half is 1 while somebody holds the lock. The high half counts who have slept for
+	// long; while there are any, others stand back. So 0 is what may be taken at once, and what
+	// assembly compares that takes the lock by itself.
+	word atomic.Uint64
+	mu   Mutex // has the class, and is the lock with UseCond
 }
+
+const (
+	taken  = 1
+	hungry = 1 << 32
+)
 
 // Init sets the lock's class. It must be called before the lock is shared.
 func (s *Spin) Init(c *Class) { s.mu.Init(c) }
@@ -33,7 +40,7 @@ func (s *Spin) Class() *Class { return s.mu.Class() }
 
 // Lock takes the lock and waits for as long as another goroutine holds it.
 func (s *Spin) Lock() {
-	if !special.Load() && s.hungry.Load() == 0 && s.take() {
+	if !Special.Load() && s.word.CompareAndSwap(0, taken) {
 		return
 	}
 	s.lockSlow()
@@ -41,13 +48,24 @@ func (s *Spin) Lock() {
 
 // TryLock takes the lock if nobody holds it and reports whether it did.
 func (s *Spin) TryLock() bool {
-	if special.Load() {
+	if Special.Load() {
 		return s.tryLockSpecial()
 	}
-	return s.take()
+	return s.take(true)
 }
 
-func (s *Spin) take() bool { return atomic.CompareAndSwapUint32(&s.held, 0, 1) }
+// take takes the lock if nobody holds it, and nobody is hungry or the caller does not mind.
+func (s *Spin) take(push bool) bool {
+	for {
+		w := s.word.Load()
+		if w%hungry != 0 || w != 0 && !push {
+			return false
+		}
+		if s.word.CompareAndSwap(w, w+taken) {
+			return true
+		}
+	}
+}
 
 // Unlock releases the lock. That it is held is checked in invariants builds and with UseCond only.
 func (s *Spin) Unlock() {
@@ -69,34 +87,34 @@ const (
 )
 
 func (s *Spin) lockSlow() {
-	if special.Load() {
+	if Special.Load() {
 		acquired(s.mu.class, s, Exclusive)
 	}
 	if useCond {
 		s.mu.lockCond()
 		return
 	}
-	hungry, sleep := false, nap
-	for i := 0; !hungry && s.hungry.Load() != 0 || atomic.LoadUint32(&s.held) != 0 || !s.take(); i++ {
+	push, sleep := false, nap
+	for i := 0; !s.take(push); i++ {
 		switch {
 		case i < spins:
 			pause()
 			continue
 		case i == spins+naps:
-			hungry = true
-			s.hungry.Add(1)
+			push = true
+			s.word.Add(hungry)
 			continue
 		}
 		time.Sleep(sleep)
 		sleep = min(2*sleep, maxNap)
 	}
-	if hungry {
-		s.hungry.Add(-1)
+	if push {
+		s.word.Add(^uint64(hungry - 1))
 	}
 }
 
 func (s *Spin) tryLockSpecial() bool {
-	locked := useCond && s.mu.tryLockCond() || !useCond && s.take()
+	locked := useCond && s.mu.tryLockCond() || !useCond && s.take(true)
 	if locked {
 		acquired(s.mu.class, s, Exclusive|Try)
 	}
@@ -105,20 +123,22 @@ func (s *Spin) tryLockSpecial() bool {
 
 // unlockSpecial is Unlock with UseCond, or while the order of locks is checked.
 func unlockSpecial(s *Spin) {
-	if !released(s.mu.class, s) && atomic.LoadUint32(&s.held) == 0 && !s.mu.isLocked() {
+	if !released(s.mu.class, s) && !s.isHeld() && !s.mu.isLocked() {
 		checkBalance(s.mu.class, s)
 	}
 	if useCond {
 		s.mu.unlockCond()
 		return
 	}
-	atomic.StoreUint32(&s.held, 0)
+	s.word.And(^uint64(hungry - 1))
 }
+
+func (s *Spin) isHeld() bool { return s.word.Load()%hungry != 0 }
 
 func (s *Spin) nestTurn() uint32 { return s.mu.turn }
 
 func (s *Spin) mustBeHeld() {
-	if !useCond && atomic.LoadUint32(&s.held) == 0 {
+	if !useCond && !s.isHeld() {
 		panic("lockdep: unlock of unlocked " + s.Class().Name())
 	}
 }

@@ -2,15 +2,13 @@
 
 package lockdep
 
-import "sync/atomic"
-
 // unlock releases s once all is seen that was written before.
 func unlock(s *Spin) {
-	if special.Load() {
+	if Special.Load() {
 		unlockSpecial(s)
 		return
 	}
-	atomic.StoreUint32(&s.held, 0)
+	s.word.And(^uint64(hungry - 1))
 }
 
 func pause() {}

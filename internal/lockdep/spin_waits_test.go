@@ -22,12 +22,12 @@ func TestSpinStandsBack(t *testing.T) {
 		if took := lock(); took != 0 {
 			t.Errorf("a free lock took %v; want no sleep", took)
 		}
-		s.hungry.Add(1)
+		s.word.Add(hungry)
 		if took, want := lock(), nap+2*nap+(naps-2)*maxNap; took != want {
 			t.Errorf("a free lock that somebody hungry waits for took %v; want %v", took, want)
 		}
-		if n := s.hungry.Add(-1); n != 0 {
-			t.Errorf("%d are hungry; want 0", n)
+		if n := s.word.Add(^uint64(hungry - 1)); n != 0 {
+			t.Errorf("the word is %#x; want 0: nobody is hungry or holds it", n)
 		}
 		if took := lock(); took != 0 {
 			t.Errorf("a free lock took %v afterwards; want no sleep", took)
@@ -42,8 +42,8 @@ func TestSpinCond(t *testing.T) {
 	s.Init(Leaf)
 	for name, unlock := range map[string]func(*Spin){"Unlock": (*Spin).Unlock, "unlockSpecial": unlockSpecial} {
 		s.Lock()
-		if s.held != 0 || s.mu.TryLock() {
-			t.Errorf("Lock takes the word, %d, or leaves the Mutex free", s.held)
+		if s.word.Load() != 0 || s.mu.TryLock() {
+			t.Errorf("Lock takes the word, %#x, or leaves the Mutex free", s.word.Load())
 		}
 		unlock(&s)
 		if !s.mu.TryLock() {

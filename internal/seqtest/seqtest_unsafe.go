@@ -1,6 +1,7 @@
 package seqtest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"regexp"
@@ -301,11 +302,17 @@ func full(r x86asm.Reg) x86asm.Reg {
 	return r
 }
 
+// rdpid is RDPID AX, which the decoder does not know.
+var rdpid = []byte{0xf3, 0x0f, 0xc7, 0xf8}
+
 // Function decodes from pc on until an instruction for which stop is true.
 func Function(pc uintptr, stop func(pc uintptr, in x86asm.Inst) bool) ([]x86asm.Inst, error) {
 	var all []x86asm.Inst
 	for range 1000 {
 		in, err := x86asm.Decode(bytesAt(pc, 15), 64)
+		if bytes.Equal(bytesAt(pc, len(rdpid)), rdpid) {
+			in, err = x86asm.Inst{Len: len(rdpid)}, nil
+		}
 		if err != nil {
 			return all, fmt.Errorf("%#x: %w", pc, err)
 		}
