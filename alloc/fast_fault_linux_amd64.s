@@ -7,8 +7,8 @@
 // would show a mistake, and with one mistake for each build tag that
 // fast_fault_linux_amd64.go lists. The lengths are measured when the program starts.
 
-DATA offset<>+0(SB)/8, $const_notStarted
-GLOBL offset<>(SB), NOPTR, $8
+DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
+GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 
 #define DESC(name, body, abort) \
 	DATA name<>+0(SB)/8, $0; \
@@ -33,7 +33,7 @@ GLOBL offset<>(SB), NOPTR, $8
 
 #define AREA \
 	MOVQ 0(FS), SI; \
-	ADDQ offset<>(SB), SI; \
+	ADDQ offset<>+const_aloneAt(SB), SI; \
 	JLE  slow
 
 #define ARM(desc) \
@@ -41,7 +41,7 @@ GLOBL offset<>(SB), NOPTR, $8
 	MOVQ AX, const_rsCS(SI)
 
 #define BOUND \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
 	JCC  slow
 
 #ifdef const_faultSlow
@@ -169,11 +169,11 @@ again: \
 	MOVQ    BX, (CX)
 
 #define OWNER \
-	MOVQ slabfs∕internal∕pages·Table+0(SB), R10; \
+	MOVQ slabfs∕internal∕pages·Table+const_aloneAt(SB), R10; \
 	MOVQ R10, DX; \
 	SUBQ R9, DX; \
 	SARQ $12, DX; \
-	CMPQ DX, slabfs∕internal∕pages·Table+8(SB); \
+	CMPQ DX, slabfs∕internal∕pages·Table+(const_aloneAt+8)(SB); \
 	JCS  slow; \
 	MOVL 1(R10)(DX*4), R10; \
 	CMPL R10, Cache_number(DI); \
@@ -182,9 +182,9 @@ again: \
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
-	ADDQ offset<>(SB), SI; \
+	ADDQ offset<>+const_aloneAt(SB), SI; \
 	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
 	JCC  out; \
 	SHLQ $const_abortShift, CX; \
 	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
@@ -316,7 +316,7 @@ TEXT freeBytesAbort<>(SB), NOSPLIT|NOFRAME, $0-24
 
 // func fastCode() (offset *uint64, alloc, free, bytes, freeBytes *percpu.Descriptor)
 TEXT ·fastCode(SB), NOSPLIT, $0-40
-	LEAQ offset<>(SB), AX
+	LEAQ offset<>+const_aloneAt(SB), AX
 	MOVQ AX, offset+0(FP)
 	LEAQ allocDesc<>(SB), AX
 	MOVQ AX, alloc+8(FP)

@@ -29,7 +29,7 @@ func entries() []entry {
 	offset, alloc, free, bytes, freeBytes := fastCode()
 	symbols := map[string]unsafe.Pointer{
 		"Offset":   unsafe.Pointer(offset),
-		"CPULimit": unsafe.Pointer(&percpu.CPULimit), "Aborts": unsafe.Pointer(&percpu.Aborts),
+		"CPULimit": unsafe.Pointer(&percpu.CPULimit.N), "Aborts": unsafe.Pointer(&percpu.Aborts),
 	}
 	return []entry{
 		{(*Cache).Alloc, allocSlow, 26 + stallInsts, seqtest.Sequence{

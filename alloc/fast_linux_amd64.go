@@ -5,6 +5,9 @@ package alloc
 import (
 	"unsafe"
 
+	"slabfs/internal/cpu"
+	"slabfs/internal/lockdep"
+	"slabfs/internal/pages"
 	"slabfs/internal/percpu"
 	"slabfs/internal/rseq"
 )
@@ -27,6 +30,16 @@ const (
 	rsCS       = rseq.OffCS
 	rsSig      = rseq.Sig
 	notStarted = percpu.NotStarted
+	aloneAt    = percpu.AloneAt
+)
+
+// The words that they read in other packages lie where they look for them.
+var (
+	_ [0]struct{} = [unsafe.Offsetof(percpu.CPULimit.N) - aloneAt]struct{}{}
+	_ [0]struct{} = [unsafe.Offsetof(pages.Table.Last) - aloneAt]struct{}{}
+	_ [0]struct{} = [unsafe.Offsetof(pages.Table.End) - aloneAt - 8]struct{}{}
+	_ [0]struct{} = [unsafe.Offsetof(cpu.CanRead.Int32) - aloneAt]struct{}{}
+	_ [0]struct{} = [unsafe.Offsetof(lockdep.Special.Bool) - aloneAt]struct{}{}
 )
 
 // allocFast pops from the sheaf of the CPU at hand, or jumps to allocSlow.

@@ -14,8 +14,8 @@
 // looks as if its caller had called it.
 
 // offset is this file's own; internal/percpu tells why.
-DATA offset<>+0(SB)/8, $const_notStarted
-GLOBL offset<>(SB), NOPTR, $8
+DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
+GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 
 #define DESC(name, body, len, abort) \
 	DATA name<>+0(SB)/8, $0; \
@@ -27,12 +27,12 @@ GLOBL offset<>(SB), NOPTR, $8
 // ENTER arms, and leaves the area of the CPU at hand in CX. DI is the handle.
 #define ENTER(desc) \
 	MOVQ 0(FS), SI; \
-	ADDQ offset<>(SB), SI; \
+	ADDQ offset<>+const_aloneAt(SB), SI; \
 	JLE  slow; \
 	LEAQ desc<>(SB), AX; \
 	MOVQ AX, const_rsCS(SI); \
 	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
 	JCC  slow; \
 	SHLQ $const_shift, CX; \
 	ADDQ Cache_area(DI), CX
@@ -63,11 +63,11 @@ GLOBL offset<>(SB), NOPTR, $8
 // OWNER looks whether the number of the owner of the page of R9 is the cache's. How
 // pages.Table leads there is told there; a load less is some 6 % of a pair's time.
 #define OWNER(slow) \
-	MOVQ slabfs∕internal∕pages·Table+0(SB), R10; \
+	MOVQ slabfs∕internal∕pages·Table+const_aloneAt(SB), R10; \
 	MOVQ R10, DX; \
 	SUBQ R9, DX; \
 	SARQ $12, DX; \
-	CMPQ DX, slabfs∕internal∕pages·Table+8(SB); \
+	CMPQ DX, slabfs∕internal∕pages·Table+(const_aloneAt+8)(SB); \
 	JCS  slow; \
 	MOVL 1(R10)(DX*4), R10; \
 	CMPL R10, Cache_number(DI); \
@@ -76,9 +76,9 @@ GLOBL offset<>(SB), NOPTR, $8
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
-	ADDQ offset<>(SB), SI; \
+	ADDQ offset<>+const_aloneAt(SB), SI; \
 	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
 	JCC  out; \
 	SHLQ $const_abortShift, CX; \
 	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
@@ -189,7 +189,7 @@ TEXT freeBytesAbort<>(SB), NOSPLIT|NOFRAME, $0-24
 	MOVQ  Cache_core(DI), R10; \
 	CMPB  core_seq(R10), $0; \
 	JNE   other; \
-	CMPL  slabfs∕internal∕cpu·CanRead(SB), $1; \
+	CMPL  slabfs∕internal∕cpu·CanRead+const_aloneAt(SB), $1; \
 	JNE   other; \
 	BYTE  $0xf3; BYTE $0x0f; BYTE $0xc7; BYTE $0xf8; \
 	ANDL  $0xfff, AX; \
@@ -199,7 +199,7 @@ TEXT freeBytesAbort<>(SB), NOSPLIT|NOFRAME, $0-24
 	MOVQ  (SI)(AX*8), SI; \
 	TESTQ SI, SI; \
 	JEQ   other; \
-	CMPL  slabfs∕internal∕lockdep·Special(SB), $0; \
+	CMPL  slabfs∕internal∕lockdep·Special+const_aloneAt(SB), $0; \
 	JNE   other; \
 	XORL  AX, AX; \
 	MOVL  $1, CX; \
@@ -242,7 +242,7 @@ other:
 
 // func fastCode() (offset *uint64, alloc, free, bytes, freeBytes *percpu.Descriptor)
 TEXT ·fastCode(SB), NOSPLIT, $0-40
-	LEAQ offset<>(SB), AX
+	LEAQ offset<>+const_aloneAt(SB), AX
 	MOVQ AX, offset+0(FP)
 	LEAQ allocDesc<>(SB), AX
 	MOVQ AX, alloc+8(FP)

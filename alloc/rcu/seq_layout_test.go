@@ -51,7 +51,7 @@ func TestSequenceLayout(t *testing.T) {
 			slow = follow(t, start, x86asm.JMP, 1)
 		}
 		s.Symbols = map[string]unsafe.Pointer{
-			"Offset": unsafe.Pointer(offset), "CPULimit": unsafe.Pointer(&percpu.CPULimit),
+			"Offset": unsafe.Pointer(offset), "CPULimit": unsafe.Pointer(&percpu.CPULimit.N),
 			"Aborts":         unsafe.Pointer(&percpu.Aborts),
 			"slow " + s.Name: unsafe.Add(unsafe.Pointer(nil), slow),
 		}

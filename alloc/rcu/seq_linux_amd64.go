@@ -16,6 +16,7 @@ const (
 	rsCS       = rseq.OffCS
 	rsSig      = rseq.Sig
 	notStarted = percpu.NotStarted
+	aloneAt    = percpu.AloneAt
 )
 
 // readLock counts the begin of a section on the CPU at hand, or jumps to readLockSlow.

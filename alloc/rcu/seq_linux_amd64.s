@@ -25,8 +25,8 @@
 // none of them: it counts itself and takes the slow path.
 
 // offset is this file's own; internal/percpu tells why.
-DATA offset<>+0(SB)/8, $const_notStarted
-GLOBL offset<>(SB), NOPTR, $8
+DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
+GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 
 #define DESC(name, body, len, abort) \
 	DATA name<>+0(SB)/8, $0; \
@@ -38,12 +38,12 @@ GLOBL offset<>(SB), NOPTR, $8
 // ENTER arms, and leaves the CPU's number in CX.
 #define ENTER(desc) \
 	MOVQ 0(FS), SI; \
-	ADDQ offset<>(SB), SI; \
+	ADDQ offset<>+const_aloneAt(SB), SI; \
 	JLE  slow; \
 	LEAQ desc<>(SB), AX; \
 	MOVQ AX, const_rsCS(SI); \
 	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
 	JCC  slow
 
 // COUNTERS leaves the address of the CPU's counters in CX.
@@ -56,9 +56,9 @@ GLOBL offset<>(SB), NOPTR, $8
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
-	ADDQ offset<>(SB), SI; \
+	ADDQ offset<>+const_aloneAt(SB), SI; \
 	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit(SB); \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
 	JCC  out; \
 	SHLQ $const_abortShift, CX; \
 	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
@@ -145,7 +145,7 @@ TEXT unlockAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 
 // func sequences() (offset *uint64, lock, unlock *percpu.Descriptor)
 TEXT ·sequences(SB), NOSPLIT, $0-24
-	LEAQ offset<>(SB), AX
+	LEAQ offset<>+const_aloneAt(SB), AX
 	MOVQ AX, offset+0(FP)
 	LEAQ lockDesc<>(SB), AX
 	MOVQ AX, lock+8(FP)

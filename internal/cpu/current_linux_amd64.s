@@ -3,7 +3,7 @@
 
 // func current(limit int) int
 TEXT ·current(SB), NOSPLIT|NOFRAME, $0-16
-	CMPL ·CanRead(SB), $const_yes
+	CMPL ·CanRead+const_aloneAt(SB), $const_yes
 	JNE  slow
 	BYTE $0xf3; BYTE $0x0f; BYTE $0xc7; BYTE $0xf8 // as in readCPU
 	ANDL $0xfff, AX

@@ -13,7 +13,15 @@ func Current(limit int) int { return current(limit) }
 
 // CanRead is yes if readCPU tells the truth: there is an instruction for it, and it
 // agrees with the kernel on two CPUs. It has this name for assembly elsewhere.
-var CanRead atomic.Int32
+var CanRead struct {
+	_ [aloneAt]byte
+	atomic.Int32
+	_ [60]byte
+}
+
+// aloneAt leaves the word a cache line that no other variable shares: some of the runtime
+// are written all the time.
+const aloneAt = 64
 
 const yes, no = 1, 2
 

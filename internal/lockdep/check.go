@@ -27,7 +27,15 @@ func (m Mode) kind() Mode { return m &^ Try }
 
 // Special is set by UseCond and Enable: a lock then leaves its short path. It has this name
 // for assembly elsewhere that takes a Spin by itself.
-var Special atomic.Bool
+var Special struct {
+	_ [aloneAt]byte
+	atomic.Bool
+	_ [60]byte
+}
+
+// aloneAt leaves the switch a cache line that no other variable shares: some of the runtime
+// are written all the time, and every lock reads it.
+const aloneAt = 64
 
 // checking is the checker, nil as long as nobody asked for it.
 var checking atomic.Pointer[checker]

@@ -9,7 +9,7 @@
 // them overtake an earlier load, so whoever sees it sees the section done. What
 // atomic.StoreUint32 adds is to wait until it is seen, before any later load.
 TEXT ·unlock(SB), NOSPLIT|NOFRAME, $0-8
-	CMPL ·Special(SB), $0
+	CMPL ·Special+const_aloneAt(SB), $0
 	JNE  other
 	MOVQ s+0(FP), DI
 	MOVL $0, Spin_word(DI) // the low half

@@ -21,7 +21,7 @@ func TestSequenceLayout(t *testing.T) {
 	} {
 		s.Area = "[rsp+0x8]"
 		s.Symbols = map[string]unsafe.Pointer{
-			"Offset": unsafe.Pointer(offset), "CPULimit": unsafe.Pointer(&CPULimit), "Aborts": unsafe.Pointer(&Aborts),
+			"Offset": unsafe.Pointer(offset), "CPULimit": unsafe.Pointer(&CPULimit.N), "Aborts": unsafe.Pointer(&Aborts),
 		}
 		s.Check(t)
 	}

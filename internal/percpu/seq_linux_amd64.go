@@ -49,10 +49,19 @@ func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64, area
 // seqCode returns the offset of the sequences above and their descriptors, in their order.
 func seqCode() (offset *uint64, pop, push, popBulk, pushBulk *Descriptor)
 
+// AloneAt is how far inside of a variable that each call reads its word lies, with as much
+// behind it: in a cache line that nobody else's variable shares. The linker puts small
+// variables of all packages side by side, and some of the runtime are written all the time.
+const AloneAt = 64
+
 // What sequences need, constant after StartSequences.
 var (
-	CPULimit uint32         // numbers of CPUs are below it; 0: no sequence runs
-	Aborts   unsafe.Pointer // 1<<AbortShift bytes for each CPU, of which the first 8 count
+	CPULimit struct {
+		_ [AloneAt]byte
+		N uint32 // numbers of CPUs are below it; 0: no sequence runs
+		_ [60]byte
+	}
+	Aborts unsafe.Pointer // 1<<AbortShift bytes for each CPU, of which the first 8 count
 )
 
 // NotStarted is the lowest signed number: added to any it leaves none above 0.
@@ -95,7 +104,7 @@ func StartSequences(offset *uint64, descriptors ...*Descriptor) error {
 
 var startOnce = sync.OnceFunc(func() {
 	Aborts = unsafe.Pointer(unsafe.SliceData(make([]byte, regions.limit<<AbortShift)))
-	CPULimit = uint32(regions.limit)
+	CPULimit.N = uint32(regions.limit)
 })
 
 // AbortCount returns how many sequences the kernel started over on a CPU.

@@ -29,8 +29,8 @@
 // the code, which is assembled in another way, and shares variables with its host.
 // A copy runs once it was checked itself: until then its offset is the lowest
 // number, which leaves nothing above 0.
-DATA offset<>+0(SB)/8, $const_NotStarted
-GLOBL offset<>(SB), NOPTR, $8
+DATA offset<>+const_AloneAt(SB)/8, $const_NotStarted
+GLOBL offset<>(SB), NOPTR, $(const_AloneAt+64)
 
 #define DESC(name, body, len, abort) \
 	DATA name<>+0(SB)/8, $0; \
@@ -42,12 +42,12 @@ GLOBL offset<>(SB), NOPTR, $8
 // ENTER arms and leaves the area in CX, or goes to fail.
 #define ENTER(desc) \
 	MOVQ 0(FS), SI; \
-	ADDQ offset<>(SB), SI; \
+	ADDQ offset<>+const_AloneAt(SB), SI; \
 	JLE  fail; \
 	LEAQ desc<>(SB), AX; \
 	MOVQ AX, const_rsCS(SI); \
 	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, ·CPULimit(SB); \
+	CMPL CX, ·CPULimit+const_AloneAt(SB); \
 	JCC  fail; \
 	SHLQ $const_Shift, CX; \
 	ADDQ base+0(FP), CX
@@ -57,9 +57,9 @@ GLOBL offset<>(SB), NOPTR, $8
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
-	ADDQ offset<>(SB), SI; \
+	ADDQ offset<>+const_AloneAt(SB), SI; \
 	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, ·CPULimit(SB); \
+	CMPL CX, ·CPULimit+const_AloneAt(SB); \
 	JCC  out; \
 	SHLQ $const_AbortShift, CX; \
 	ADDQ ·Aborts(SB), CX; \
@@ -203,7 +203,7 @@ TEXT pushBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-40
 
 // func seqCode() (offset *uint64, pop, push, popBulk, pushBulk *Descriptor)
 TEXT ·seqCode(SB), NOSPLIT, $0-40
-	LEAQ offset<>(SB), AX
+	LEAQ offset<>+const_AloneAt(SB), AX
 	MOVQ AX, offset+0(FP)
 	LEAQ popDesc<>(SB), AX
 	MOVQ AX, pop+8(FP)
