@@ -59,6 +59,22 @@ func BenchmarkDeep(b *testing.B) {
 	})
 }
 
+// BenchmarkBulk is a batch allocated by one call and freed by another, per object. A sheaf takes 60.
+func BenchmarkBulk(b *testing.B) {
+	a := newAllocator(b, Options{})
+	c := newCache(b, a, "bulk", 64, CacheOptions{})
+	for _, n := range []int{1, 4, 16, 32, 60, 64, 128, 250, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			objs := make([]unsafe.Pointer, n)
+			for b.Loop() {
+				c.AllocBulk(objs)
+				c.FreeBulk(objs)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/pair")
+		})
+	}
+}
+
 // BenchmarkCalmAtLimit tells what is left to a goroutine that needs no memory
 // while others allocate in a loop at the limit, as a share of what is left to it while
 // as many only use up CPU time. Slices of both kinds alternate; the share is

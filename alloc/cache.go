@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"sync/atomic"
 	"unsafe"
-
-	"slabfs/internal/invariants"
 )
 
 // Flags of a cache.
@@ -92,104 +90,6 @@ func (c *Cache) AllocZeroed() unsafe.Pointer {
 // to its slab, until when a doubly freed object may be handed out twice; the
 // invariants build finds both at once.
 func (c *Cache) Free(obj unsafe.Pointer) { freeFast(c, obj) }
-
-// AllocBulk fills dst with objects, or returns false at the memory limit, with
-// dst all nil and nothing allocated.
-func (c *Cache) AllocBulk(dst []unsafe.Pointer) bool {
-	got := 0
-	defer func() {
-		if got == len(dst) {
-			return
-		}
-		if got > 0 { // at the limit, or a constructor panics, or the name has ended but not the core
-			c.freeBulk(dst[:got])
-		}
-		clear(dst)
-	}()
-	for got < len(dst) {
-		if n := c.allocSome(dst[got:]); n > 0 {
-			got += n
-			continue
-		}
-		obj := allocSlow(c) // from a new slab, most likely
-		dst[got] = obj
-		if obj == nil {
-			return false
-		}
-		got++
-	}
-	return true
-}
-
-// allocSome fills part of dst without new pages and returns how much.
-func (c *Cache) allocSome(dst []unsafe.Pointer) int {
-	k := c.core
-	c.mustLive("AllocBulk")
-	var buf [maxBatch]uintptr
-	want := buf[:min(len(dst), maxBatch)]
-	pc := k.lockCPU()
-	if k.dying {
-		pc.mu.Unlock()
-		c.panicDead("AllocBulk")
-	}
-	n := k.popBulk(pc, want)
-	pc.count(AllocFastpath, n)
-	if n == 0 {
-		n, _ = k.takeObjects(pc, want)
-		pc.count(AllocSlowpath, n)
-	}
-	pc.mu.Unlock()
-	for i, obj := range want[:n] {
-		dst[i] = k.handOut(pointer(obj))
-	}
-	return n
-}
-
-// FreeBulk takes objects back, as Free does each. If one of them belongs to another
-// cache it panics before any is taken.
-func (c *Cache) FreeBulk(src []unsafe.Pointer) {
-	k := c.core
-	c.mustLive("FreeBulk")
-	for _, obj := range src {
-		k.mustOwn(c, obj)
-	}
-	c.freeBulk(src)
-}
-
-// freeBulk takes back objects that are the core's.
-func (c *Cache) freeBulk(src []unsafe.Pointer) {
-	k := c.core
-	if invariants.Enabled {
-		k.takeBackAll(c, src)
-	}
-	var discard slabList
-	bad := 0
-	for len(src) > 0 {
-		var buf [maxBatch]uintptr
-		objs := buf[:min(len(src), len(buf))]
-		for i := range objs {
-			objs[i] = uintptr(src[i])
-		}
-		src = src[len(objs):]
-		pc := k.lockCPU()
-		if k.dying {
-			pc.mu.Unlock()
-			c.panicDead("FreeBulk")
-		}
-		k.openArea(pc)
-		kept := k.pushBulk(pc, objs)
-		pc.count(FreeFastpath, kept)
-		if rest := objs[kept:]; len(rest) > 0 {
-			lost := k.giveObjects(pc, rest, false, &discard)
-			pc.count(FreeSlowpath, len(rest)-lost)
-			bad += lost
-		}
-		pc.mu.Unlock()
-	}
-	k.discardSlabs(&discard)
-	k.damaged(bad)
-	k.reportDamage()
-}
 
 // Shrink gives all free objects back to their slabs and all empty slabs back to
 // the pages, whatever min_partial says, and their memory to the system.

@@ -3,6 +3,7 @@
 package alloc
 
 import (
+	"maps"
 	"reflect"
 	"runtime"
 	"strings"
@@ -21,7 +22,8 @@ import (
 type entry struct {
 	call  any // the exported method
 	slow  any // the Go function for all that the sequence cannot do
-	insts int // from the entry of the method to the commit, call included; of Go 1.26
+	skip  int // calls before that of the sequence
+	insts int // from the entry of the method to the commit, calls included; of Go 1.26
 	seq   seqtest.Sequence
 }
 
@@ -31,18 +33,27 @@ func entries() []entry {
 		"Offset":   unsafe.Pointer(offset),
 		"CPULimit": unsafe.Pointer(&percpu.CPULimit.N), "Aborts": unsafe.Pointer(&percpu.Aborts),
 	}
+	bulkOffset, allocBulk, freeBulk := bulkCode()
+	bulkSymbols := maps.Clone(symbols)
+	bulkSymbols["Offset"] = unsafe.Pointer(bulkOffset)
 	return []entry{
-		{(*Cache).Alloc, allocSlow, 26 + stallInsts, seqtest.Sequence{
+		{(*Cache).Alloc, allocSlow, 0, 26 + stallInsts, seqtest.Sequence{
 			Name: "alloc", Desc: unsafe.Pointer(alloc), Symbols: symbols, Area: "[rdi]", Limit: offFloor, Insts: 19 + stallInsts,
 		}},
-		{(*Cache).Free, freeSlow, 37 + stallInsts, seqtest.Sequence{
+		{(*Cache).Free, freeSlow, 0, 37 + stallInsts, seqtest.Sequence{
 			Name: "free", Desc: unsafe.Pointer(free), Symbols: symbols, Area: "[rdi]", Limit: offCap, Insts: 29 + stallInsts,
 		}},
-		{(*Allocator).Bytes, bytesSlow, 34 + stallInsts, seqtest.Sequence{
+		{(*Allocator).Bytes, bytesSlow, 0, 34 + stallInsts, seqtest.Sequence{
 			Name: "bytes", Desc: unsafe.Pointer(bytes), Symbols: symbols, Area: "[rdi]", Limit: offFloor, Insts: 26 + stallInsts,
 		}},
-		{(*Allocator).FreeBytes, freeBytesSlow, 49 + stallInsts, seqtest.Sequence{
+		{(*Allocator).FreeBytes, freeBytesSlow, 0, 49 + stallInsts, seqtest.Sequence{
 			Name: "freeBytes", Desc: unsafe.Pointer(freeBytes), Symbols: symbols, Area: "[rdi]", Limit: offCap, Insts: 39 + stallInsts,
+		}},
+		{(*Cache).AllocBulk, allocBulkSlow, 1, 69, seqtest.Sequence{
+			Name: "allocBulk", Desc: unsafe.Pointer(allocBulk), Symbols: bulkSymbols, Area: "[rdi]", Limit: offFloor, Insts: 44,
+		}},
+		{(*Cache).FreeBulk, freeBulkSlow, 0, 70, seqtest.Sequence{
+			Name: "freeBulk", Desc: unsafe.Pointer(freeBulk), Symbols: bulkSymbols, Area: "[rdi]", Limit: offCap, Insts: 59,
 		}},
 	}
 }
@@ -73,9 +84,9 @@ func TestWay(t *testing.T) {
 	}
 	for _, e := range entries() {
 		start := *(*uintptr)(unsafe.Add(e.seq.Desc, 8))
-		to, insts := callTarget(t, codeOf(e.call))
+		to, insts := follow(t, codeOf(e.call), x86asm.CALL, e.skip)
 		if to != start {
-			t.Errorf("%s: the first call of the method is of %#x; want the sequence at %#x", e.seq.Name, to, start)
+			t.Errorf("%s: call %d of the method is of %#x; want the sequence at %#x", e.seq.Name, e.skip, to, start)
 		}
 		for _, in := range insts {
 			if seqtest.Locks(in) {
@@ -120,20 +131,24 @@ func codeOf(f any) uintptr { return reflect.ValueOf(f).Pointer() }
 // callTarget returns where the first call of a function goes, and what leads there.
 func callTarget(t *testing.T, pc uintptr) (to uintptr, insts []x86asm.Inst) {
 	t.Helper()
-	return follow(t, pc, x86asm.CALL)
+	return follow(t, pc, x86asm.CALL, 0)
 }
 
 // jumpTarget returns where the first unconditional jump of a function goes.
 func jumpTarget(t *testing.T, pc uintptr) uintptr {
 	t.Helper()
-	to, _ := follow(t, pc, x86asm.JMP)
+	to, _ := follow(t, pc, x86asm.JMP, 0)
 	return to
 }
 
-func follow(t *testing.T, pc uintptr, op x86asm.Op) (to uintptr, insts []x86asm.Inst) {
+// follow is that of an instruction which jumps, when skip of them were passed.
+func follow(t *testing.T, pc uintptr, op x86asm.Op, skip int) (to uintptr, insts []x86asm.Inst) {
 	t.Helper()
 	insts, err := seqtest.Function(pc, func(pc uintptr, in x86asm.Inst) bool {
 		if rel, ok := in.Args[0].(x86asm.Rel); ok && in.Op == op {
+			if skip--; skip >= 0 {
+				return false
+			}
 			to = pc + uintptr(in.Len) + uintptr(rel)
 			return true
 		}

@@ -79,5 +79,8 @@ func fastCode() (offset *uint64, alloc, free, bytes, freeBytes *percpu.Descripto
 // startSequences lets the fast paths run where sequences can be used.
 func startSequences() error {
 	offset, alloc, free, bytes, freeBytes := fastCode()
-	return percpu.StartSequences(offset, alloc, free, bytes, freeBytes)
+	if err := percpu.StartSequences(offset, alloc, free, bytes, freeBytes); err != nil {
+		return err
+	}
+	return percpu.StartSequences(bulkCode())
 }

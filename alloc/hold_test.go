@@ -67,10 +67,10 @@ func BenchmarkHold(b *testing.B) {
 	objs = objs[:len(objs)/2]
 	half("cpu_lock/slow_path", func() {
 		pc := k.lockCPU()
-		obj := k.refill(pc, &discard)
+		k.refill(pc, one[:1], &discard)
 		pc.mu.Unlock()
 		pc = k.lockCPU()
-		k.makeRoom(pc, obj, &discard)
+		k.makeRoom(pc, one[:1], &discard)
 		pc.mu.Unlock()
 	})
 	cpus := a.hotplug.Possible().Count()

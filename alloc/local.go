@@ -77,7 +77,7 @@ func (l *Local[T]) refill() *T {
 	}
 	c := &l.typed.cache
 	var buf [maxBatch]unsafe.Pointer
-	n := c.allocSome(buf[:batchOf(c.core.sheafMax)])
+	n := c.allocSome(wordsOf(buf[:batchOf(c.core.sheafMax)]))
 	if n == 0 {
 		return (*T)(c.Alloc())
 	}

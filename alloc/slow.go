@@ -42,7 +42,9 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 		}
 		var discard slabList
 		if obj == nil {
-			obj = k.refill(pc, &discard)
+			var one [1]uintptr
+			k.refill(pc, one[:], &discard)
+			obj = pointer(one[0])
 		}
 		pc.mu.Unlock()
 		k.discardSlabs(&discard)
@@ -63,29 +65,32 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 	}
 }
 
-// refill returns an object for the CPU whose sheaf is empty, and fills half of
-// the sheaf with more: from the barn, else from the slabs that the CPU keeps, else
-// from the node's. It returns nil if none of them has a free object.
+// refill fills dst for the CPU whose sheaf is empty, and puts on the sheaf what is left
+// of half a sheaf then: from the barn, else from the slabs that the CPU keeps, else from
+// the node's. It returns how many objects dst has, 0 if none of them has a free one.
 //
 // Preconditions: pc.mu is held; the core is not dying.
-func (k *core) refill(pc *cpuState, discard *slabList) unsafe.Pointer {
+func (k *core) refill(pc *cpuState, dst []uintptr, discard *slabList) int {
 	k.openArea(pc)
-	var buf [maxBatch]uintptr
-	want := buf[:k.wanted(pc)]
-	got, fromBarn := k.takeObjects(pc, want)
-	if got == 0 {
-		return nil
+	want := k.wanted(pc)
+	if want <= len(dst) {
+		n, _ := k.takeObjects(pc, dst)
+		pc.count(AllocSlowpath, n)
+		return n
 	}
-	return k.stock(pc, want[:got], fromBarn, discard)
+	var buf [maxBatch]uintptr
+	got, fromBarn := k.takeObjects(pc, buf[:want])
+	return k.stock(pc, dst, buf[:got], fromBarn, discard)
 }
 
-// stock returns the first of some objects, which come from the barn or from
-// slabs, and puts the others on the sheaf.
+// stock moves objects that come from the barn or from slabs to dst, and those that are
+// left to the sheaf. It returns how many dst has.
 //
 // Preconditions: pc.mu is held; the core is not dying.
-func (k *core) stock(pc *cpuState, objs []uintptr, fromBarn bool, discard *slabList) unsafe.Pointer {
-	pc.count(AllocSlowpath, 1)
-	if rest := objs[1:]; len(rest) > 0 {
+func (k *core) stock(pc *cpuState, dst, objs []uintptr, fromBarn bool, discard *slabList) int {
+	n := copy(dst, objs)
+	pc.count(AllocSlowpath, n)
+	if rest := objs[n:]; len(rest) > 0 {
 		kept := k.pushBulk(pc, rest)
 		if !fromBarn {
 			pc.count(SheafRefill, kept)
@@ -94,7 +99,7 @@ func (k *core) stock(pc *cpuState, objs []uintptr, fromBarn bool, discard *slabL
 			k.damaged(k.giveObjects(pc, rest[kept:], false, discard))
 		}
 	}
-	return pointer(objs[0])
+	return n
 }
 
 // wanted returns how many objects to take where one is needed: half a sheaf, if
@@ -230,10 +235,11 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 		n.cpuFree.Add(rest)
 	}
 	n.mu.Unlock()
-	obj := k.stock(pc, want[:got], false, &discard)
+	var one [1]uintptr
+	k.stock(pc, one[:], want[:got], false, &discard)
 	pc.mu.Unlock()
 	k.discardSlabs(&discard)
-	return obj, nil
+	return pointer(one[0]), nil
 }
 
 // buildSlab returns a slab without an owner, its objects constructed.
@@ -298,7 +304,8 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 		return
 	}
 	var discard slabList
-	others, own := k.makeRoom(pc, obj, &discard)
+	one := [1]uintptr{uintptr(obj)} // pushed in bulk, so that it is no free_fastpath
+	others, own := k.makeRoom(pc, one[:], &discard)
 	pc.count(FreeSlowpath, 1-own)
 	pc.mu.Unlock()
 	k.discardSlabs(&discard)
@@ -309,35 +316,42 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 	}
 }
 
-// makeRoom keeps an object for which the sheaf has no room: half of the sheaf
-// goes to the barn, or to the slabs if the barn is full. Where the sheaf cannot
-// be used the object itself goes to its slab. It returns how many objects could
-// not be put: of others, and of this call.
+// makeRoom keeps objects for which the sheaf has no room. Half of the sheaf
+// goes to the barn, or to the slabs if the barn is full, and before it those of the objects that
+// would fill it again. Where the sheaf cannot be used they go to their slabs. It
+// returns how many objects could not be put: of others, and of this call.
 //
 // Preconditions: pc.mu is held; the core is not dying.
-func (k *core) makeRoom(pc *cpuState, obj unsafe.Pointer, discard *slabList) (others, own int) {
-	one := [1]uintptr{uintptr(obj)} // pushed in bulk, so that it is no free_fastpath
+func (k *core) makeRoom(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
 	if pc.off {
-		return 0, k.giveObjects(pc, one[:], false, discard)
+		return 0, k.giveObjects(pc, objs, false, discard)
 	}
 	if !pc.open.Load() {
 		k.openArea(pc)
-		if k.pushBulk(pc, one[:]) > 0 {
+		objs = objs[k.pushBulk(pc, objs):]
+		if len(objs) == 0 {
 			return 0, 0
 		}
 	}
+	batch := k.batch()
+	if n := len(objs) - 1; n >= batch {
+		n -= n % batch
+		own = k.giveObjects(pc, objs[:n], false, discard)
+		objs = objs[n:]
+	}
 	var buf [maxBatch]uintptr
-	if n := k.popBulk(pc, buf[:k.batch()]); n > 0 {
+	if n := k.popBulk(pc, buf[:batch]); n > 0 {
 		others = k.giveObjects(pc, buf[:n], true, discard)
-		if k.pushBulk(pc, one[:]) > 0 {
-			return others, 0
+		objs = objs[k.pushBulk(pc, objs):]
+		if len(objs) == 0 {
+			return others, own
 		} // else the thread runs on another CPU by now
 	}
-	return others, k.giveObjects(pc, one[:], false, discard)
+	return others, own + k.giveObjects(pc, objs, false, discard)
 }
 
-// giveObjects hands free objects to the barn, if they are a whole half sheaf and
-// it has room, or else to their slabs. It returns how many could not be put.
+// giveObjects hands free objects to the barn, as many whole half sheaves as it has
+// room for, and the others to their slabs. It returns how many could not be put.
 // fromSheaf counts the others as flushed.
 //
 // Preconditions: pc.mu is held.
@@ -345,12 +359,17 @@ func (k *core) giveObjects(pc *cpuState, objs []uintptr, fromSheaf bool, discard
 	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if len(objs) == k.batch() && pc.open.Load() && k.sheafCap.Load() > 0 {
-		if k.putBarn(n, objs) {
+	if pc.open.Load() && k.sheafCap.Load() > 0 {
+		for batch := k.batch(); len(objs) >= batch; objs = objs[batch:] {
+			if !k.putBarn(n, objs[:batch]) {
+				pc.count(BarnPutFail, 1)
+				break
+			}
 			pc.count(BarnPut, 1)
-			return 0
 		}
-		pc.count(BarnPutFail, 1)
+	}
+	if len(objs) == 0 {
+		return 0
 	}
 	bad = k.putObjects(n, objs, pc, discard)
 	if fromSheaf {

@@ -1,0 +1,126 @@
+package alloc
+
+import (
+	"unsafe"
+
+	"slabfs/internal/invariants"
+	"slabfs/internal/pages"
+)
+
+// AllocBulk fills dst with objects, or returns false at the memory limit, with
+// dst all nil and nothing allocated.
+func (c *Cache) AllocBulk(dst []unsafe.Pointer) bool {
+	clear(dst) // the collector learns what was there; objects are not its own, and may be stored as words
+	return allocBulkFast(c, dst)
+}
+
+// FreeBulk takes objects back, as Free does each. If one of them belongs to another
+// cache it panics before any is taken.
+func (c *Cache) FreeBulk(src []unsafe.Pointer) { freeBulkFast(c, src) }
+
+// wordsOf returns pointers as words.
+func wordsOf(objs []unsafe.Pointer) []uintptr {
+	return unsafe.Slice((*uintptr)(unsafe.Pointer(unsafe.SliceData(objs))), len(objs))
+}
+
+// allocBulkSlow is AllocBulk where the sheaf does not have so many.
+func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
+	got := 0
+	defer func() {
+		if got == len(dst) {
+			return
+		}
+		if got > 0 { // at the limit, or a constructor panics, or the name has ended but not the core
+			c.freeBulk(dst[:got])
+		}
+		clear(dst)
+	}()
+	c.mustLive("AllocBulk")
+	for words := wordsOf(dst); ; {
+		got += c.allocSome(words[got:])
+		if got == len(words) {
+			return true
+		}
+		obj := allocSlow(c) // from a new slab, most likely
+		if obj == nil {
+			return false
+		}
+		words[got] = uintptr(obj)
+		got++
+	}
+}
+
+// allocSome fills part of dst without new pages and returns how much.
+func (c *Cache) allocSome(dst []uintptr) int {
+	k := c.core
+	c.mustLive("AllocBulk")
+	pc := k.lockCPU()
+	if k.dying {
+		pc.mu.Unlock()
+		c.panicDead("AllocBulk")
+	}
+	var discard slabList
+	n := k.popBulk(pc, dst)
+	pc.count(AllocFastpath, n)
+	if n < len(dst) {
+		n += k.refill(pc, dst[n:], &discard)
+	}
+	pc.mu.Unlock()
+	k.discardSlabs(&discard)
+	k.reportDamage()
+	if invariants.Enabled {
+		for _, obj := range dst[:n] {
+			k.handOut(pointer(obj))
+		}
+	}
+	return n
+}
+
+// freeBulkSlow is FreeBulk where the sheaf has no room for so many.
+func freeBulkSlow(c *Cache, src []unsafe.Pointer) {
+	k := c.core
+	c.mustLive("FreeBulk")
+	var last pages.Page
+	for _, obj := range src {
+		p, ok := pages.Of(obj)
+		if !ok || p != last && pages.Owner(p) != k.number {
+			c.panicForeign(obj)
+		}
+		last = p
+		if invariants.Enabled {
+			k.mustOwn(c, obj)
+		}
+	}
+	c.freeBulk(src)
+}
+
+// freeBulk takes back objects that are the core's.
+func (c *Cache) freeBulk(src []unsafe.Pointer) {
+	k := c.core
+	if invariants.Enabled {
+		k.takeBackAll(c, src)
+	}
+	var discard slabList
+	bad := 0
+	for words := wordsOf(src); len(words) > 0; {
+		pc := k.lockCPU()
+		if k.dying {
+			pc.mu.Unlock()
+			c.panicDead("FreeBulk")
+		}
+		k.openArea(pc)
+		kept := k.pushBulk(pc, words)
+		pc.count(FreeFastpath, kept)
+		words = words[kept:]
+		if some := words[:min(len(words), maxBatch)]; len(some) > 0 {
+			others, own := k.makeRoom(pc, some, &discard)
+			pc.count(FreeSlowpath, len(some)-own)
+			bad += others + own
+			words = words[len(some):]
+		}
+		pc.mu.Unlock()
+	}
+	k.discardSlabs(&discard)
+	k.damaged(bad)
+	k.reportDamage()
+}

@@ -1,0 +1,35 @@
+//go:build !race && !invariants
+
+package alloc
+
+import (
+	"unsafe"
+
+	"slabfs/internal/percpu"
+)
+
+// The lengths of the sequences in bytes from entry to the end of the commit store.
+const (
+	allocBulkLen = 178
+	freeBulkLen  = 232
+)
+
+// allocBulkFast pops all of dst from the sheaf of the CPU at hand, or jumps to allocBulkSlow.
+//
+// //go:noescape is true as long as no slow path keeps the handle or dst. What is stored there
+// has no write barrier: it is no Go memory, and there was nothing before.
+//
+//go:noescape
+func allocBulkFast(c *Cache, dst []unsafe.Pointer) bool
+
+// freeBulkFast checks the owners of src and pushes all of it on the sheaf of the CPU at
+// hand, or jumps to freeBulkSlow.
+//
+// //go:noescape is true as long as no slow path keeps the handle or src; objects are
+// never Go memory where this is used.
+//
+//go:noescape
+func freeBulkFast(c *Cache, src []unsafe.Pointer)
+
+// bulkCode returns the offset of both and their descriptors.
+func bulkCode() (offset *uint64, alloc, free *percpu.Descriptor)

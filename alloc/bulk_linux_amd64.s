@@ -1,0 +1,170 @@
+//go:build !race && !invariants
+
+#include "go_asm.h"
+#include "textflag.h"
+
+// The fast paths of AllocBulk and FreeBulk: one sequence each for all objects of a
+// call, or none of them. What fast_linux_amd64.s says of its sequences holds here too;
+// the copies are written again when a sequence is started over, and nobody looks at them
+// before the commit.
+
+// offset is this file's own; internal/percpu tells why.
+DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
+GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
+
+#define DESC(name, body, len, abort) \
+	DATA name<>+0(SB)/8, $0; \
+	DATA name<>+8(SB)/8, $body(SB); \
+	DATA name<>+16(SB)/8, $len; \
+	DATA name<>+24(SB)/8, $abort<>+7(SB); \
+	GLOBL name<>(SB), NOPTR|RODATA, $32
+
+// ENTER arms, and leaves the area of the CPU at hand in CX. DI is the handle.
+#define ENTER(desc) \
+	MOVQ 0(FS), SI; \
+	ADDQ offset<>+const_aloneAt(SB), SI; \
+	JLE  slow; \
+	LEAQ desc<>(SB), AX; \
+	MOVQ AX, const_rsCS(SI); \
+	MOVL const_rsCPU(SI), CX; \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
+	JCC  slow; \
+	SHLQ $const_shift, CX; \
+	ADDQ Cache_area(DI), CX
+
+#define ABORT \
+	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
+	MOVQ 0(FS), SI; \
+	ADDQ offset<>+const_aloneAt(SB), SI; \
+	MOVL const_rsCPU(SI), CX; \
+	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
+	JCC  out; \
+	SHLQ $const_abortShift, CX; \
+	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
+	LOCK; \
+	INCQ (CX); \
+out:
+
+DESC(allocBulkDesc, ·allocBulkFast, const_allocBulkLen, allocBulkAbort)
+
+// func allocBulkFast(c *Cache, dst []unsafe.Pointer) bool
+//
+// The sheaf has len(dst) objects, or else this is for the slow path. Each counts as a pop.
+TEXT ·allocBulkFast(SB), NOSPLIT|NOFRAME, $0-33
+	MOVQ    c+0(FP), DI
+	MOVQ    dst_base+8(FP), R10
+	MOVQ    dst_len+16(FP), R9
+	ENTER(allocBulkDesc)
+	MOVQ    const_offFloor(CX), DX // the limit before the header
+	MOVQ    (CX), BX
+	MOVWLZX BX, R8
+	MOVQ    R8, AX
+	SUBQ    DX, AX                 // objects above the floor
+	JLS     slow
+	CMPQ    AX, R9
+	JCS     slow
+	SUBQ    R9, R8                 // the new level
+	LEAQ    const_offSlots(CX)(R8*8), R11
+	IMUL3Q  $const_onePop, R9, AX
+	ADDQ    AX, BX
+	SUBQ    $4, R9
+	JCS     rest
+four:
+	MOVOU   (R11), X0
+	MOVOU   16(R11), X1
+	MOVOU   X0, (R10)
+	MOVOU   X1, 16(R10)
+	ADDQ    $32, R11
+	ADDQ    $32, R10
+	SUBQ    $4, R9
+	JCC     four
+rest:
+	ADDQ    $4, R9
+	JEQ     copied
+one:
+	MOVQ    (R11), AX
+	MOVQ    AX, (R10)
+	ADDQ    $8, R11
+	ADDQ    $8, R10
+	DECQ    R9
+	JNE     one
+copied:
+	MOVQ    BX, (CX)               // commit
+	MOVB    $1, ret+32(FP)
+	RET
+slow:
+	JMP ·allocBulkSlow(SB)
+
+TEXT allocBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-33
+	ABORT
+	JMP ·allocBulkSlow(SB)
+
+DESC(freeBulkDesc, ·freeBulkFast, const_freeBulkLen, freeBulkAbort)
+
+// OWNED goes to the slow path unless the cache, whose number is in SI, owns the page of
+// the object at src; see freeFast. R12 and R13 are pages.Table.
+#define OWNED(src) \
+	MOVQ R12, DX; \
+	SUBQ src, DX; \
+	SARQ $12, DX; \
+	CMPQ DX, R13; \
+	JCS  slow; \
+	CMPL SI, 1(R12)(DX*4); \
+	JNE  slow
+
+// func freeBulkFast(c *Cache, src []unsafe.Pointer)
+//
+// The cache owns all the objects, and the sheaf has room for them, or else this is for the slow path.
+TEXT ·freeBulkFast(SB), NOSPLIT|NOFRAME, $0-32
+	MOVQ    c+0(FP), DI
+	MOVQ    src_base+8(FP), R10
+	MOVQ    src_len+16(FP), R9
+	MOVQ    slabfs∕internal∕pages·Table+const_aloneAt(SB), R12
+	MOVQ    slabfs∕internal∕pages·Table+(const_aloneAt+8)(SB), R13
+	ENTER(freeBulkDesc)
+	MOVQ    const_offCap(CX), DX   // the limit before the header
+	MOVQ    (CX), BX
+	MOVWLZX BX, R8
+	SUBQ    R8, DX                 // room
+	JLS     slow
+	CMPQ    DX, R9
+	JCS     slow
+	LEAQ    const_offSlots(CX)(R8*8), R11
+	ADDQ    R9, BX
+	MOVL    Cache_number(DI), SI
+	SUBQ    $2, R9
+	JCS     rest
+two:
+	OWNED(0(R10))
+	OWNED(8(R10))
+	MOVOU   (R10), X0
+	MOVOU   X0, (R11)
+	ADDQ    $16, R10
+	ADDQ    $16, R11
+	SUBQ    $2, R9
+	JCC     two
+rest:
+	ADDQ    $2, R9
+	JEQ     copied
+	OWNED((R10))
+	MOVQ    (R10), AX
+	MOVQ    AX, (R11)
+copied:
+	MOVQ    BX, (CX)               // commit
+	RET
+slow:
+	JMP ·freeBulkSlow(SB)
+
+TEXT freeBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-32
+	ABORT
+	JMP ·freeBulkSlow(SB)
+
+// func bulkCode() (offset *uint64, alloc, free *percpu.Descriptor)
+TEXT ·bulkCode(SB), NOSPLIT, $0-24
+	LEAQ offset<>+const_aloneAt(SB), AX
+	MOVQ AX, offset+0(FP)
+	LEAQ allocBulkDesc<>(SB), AX
+	MOVQ AX, alloc+8(FP)
+	LEAQ freeBulkDesc<>(SB), AX
+	MOVQ AX, free+16(FP)
+	RET
