@@ -8,11 +8,8 @@ import (
 	"slabfs/internal/percpu"
 )
 
-// The lengths of the sequences in bytes from entry to the end of the commit store.
-const (
-	allocBulkLen = 178
-	freeBulkLen  = 232
-)
+// The length of the sequence in bytes from entry to the end of the commit store.
+const freeBulkLen = 232
 
 // allocBulkFast pops all of dst from the sheaf of the CPU at hand, or jumps to allocBulkSlow.
 //

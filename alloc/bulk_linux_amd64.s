@@ -45,6 +45,21 @@ GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 	INCQ (CX); \
 out:
 
+#define EARLY_COMMIT
+#define COMMIT MOVQ BX, (CX)
+
+#ifdef const_faultEarlyCommit // the mistake that the tag fault_early_commit makes: others may write to the slots meanwhile
+#undef EARLY_COMMIT
+#undef COMMIT
+#define EARLY_COMMIT \
+	MOVQ BX, (CX); \
+	MOVL $500, AX; \
+	PAUSE; \
+	DECL AX; \
+	JNE  -2(PC)
+#define COMMIT
+#endif
+
 DESC(allocBulkDesc, ·allocBulkFast, const_allocBulkLen, allocBulkAbort)
 
 // func allocBulkFast(c *Cache, dst []unsafe.Pointer) bool
@@ -67,6 +82,7 @@ TEXT ·allocBulkFast(SB), NOSPLIT|NOFRAME, $0-33
 	LEAQ    const_offSlots(CX)(R8*8), R11
 	IMUL3Q  $const_onePop, R9, AX
 	ADDQ    AX, BX
+	EARLY_COMMIT
 	SUBQ    $4, R9
 	JCS     rest
 four:
@@ -89,7 +105,7 @@ one:
 	DECQ    R9
 	JNE     one
 copied:
-	MOVQ    BX, (CX)               // commit
+	COMMIT
 	MOVB    $1, ret+32(FP)
 	RET
 slow:

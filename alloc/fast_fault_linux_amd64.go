@@ -20,6 +20,7 @@ import (
 //	fault_area_first      they load the handle's pointer to the area before they arm
 //	fault_slow            instead of stalls, 20 multiplications that wait for each other
 //
+// Without stalls, fault_early_commit has AllocBulk commit before it copies the objects.
 // Two more are in internal/fault: no_fence and no_second_fence.
 
 // init measures the sections: from the entry to the end of the commit store.

@@ -53,6 +53,8 @@ func TestFaults(t *testing.T) {
 		{stalls + ",fault_area_first", "TestHeir", 1e9, violation},
 		{stalls + ",fault_area_first", "TestFastLayout", 0, "before it there is no load of the sheaf's address"},
 		{stalls + ",fault_no_second_fence", "TestHeir", 1e9, violation},
+		{"fault_early_commit", "TestStorm", 1e9, violation},
+		{"fault_early_commit", "TestFastLayout", 0, "a store to the header before the last instruction|from the entry to the commit"},
 		{"fault_rcu_no_wait", "TestTypesafeTorture", 1e9, "a reader found the tag"},
 		{"fault_rcu_no_wait", "TestTypesafeOutlivesReader", 0, "was overwritten while a reader could look at it"},
 		{"fault_rcu_no_barrier", "TestReleaseAfterCallbacks", 0, "released before the callbacks that free its slabs"},

@@ -1,0 +1,5 @@
+//go:build !race && !invariants && !fault_early_commit
+
+package alloc
+
+const allocBulkLen = 178 // bytes from entry to the end of the commit store
