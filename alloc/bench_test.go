@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,6 +43,18 @@ func BenchmarkDeep(b *testing.B) {
 			}
 			for _, obj := range objs {
 				c.Free(obj)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/pair")
+	})
+	shuffled := rand.Perm(n)
+	b.Run("shuffled", func(b *testing.B) {
+		for b.Loop() {
+			for i := range objs {
+				objs[i] = c.Alloc()
+			}
+			for _, i := range shuffled {
+				c.Free(objs[i])
 			}
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/n, "ns/pair")

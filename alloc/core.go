@@ -63,7 +63,7 @@ type cpuState struct {
 	open  atomic.Bool  // A: the area was opened; stays true while it is closed, for a moment or offline
 	off   bool         // L: the CPU is offline: its area is closed, and it keeps no slabs
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
-	n     atomic.Int32 // A: slabs.n
+	n     gauge        // A: slabs.n
 
 	// The books, read without a lock. What a sequence moved here for the holder of
 	// another CPU's lock, and what happened with no CPU's lock held, is apart.
@@ -94,7 +94,7 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 		k.serve(k.root)
 	}
 	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())
-	k.nodes = []*node{{barn: make([]uintptr, 0, k.barnMax())}}
+	k.nodes = []*node{{barn: make([]uintptr, 0, k.barnRoom())}}
 	k.nodes[0].mu.Init(lockdep.List)
 	for n := range a.hotplug.Possible().All() {
 		pc := &cpuState{area: percpu.At(place, n), node: k.nodes[0], off: !a.hotplug.Online().Has(n)}
@@ -140,7 +140,11 @@ func batchOf(capacity int) int { return min(max(capacity/2, 1), maxBatch) }
 // barnMax returns how many objects the barn takes, with the largest sheaves.
 func (k *core) barnMax() int { return barnSheaves * batchOf(k.sheafMax) }
 
-// maxBatch bounds a batch, which lies on the stack.
+// barnRoom returns how many objects the barn has room for: behind it there is always some for what
+// is on its way to slabs, or from them.
+func (k *core) barnRoom() int { return k.barnMax() + 2*batchOf(k.sheafMax) }
+
+// maxBatch bounds a batch, while which list_lock is held.
 const maxBatch = 64
 
 func (k *core) setCPUPartial(objects uint32) {
@@ -211,7 +215,7 @@ func (k *core) mayKeep(pc *cpuState) bool { return !pc.off && pc.slabs.n < 1+int
 func (k *core) keep(pc *cpuState, p pages.Page, push func(*slabList, pages.Page)) {
 	slabAt(p).where = onCPU
 	push(&pc.slabs, p)
-	pc.n.Store(int32(pc.slabs.n))
+	pc.n.Store(int64(pc.slabs.n))
 }
 
 // unkeep takes a slab off the CPU's list.
@@ -219,7 +223,7 @@ func (k *core) keep(pc *cpuState, p pages.Page, push func(*slabList, pages.Page)
 // Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) unkeep(pc *cpuState, p pages.Page) {
 	pc.slabs.remove(p)
-	pc.n.Store(int32(pc.slabs.n))
+	pc.n.Store(int64(pc.slabs.n))
 	slabAt(p).where = onNone
 }
 
@@ -238,20 +242,20 @@ func pointer(word uintptr) unsafe.Pointer { return percpu.Pointer(word) }
 func (k *core) nodeOf(pages.Page) *node { return k.nodes[0] }
 
 // freeObjects returns how many objects are free in slabs.
-func (k *core) freeObjects() int64 { return k.sum(func(n *node) *atomic.Int64 { return &n.free }) }
+func (k *core) freeObjects() int64 { return k.sum(func(n *node) *gauge { return &n.free }) }
 
 // cpuFree returns how many objects are free in slabs that CPUs keep.
-func (k *core) cpuFree() int64 { return k.sum(func(n *node) *atomic.Int64 { return &n.cpuFree }) }
+func (k *core) cpuFree() int64 { return k.sum(func(n *node) *gauge { return &n.cpuFree }) }
 
 // inBarns returns how many objects are in barns.
-func (k *core) inBarns() int64 { return k.sum(func(n *node) *atomic.Int64 { return &n.inBarn }) }
+func (k *core) inBarns() int64 { return k.sum(func(n *node) *gauge { return &n.inBarn }) }
 
 // inUse returns how many objects are not free in slabs.
 func (k *core) inUse() int64 {
-	return k.sum(func(n *node) *atomic.Int64 { return &n.slabs })*int64(k.objects) - k.freeObjects()
+	return k.sum(func(n *node) *gauge { return &n.slabs })*int64(k.objects) - k.freeObjects()
 }
 
-func (k *core) sum(counter func(*node) *atomic.Int64) (sum int64) {
+func (k *core) sum(counter func(*node) *gauge) (sum int64) {
 	for _, n := range k.nodes {
 		sum += counter(n).Load()
 	}

@@ -12,3 +12,12 @@ type counter struct{ n uint64 }
 func (c *counter) add(n int) { c.n += uint64(n) }
 
 func (c *counter) load() uint64 { return atomic.LoadUint64(&c.n) }
+
+// A gauge is a counter that also goes down, and can be set.
+type gauge struct{ n int64 }
+
+func (g *gauge) Add(n int64) { g.n += n }
+
+func (g *gauge) Store(n int64) { g.n = n }
+
+func (g *gauge) Load() int64 { return atomic.LoadInt64(&g.n) }

@@ -49,7 +49,7 @@ func BenchmarkHold(b *testing.B) {
 		pc := k.here()
 		pc.mu.Lock()
 		defer pc.mu.Unlock()
-		k.giveObjects(pc, objs, false, &discard)
+		k.giveObjects(pc, objs, &discard)
 		k.takeObjects(pc, objs)
 	}
 	words := func(n, step int) []uintptr {

@@ -1,8 +1,6 @@
 package alloc
 
 import (
-	"sync/atomic"
-
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 )
@@ -19,16 +17,16 @@ const barnSheaves = 10
 //	L  mu
 //	A  atomic; written under mu, read at any time and then only as a hint
 type node struct {
-	mu      lockdep.Mutex
+	mu      lockdep.Spin
 	partial slabList  // L: slabs with free objects that no CPU keeps, those to fill first in front
 	barn    []uintptr // L: free objects, whole half sheaves
 	wait    graceWait // L: slabs that are not counted any more
 
-	slabs    atomic.Int64 // A: all slabs
-	partials atomic.Int64 // A: partial.n
-	free     atomic.Int64 // A: objects free in slabs
-	cpuFree  atomic.Int64 // A: those of them in slabs that CPUs keep
-	inBarn   atomic.Int64 // A: len(barn)
+	slabs    gauge // A: all slabs
+	partials gauge // A: partial.n
+	free     gauge // A: objects free in slabs
+	cpuFree  gauge // A: those of them in slabs that CPUs keep
+	inBarn   gauge // A: len(barn)
 }
 
 // addPartial puts a slab that is on no list on the partial list, or, if it is
@@ -86,10 +84,9 @@ func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabLi
 	frozen := 0
 	for len(objs) > 0 {
 		p := k.slabOf(pointer(objs[0]))
-		here := k.inSlab(p, objs)
-		put := 0
+		here, put := 1, 0
 		if pages.Owner(p) == k.number {
-			put = k.put(p, objs[:here])
+			here, put = k.put(p, objs)
 		}
 		bad += here - put
 		objs = objs[here:]
@@ -129,15 +126,21 @@ func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabLi
 	return bad
 }
 
-// takeBarn moves one sheaf's objects out of the barn and returns how many.
+// spare returns room behind the barn for objects that are under way until n.mu is
+// released, fewer than two batches.
 //
 // Preconditions: n.mu is held.
-func (n *node) takeBarn(dst []uintptr) int {
-	at := len(n.barn) - min(len(dst), len(n.barn))
-	c := copy(dst, n.barn[at:])
+func (n *node) spare(objs int) []uintptr { return n.barn[len(n.barn):][:objs] }
+
+// takeBarn returns up to want objects that were in the barn, and lie there until n.mu is released.
+//
+// Preconditions: n.mu is held.
+func (n *node) takeBarn(want int) []uintptr {
+	at := len(n.barn) - min(want, len(n.barn))
+	objs := n.barn[at:]
 	n.barn = n.barn[:at]
 	n.inBarn.Store(int64(at))
-	return c
+	return objs
 }
 
 // putBarn keeps a sheaf's objects, or reports false if the barn is full.

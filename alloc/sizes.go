@@ -18,18 +18,23 @@ const (
 // layout is how objects of one size lie in slabs: SLUB's calculations (Linux 6.17).
 type layout struct {
 	size     uint32 // bytes from one object to the next
+	inverse  uint64 // of size; see at
 	align    uint32
 	order    int
-	objects  int // per slab
-	words    int // of a slab's bitmap
-	sheafMax int // objects that a sheaf has room for
+	pages    pages.Page // of a slab
+	bytes    uintptr    // of a slab
+	objects  int        // per slab
+	words    int        // of a slab's bitmap
+	sheafMax int        // objects that a sheaf has room for
 }
 
 func newLayout(objectSize, align int, flags Flags, cpus int) layout {
 	align = calculateAlignment(objectSize, align, flags)
 	l := layout{align: uint32(align)}
 	l.size = uint32((objectSize + align - 1) &^ (align - 1))
+	l.inverse = 1<<inverseShift/uint64(l.size) + 1
 	l.order = calculateOrder(int(l.size), cpus)
+	l.pages, l.bytes = 1<<l.order, uintptr(slabBytes(l.order))
 	l.objects = slabBytes(l.order) / int(l.size)
 	l.words = (l.objects + 63) / 64
 	l.sheafMax = percpu.DefaultCap(int(l.size))

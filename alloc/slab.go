@@ -100,10 +100,23 @@ func (l *layout) freeIn(s *slab) int { return l.objects - int(s.inUse) }
 func (l *layout) take(p pages.Page, dst []uintptr) int {
 	s := slabAt(p)
 	n, base := 0, uintptr(pages.At(p))
+	size := uintptr(l.size)
 	for i, words := 0, l.freeWords(s); i < len(words) && n < len(dst); i++ {
-		w := words[i]
+		w, at := words[i], base+uintptr(i)*64*size
+		first := bits.TrailingZeros64(w)
+		if run := w >> first; run&(run+1) == 0 { // one run of ones, as in a slab that was empty; or none
+			at += uintptr(first) * size
+			here := dst[n:min(n+bits.OnesCount64(run), len(dst))]
+			for j := range here {
+				here[j] = at
+				at += size
+			}
+			n += len(here)
+			words[i] = run >> len(here) << len(here) << first
+			continue
+		}
 		for w != 0 && n < len(dst) {
-			dst[n] = base + uintptr(i*64+bits.TrailingZeros64(w))*uintptr(l.size)
+			dst[n] = at + uintptr(bits.TrailingZeros64(w))*size
 			n++
 			w &= w - 1
 		}
@@ -116,13 +129,16 @@ func (l *layout) take(p pages.Page, dst []uintptr) int {
 // slabOf returns the slab that an object of this layout lies in.
 func (l *layout) slabOf(obj unsafe.Pointer) pages.Page {
 	p, _ := pages.Of(obj)
-	return p &^ (1<<l.order - 1)
+	return p &^ (l.pages - 1)
 }
 
+// inverseShift makes a division of what is below a slab's size exact: below 2^22, as is the size of objects.
+const inverseShift = 44
+
 // at returns the number of the object that begins off bytes behind the begin of
-// a slab; exact is false if none does.
+// a slab; exact is false if none does. A division would take several times as long.
 func (l *layout) at(off uint32) (i uint32, exact bool) {
-	i = off / l.size
+	i = uint32(uint64(off) * l.inverse >> inverseShift)
 	return i, off == i*l.size && int(i) < l.objects
 }
 
@@ -134,37 +150,36 @@ func (l *layout) find(obj unsafe.Pointer) (p pages.Page, i uint32, exact bool) {
 	return p, i, exact
 }
 
-// inSlab returns how many of objs, from the first on, lie in the slab.
-func (l *layout) inSlab(p pages.Page, objs []uintptr) int {
-	base, size := uintptr(pages.At(p)), uintptr(slabBytes(l.order))
-	for i, obj := range objs {
-		if obj-base >= size {
-			return i
-		}
-	}
-	return len(objs)
-}
-
-// put makes objects free in their slab and returns how many: not those that
+// put makes objects free in their slab: those that lie in it, up to the first that does
+// not. It returns how many these are, and how many of them were put: not those that
 // were free already, nor what is no object.
 //
-// Preconditions: node.mu is held; the slab is the core's.
-func (l *layout) put(p pages.Page, objs []uintptr) int {
+// Preconditions: node.mu is held; objs[0] lies in the slab.
+func (l *layout) put(p pages.Page, objs []uintptr) (here, n int) {
 	s, base := slabAt(p), uintptr(pages.At(p))
-	words, n := l.freeWords(s), 0
+	words := l.freeWords(s)
+	at, w := uint32(0), words[0]
 	for _, obj := range objs {
+		if obj-base >= l.bytes {
+			break
+		}
+		here++
 		i, exact := l.at(uint32(obj - base))
 		if !exact {
 			continue
 		}
-		w, mask := &words[i/64], uint64(1)<<(i%64)
-		if *w&mask == 0 {
-			*w |= mask
-			n++
+		if i/64 != at {
+			n += bits.OnesCount64(w &^ words[at])
+			words[at] = w
+			at = i / 64
+			w = words[at]
 		}
+		w |= 1 << (i % 64)
 	}
+	n += bits.OnesCount64(w &^ words[at]) // one that is named twice is one bit
+	words[at] = w
 	s.inUse -= uint16(n)
-	return n
+	return here, n
 }
 
 // setLive notes that an object is handed out, or no longer is, and reports

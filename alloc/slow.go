@@ -73,33 +73,44 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 func (k *core) refill(pc *cpuState, dst []uintptr, discard *slabList) int {
 	k.openArea(pc)
 	want := k.wanted(pc)
+	if n := pc.node; n.inBarn.Load() == 0 && n.free.Load() == 0 { // as before each new slab
+		if k.sheafCap.Load() > 0 {
+			pc.count(BarnGetFail, 1)
+		}
+		return 0
+	}
 	if want <= len(dst) {
 		n, _ := k.takeObjects(pc, dst)
 		pc.count(AllocSlowpath, n)
 		return n
 	}
-	var buf [maxBatch]uintptr
-	got, fromBarn := k.takeObjects(pc, buf[:want])
-	return k.stock(pc, dst, buf[:got], fromBarn, discard)
+	n := pc.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if objs := k.fromBarn(pc, want); len(objs) > 0 {
+		return k.stock(n, pc, dst, objs, true, discard)
+	}
+	objs := n.spare(want)
+	return k.stock(n, pc, dst, objs[:k.takeFromSlabs(pc, objs)], false, discard)
 }
 
 // stock moves objects that come from the barn or from slabs to dst, and those that are
 // left to the sheaf. It returns how many dst has.
 //
-// Preconditions: pc.mu is held; the core is not dying.
-func (k *core) stock(pc *cpuState, dst, objs []uintptr, fromBarn bool, discard *slabList) int {
-	n := copy(dst, objs)
-	pc.count(AllocSlowpath, n)
-	if rest := objs[n:]; len(rest) > 0 {
+// Preconditions: pc.mu and n.mu are held; the objects lie in slabs of n; the core is not dying.
+func (k *core) stock(n *node, pc *cpuState, dst, objs []uintptr, fromBarn bool, discard *slabList) int {
+	got := copy(dst, objs)
+	pc.count(AllocSlowpath, got)
+	if rest := objs[got:]; len(rest) > 0 {
 		kept := k.pushBulk(pc, rest)
 		if !fromBarn {
 			pc.count(SheafRefill, kept)
 		}
 		if kept < len(rest) { // somebody else filled it, or the thread runs on another CPU by now
-			k.damaged(k.giveObjects(pc, rest[kept:], false, discard))
+			k.damaged(k.putObjects(n, rest[kept:], pc, discard))
 		}
 	}
-	return n
+	return got
 }
 
 // wanted returns how many objects to take where one is needed: half a sheaf, if
@@ -121,15 +132,35 @@ func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool)
 	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if k.sheafCap.Load() > 0 {
-		if got = n.takeBarn(dst); got > 0 {
-			pc.count(BarnGet, 1)
-			return got, true
-		}
+	if got = copy(dst, k.fromBarn(pc, len(dst))); got > 0 {
+		return got, true
+	}
+	return k.takeFromSlabs(pc, dst), false
+}
+
+// fromBarn takes up to want objects out of the barn. They lie there until node.mu is released.
+//
+// Preconditions: pc.mu and node.mu are held.
+func (k *core) fromBarn(pc *cpuState, want int) []uintptr {
+	if k.sheafCap.Load() == 0 {
+		return nil
+	}
+	objs := pc.node.takeBarn(want)
+	if len(objs) > 0 {
+		pc.count(BarnGet, 1)
+	} else {
 		pc.count(BarnGetFail, 1)
 	}
+	return objs
+}
+
+// takeFromSlabs is takeObjects when the barn is empty.
+//
+// Preconditions: pc.mu and node.mu are held; the core is not dying.
+func (k *core) takeFromSlabs(pc *cpuState, dst []uintptr) (got int) {
+	n := pc.node
 	if pc.off {
-		return k.takeFromNode(n, dst), false
+		return k.takeFromNode(n, dst)
 	}
 	if pc.slabs.n > 0 {
 		pc.count(AllocRefill, 1)
@@ -153,7 +184,7 @@ func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool)
 	}
 	n.free.Add(-int64(got))
 	n.cpuFree.Add(-int64(got))
-	return got, false
+	return got
 }
 
 // takeFromNode takes up to len(dst) objects from a node's partial list and returns
@@ -209,13 +240,16 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 		k.freeSlab(p) // at once: no reader has seen it
 		c.panicDead("Alloc")
 	}
-	var buf [maxBatch]uintptr
-	want := buf[:k.wanted(pc)]
 	var discard slabList
 	n := k.nodeOf(p)
 	n.mu.Lock()
 	pages.SetOwner(p, 1<<k.order, k.number)
-	got := k.take(p, want)
+	want := k.wanted(pc)
+	if want > 1 {
+		want += k.objects % want // so that the other refills from here are whole ones
+	}
+	objs := n.spare(want)
+	got := k.take(p, objs)
 	rest := int64(k.objects - got)
 	n.slabs.Add(1)
 	n.free.Add(rest)
@@ -234,9 +268,9 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 		k.keep(pc, p, (*slabList).pushFront)
 		n.cpuFree.Add(rest)
 	}
-	n.mu.Unlock()
 	var one [1]uintptr
-	k.stock(pc, one[:], want[:got], false, &discard)
+	k.stock(n, pc, one[:], objs[:got], false, &discard)
+	n.mu.Unlock()
 	pc.mu.Unlock()
 	k.discardSlabs(&discard)
 	return pointer(one[0]), nil
@@ -316,15 +350,15 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 	}
 }
 
-// makeRoom keeps objects for which the sheaf has no room. Half of the sheaf
-// goes to the barn, or to the slabs if the barn is full, and before it those of the objects that
-// would fill it again. Where the sheaf cannot be used they go to their slabs. It
-// returns how many objects could not be put: of others, and of this call.
+// makeRoom keeps objects for which the sheaf has no room. They go to the barn, or to slabs if
+// the barn is full, in whole half sheaves, for the last of which the sheaf gives what is missing.
+// Where the sheaf cannot be used they go to their slabs. It returns how many
+// objects could not be put: of others, and of this call.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) makeRoom(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
 	if pc.off {
-		return 0, k.giveObjects(pc, objs, false, discard)
+		return 0, k.giveObjects(pc, objs, discard)
 	}
 	if !pc.open.Load() {
 		k.openArea(pc)
@@ -333,49 +367,64 @@ func (k *core) makeRoom(pc *cpuState, objs []uintptr, discard *slabList) (others
 			return 0, 0
 		}
 	}
-	batch := k.batch()
-	if n := len(objs) - 1; n >= batch {
-		n -= n % batch
-		own = k.giveObjects(pc, objs[:n], false, discard)
+	if batch := k.batch(); len(objs) > batch {
+		n := (len(objs) - 1) / batch * batch
+		own = k.giveObjects(pc, objs[:n], discard)
 		objs = objs[n:]
 	}
-	var buf [maxBatch]uintptr
-	if n := k.popBulk(pc, buf[:batch]); n > 0 {
-		others = k.giveObjects(pc, buf[:n], true, discard)
-		objs = objs[k.pushBulk(pc, objs):]
-		if len(objs) == 0 {
-			return others, own
-		} // else the thread runs on another CPU by now
+	others, bad := k.giveHalf(pc, objs, discard)
+	return others, own + bad
+}
+
+// giveHalf moves half a sheaf to the barn, or to slabs if that is full: what the sheaf had last,
+// and objects that would come next. It returns how many could not be put: of
+// the sheaf, and of objs.
+//
+// Preconditions: pc.mu is held; objs are a batch at most.
+func (k *core) giveHalf(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
+	n := pc.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	half := n.spare(k.batch())
+	got := k.popBulk(pc, half[:len(half)-len(objs)])
+	if copy(half[got:], objs); got+len(objs) == len(half) && k.toBarn(n, pc, half) {
+		return 0, 0
 	}
-	return others, own + k.giveObjects(pc, objs, false, discard)
+	if got > 0 { // else the sheaf is closed, or another one by now, which is empty
+		others = k.putObjects(n, half[:got], pc, discard)
+		pc.count(SheafFlush, got-others)
+	}
+	return others, k.putObjects(n, objs, pc, discard)
 }
 
 // giveObjects hands free objects to the barn, as many whole half sheaves as it has
 // room for, and the others to their slabs. It returns how many could not be put.
-// fromSheaf counts the others as flushed.
 //
 // Preconditions: pc.mu is held.
-func (k *core) giveObjects(pc *cpuState, objs []uintptr, fromSheaf bool, discard *slabList) (bad int) {
+func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad int) {
 	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if pc.open.Load() && k.sheafCap.Load() > 0 {
-		for batch := k.batch(); len(objs) >= batch; objs = objs[batch:] {
-			if !k.putBarn(n, objs[:batch]) {
-				pc.count(BarnPutFail, 1)
-				break
-			}
-			pc.count(BarnPut, 1)
-		}
+	for batch := k.batch(); len(objs) >= batch && k.toBarn(n, pc, objs[:batch]); {
+		objs = objs[batch:]
 	}
-	if len(objs) == 0 {
-		return 0
+	return k.putObjects(n, objs, pc, discard)
+}
+
+// toBarn moves half a sheaf to the barn, or reports false if there is no room, or none for sheaves.
+//
+// Preconditions: pc.mu and node.mu are held.
+func (k *core) toBarn(n *node, pc *cpuState, objs []uintptr) bool {
+	if !pc.open.Load() || k.sheafCap.Load() == 0 {
+		return false
 	}
-	bad = k.putObjects(n, objs, pc, discard)
-	if fromSheaf {
-		pc.count(SheafFlush, len(objs)-bad)
+	kept := k.putBarn(n, objs)
+	if kept {
+		pc.count(BarnPut, 1)
+	} else {
+		pc.count(BarnPutFail, 1)
 	}
-	return bad
+	return kept
 }
 
 // handOut is the last thing that happens to an object before the user has it.

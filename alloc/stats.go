@@ -127,7 +127,7 @@ func (a *Allocator) MetadataBytes() int64 { return pages.Metadata() }
 func (a *Allocator) PerCPUBytes() int64 {
 	sum := a.areas.Load()
 	for _, k := range *a.cores.Load() {
-		sum += int64(len(k.cpus))*wordSize + int64(a.hotplug.Possible().Count())*int64(unsafe.Sizeof(cpuState{})) + int64(len(k.nodes)*k.barnMax())*wordSize
+		sum += int64(len(k.cpus))*wordSize + int64(a.hotplug.Possible().Count())*int64(unsafe.Sizeof(cpuState{})) + int64(len(k.nodes)*k.barnRoom())*wordSize
 	}
 	return sum
 }

@@ -16,8 +16,8 @@ func TestSequenceLayout(t *testing.T) {
 	for _, s := range []seqtest.Sequence{
 		{Name: "pop", Desc: unsafe.Pointer(pop), Limit: OffFloor, Insts: 18},
 		{Name: "push", Desc: unsafe.Pointer(push), Limit: OffCap, Insts: 19},
-		{Name: "popBulk", Desc: unsafe.Pointer(popBulk), Limit: OffFloor, Insts: 31},
-		{Name: "pushBulk", Desc: unsafe.Pointer(pushBulk), Limit: OffCap, Insts: 29},
+		{Name: "popBulk", Desc: unsafe.Pointer(popBulk), Limit: OffFloor, Insts: 37},
+		{Name: "pushBulk", Desc: unsafe.Pointer(pushBulk), Limit: OffCap, Insts: 35},
 	} {
 		s.Area = "[rsp+0x8]"
 		s.Symbols = map[string]unsafe.Pointer{

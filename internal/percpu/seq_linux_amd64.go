@@ -18,8 +18,8 @@ import (
 const (
 	popLen      = 80
 	pushLen     = 81
-	popBulkLen  = 120
-	pushBulkLen = 114
+	popBulkLen  = 147
+	pushBulkLen = 141
 
 	rsCPU = rseq.OffCPU
 	rsCS  = rseq.OffCS

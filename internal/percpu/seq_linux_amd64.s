@@ -116,6 +116,24 @@ TEXT pushAbort<>(SB), NOSPLIT|NOFRAME, $0-17
 	MOVB $0, ok+16(FP)
 	RET
 
+// COPY copies R9 words from R10 to DI, two at a time.
+#define COPY \
+	SUBQ  $2, R9; \
+	JCS   last; \
+two: \
+	MOVOU (R10), X0; \
+	MOVOU X0, (DI); \
+	ADDQ  $16, R10; \
+	ADDQ  $16, DI; \
+	SUBQ  $2, R9; \
+	JCC   two; \
+last: \
+	ADDQ  $2, R9; \
+	JEQ   copied; \
+	MOVQ  (R10), AX; \
+	MOVQ  AX, (DI); \
+copied:
+
 DESC(popBulkDesc, ·seqPopBulk, const_popBulkLen, popBulkAbort)
 
 // func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64, area uintptr)
@@ -136,18 +154,11 @@ TEXT ·seqPopBulk(SB), NOSPLIT|NOFRAME, $0-40
 	ADDQ    DX, R8        // level
 	SUBQ    R9, R8        // the new level
 	LEAQ    const_OffSlots(CX)(R8*8), R10
-	XORQ    R11, R11
-copy:
-	CMPQ    R11, R9
-	JCC     copied
-	MOVQ    (R10)(R11*8), AX
-	MOVQ    AX, (DI)(R11*8)
-	INCQ    R11
-	JMP     copy
-copied:
 	SUBQ    R9, BX
+	MOVQ    R9, DX
+	COPY
 	MOVQ    BX, (CX)      // commit
-	MOVQ    R9, got+24(FP)
+	MOVQ    DX, got+24(FP)
 	MOVQ    CX, area+32(FP)
 	RET
 fail:
@@ -166,7 +177,7 @@ DESC(pushBulkDesc, ·seqPushBulk, const_pushBulkLen, pushBulkAbort)
 // func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64, area uintptr)
 TEXT ·seqPushBulk(SB), NOSPLIT|NOFRAME, $0-40
 	ENTER(pushBulkDesc)
-	MOVQ    src+8(FP), DI
+	MOVQ    src+8(FP), R10
 	MOVQ    n+16(FP), R9
 	MOVQ    const_OffCap(CX), DX
 	MOVQ    (CX), BX
@@ -175,19 +186,12 @@ TEXT ·seqPushBulk(SB), NOSPLIT|NOFRAME, $0-40
 	JLS     fail
 	CMPQ    R9, DX
 	CMOVQHI DX, R9        // n = min(n, room)
-	LEAQ    const_OffSlots(CX)(R8*8), R10
-	XORQ    R11, R11
-copy:
-	CMPQ    R11, R9
-	JCC     copied
-	MOVQ    (DI)(R11*8), AX
-	MOVQ    AX, (R10)(R11*8)
-	INCQ    R11
-	JMP     copy
-copied:
+	LEAQ    const_OffSlots(CX)(R8*8), DI
 	ADDQ    R9, BX
+	MOVQ    R9, DX
+	COPY
 	MOVQ    BX, (CX)      // commit
-	MOVQ    R9, kept+24(FP)
+	MOVQ    DX, kept+24(FP)
 	MOVQ    CX, area+32(FP)
 	RET
 fail:
