@@ -11,6 +11,8 @@ import (
 // The length of the sequence in bytes from entry to the end of the commit store.
 const freeBulkLen = 232
 
+var _ = [...]int{allocBulkLen, freeBulkLen} // only the assembler uses them
+
 // allocBulkFast pops all of dst from the sheaf of the CPU at hand, or jumps to allocBulkSlow.
 //
 // //go:noescape is true as long as no slow path keeps the handle or dst. What is stored there
