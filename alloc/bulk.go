@@ -36,10 +36,10 @@ func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
 		clear(dst)
 	}()
 	c.mustLive("AllocBulk")
-	for words := wordsOf(dst); ; {
+	for words := wordsOf(dst); got < len(words); { // nothing panics once all are there
 		got += c.allocSome(words[got:])
 		if got == len(words) {
-			return true
+			break
 		}
 		obj := allocSlow(c) // from a new slab, most likely
 		if obj == nil {
@@ -48,6 +48,7 @@ func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
 		words[got] = uintptr(obj)
 		got++
 	}
+	return true
 }
 
 // allocSome fills part of dst without new pages and returns how much.
