@@ -2,6 +2,7 @@
 //
 //	Mask      a set of CPU numbers, which may be sparse; printed and parsed as cpulists
 //	Current   the CPU that this thread runs on, as a hint
+//	Node      a memory node, and the CPUs that it is next to
 //	Hotplug   cpu_hotplug_lock and the CPUs that are online for one allocator
 //	State     what a CPU goes through on its way online, and back through on its way offline
 //
