@@ -37,6 +37,11 @@ const childEnv = "SLABFS_TEST_CHILD"
 // possibleEnv lists the CPUs that the tests take for possible, instead of the machine's.
 const possibleEnv = "SLABFS_TEST_POSSIBLE"
 
+// nodesEnv lists the CPUs of the memory nodes that the tests take for the machine's: "0-3;4-7".
+const nodesEnv = "SLABFS_TEST_NODES"
+
+const oneNode = "0" // and all other CPUs, since no node has them
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if strings.HasPrefix(os.Getenv(childEnv), "cond:") {
@@ -48,6 +53,17 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		cpu.FakePossible(m)
+	}
+	if lists := os.Getenv(nodesEnv); lists != "" {
+		var nodes []cpu.Node
+		for id, list := range strings.Split(lists, ";") {
+			cpus, err := cpu.ParseList(list)
+			if err != nil {
+				panic(err)
+			}
+			nodes = append(nodes, cpu.Node{ID: id, CPUs: cpus})
+		}
+		cpu.FakeNodes(nodes)
 	}
 	os.Exit(lockdep.Status(m.Run()))
 }
@@ -250,7 +266,7 @@ func checkUnlocked(a *Allocator) {
 			a.mu.Unlock()
 			a.hotplug.Unlock()
 			a.reclaimer.mu.Unlock()
-			if p, err := pages.AllocRun(1); err == nil {
+			if p, err := pages.AllocRun(1, 0); err == nil {
 				pages.FreeRun(p, 1)
 			}
 		}()
@@ -304,14 +320,19 @@ func recordingAllocator(tb testing.TB, o Options) (*Allocator, *recorder) {
 }
 
 // checkRest walks over all slabs of a cache that nobody uses now, and fails
-// unless every object is in exactly one place: live, on a sheaf, in the barn or
-// free in its slab; and unless every counter says what the walk found.
+// unless every object is in exactly one place: live, on a sheaf, in its node's barn or
+// free in its slab; and unless every counter says what the walk found, on each node.
 func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 	tb.Helper()
-	k, n := c.core, c.core.nodes[0]
+	k := c.core
 	type content struct{ free, cached, live int }
 	slabs := make(map[pages.Page]*content)
-	free, cpuFree, partialFree, kept, cached := 0, 0, 0, 0, 0
+	type figures struct {
+		slabs, total, objects, partial, objectsPartial, cpuSlabs, cached int
+	}
+	var sum figures
+	want := make([]figures, len(k.nodes))
+	free, cpuFree, partialFree := make([]int, len(k.nodes)), make([]int, len(k.nodes)), make([]int, len(k.nodes))
 	for p := pages.Page(0); ; p += 1 << k.order {
 		if _, ok := pages.Of(pages.At(p)); !ok {
 			break
@@ -327,7 +348,9 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			}
 		}
 		slabs[p] = s
-		free += s.free
+		free[pages.Node(p)] += s.free
+		want[pages.Node(p)].slabs++
+		want[pages.Node(p)].total += k.objects
 		if in := int(slabAt(p).inUse); in+s.free != k.objects {
 			tb.Errorf("slab %d: %d in use, %d free; want %d together", p, in, s.free, k.objects)
 		}
@@ -336,30 +359,37 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 		}
 	}
 	seen := make(map[unsafe.Pointer]string)
-	find := func(kind string, obj unsafe.Pointer) *content {
+	find := func(kind string, obj unsafe.Pointer) (*content, *figures) {
 		p, i, exact := k.find(obj)
 		s := slabs[p]
 		switch {
 		case s == nil || !exact:
 			tb.Errorf("%s object %p is no object of %q", kind, obj, c.Name())
-			return new(content)
+			return new(content), new(figures)
 		case k.freeWords(slabAt(p))[i/64]>>(i%64)&1 != 0:
 			tb.Errorf("%s object %p is also free in its slab", kind, obj)
 		case seen[obj] != "":
 			tb.Errorf("%s object %p is also a %s one", kind, obj, seen[obj])
 		}
 		seen[obj] = kind
-		return s
+		return s, &want[pages.Node(p)]
+	}
+	cached := func(kind string, obj unsafe.Pointer) {
+		s, f := find(kind, obj)
+		s.cached++
+		f.cached++
 	}
 	for _, obj := range live {
-		find("live", obj).live++
+		s, f := find("live", obj)
+		s.live++
+		f.objects++
 	}
-	onList := func(l *slabList, where uint8) (free int) {
+	onList := func(l *slabList, n *node, where uint8) (free int) {
 		count, prev := 0, pages.Page(0)
 		for p := l.head; p != 0 && count <= len(slabs); p = slabAt(p).next {
 			s := slabAt(p)
-			if slabs[p] == nil || s.where != where || s.prev != prev {
-				tb.Errorf("slab %d on list %d: where %d, prev %d; want prev %d, owner %d", p, where, s.where, s.prev, prev, k.number)
+			if slabs[p] == nil || s.where != where || s.prev != prev || pages.Node(p) != n.at {
+				tb.Errorf("slab %d on list %d of node %d: where %d, prev %d; want prev %d, owner %d, node %d", p, where, n.at, s.where, s.prev, prev, k.number, pages.Node(p))
 				break
 			}
 			free += slabs[p].free
@@ -373,7 +403,6 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 	}
 	k.a.flushLock.Lock()
 	k.lockCPUs()
-	n.mu.Lock()
 	for i, pc := range k.cpus {
 		if pc == nil {
 			continue
@@ -391,34 +420,45 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			pc.area.Undo(objs)
 			k.reopen(pc)
 			for _, obj := range objs {
-				find("sheaf", pointer(obj)).cached++
+				cached("sheaf", pointer(obj))
 			}
 			if most := int(k.sheafCap.Load()); len(objs) > most {
 				tb.Errorf("CPU %d: %d objects on a sheaf for %d", i, len(objs), most)
 			}
-			cached += len(objs)
 		} else if pc.area.Level() != 0 {
 			tb.Errorf("CPU %d: an area that is not open holds %d objects", i, pc.area.Level())
 		}
-		cpuFree += onList(&pc.slabs, onCPU)
-		kept += pc.slabs.n
+		cpuFree[pc.node.at] += onList(&pc.slabs, pc.node, onCPU)
+		want[pc.node.at].cpuSlabs += pc.slabs.n
 		if got := int(pc.n.Load()); got != pc.slabs.n {
 			tb.Errorf("CPU %d: %d slabs counted, %d kept", i, got, pc.slabs.n)
 		}
 	}
-	for _, obj := range n.barn {
-		find("barn", pointer(obj)).cached++
+	for i, n := range k.nodes {
+		n.mu.Lock()
+		for _, obj := range n.barn {
+			cached("barn", pointer(obj))
+			if home := k.nodeOf(k.slabOf(pointer(obj))); home != n {
+				tb.Errorf("object %#x of node %d is in the barn of node %d", obj, home.at, i)
+			}
+		}
+		if most := barnSheaves * k.batch(); len(n.barn) > most || len(n.barn) > 0 && k.sheafCap.Load() == 0 {
+			tb.Errorf("%d objects in the barn, with sheaves for %d; want %d at most", len(n.barn), k.sheafCap.Load(), most)
+		}
+		partialFree[i] = onList(&n.partial, n, onNode)
+		want[i].partial = n.partial.n
+		want[i].objectsPartial = n.partial.n*k.objects - partialFree[i]
+		if got := int(n.inBarn.Load()); got != len(n.barn) {
+			tb.Errorf("%d objects in the barn counted, %d found", got, len(n.barn))
+		}
+		if f, cf := int(n.free.Load()), int(n.cpuFree.Load()); f != free[i] || cf != cpuFree[i] {
+			tb.Errorf("node %d: %d free objects counted, %d of them on CPUs' slabs; found %d, %d", i, f, cf, free[i], cpuFree[i])
+		}
+		if free[i] != cpuFree[i]+partialFree[i] {
+			tb.Errorf("node %d: %d objects are free in slabs, but %d on CPUs' lists and %d on the partial list", i, free[i], cpuFree[i], partialFree[i])
+		}
+		n.mu.Unlock()
 	}
-	cached += len(n.barn)
-	if most := barnSheaves * k.batch(); len(n.barn) > most || len(n.barn) > 0 && k.sheafCap.Load() == 0 {
-		tb.Errorf("%d objects in the barn, with sheaves for %d; want %d at most", len(n.barn), k.sheafCap.Load(), most)
-	}
-	partialFree = onList(&n.partial, onNode)
-	partial := n.partial.n
-	if got := int(n.inBarn.Load()); got != len(n.barn) {
-		tb.Errorf("%d objects in the barn counted, %d found", got, len(n.barn))
-	}
-	n.mu.Unlock()
 	k.unlockCPUs()
 	k.a.flushLock.Unlock()
 	for p, s := range slabs {
@@ -426,23 +466,18 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			tb.Errorf("slab %d: %d live + %d cached + %d free objects; want %d", p, s.live, s.cached, s.free, k.objects)
 		}
 	}
-	if free != cpuFree+partialFree {
-		tb.Errorf("%d objects are free in slabs, but %d on CPUs' lists and %d on the partial list", free, cpuFree, partialFree)
-	}
-	type figures struct {
-		slabs, total, objects, partial, objectsPartial, cpuSlabs, cached int
-	}
 	s := c.Stats()
-	got := figures{s.Slabs, s.TotalObjects, s.Objects, s.Partial, s.ObjectsPartial, s.CPUSlabs, s.Cached}
-	want := figures{len(slabs), len(slabs) * k.objects, len(live), partial, partial*k.objects - partialFree, kept, cached}
-	if got != want {
-		tb.Errorf("Stats of %q = %+v; the walk found %+v", c.Name(), got, want)
+	for i, n := range s.Nodes {
+		got := figures{n.Slabs, n.TotalObjects, n.Objects, n.Partial, n.ObjectsPartial, n.CPUSlabs, n.Cached}
+		if got != want[i] || n.Node != cpu.Nodes()[i].ID {
+			tb.Errorf("Stats of node %d of %q = %+v; the walk found %+v", n.Node, c.Name(), got, want[i])
+		}
+		w := want[i]
+		sum = figures{sum.slabs + w.slabs, sum.total + w.total, sum.objects + w.objects, sum.partial + w.partial,
+			sum.objectsPartial + w.objectsPartial, sum.cpuSlabs + w.cpuSlabs, sum.cached + w.cached}
 	}
-	if n := s.Nodes[0]; (figures{n.Slabs, n.TotalObjects, n.Objects, n.Partial, n.ObjectsPartial, n.CPUSlabs, n.Cached}) != want {
-		tb.Errorf("Stats of the node = %+v; the walk found %+v", n, want)
-	}
-	if f, cf := int(n.free.Load()), int(n.cpuFree.Load()); f != free || cf != cpuFree {
-		tb.Errorf("%d free objects counted, %d of them on CPUs' slabs; found %d, %d", f, cf, free, cpuFree)
+	if got := (figures{s.Slabs, s.TotalObjects, s.Objects, s.Partial, s.ObjectsPartial, s.CPUSlabs, s.Cached}); got != sum {
+		tb.Errorf("Stats of %q = %+v; the walk found %+v", c.Name(), got, sum)
 	}
 }
 

@@ -64,7 +64,7 @@ func (c *Cache) allocSome(dst []uintptr) int {
 	n := k.popBulk(pc, dst)
 	pc.count(AllocFastpath, n)
 	if n < len(dst) {
-		n += k.refill(pc, dst[n:], &discard)
+		n += k.refill(pc, dst[n:], false, &discard)
 	}
 	pc.mu.Unlock()
 	k.discardSlabs(&discard)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"unsafe"
 
+	"slabfs/internal/cpu"
 	"slabfs/internal/pages"
 )
 
@@ -92,7 +93,7 @@ func (a *Allocator) pageBytes(n int) []byte {
 	for {
 		seen := a.newAttempt()
 		if err := a.reserve(size); err == nil {
-			p, err := pages.AllocRun(count)
+			p, err := pages.AllocRun(count, cpu.CurrentNode())
 			if err == nil {
 				*(*pageRun)(pages.Desc(p)) = pageRun{n: count}
 				pages.SetOwner(p, 1, a.large)

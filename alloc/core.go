@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"slabfs/internal/cpu"
+	"slabfs/internal/invariants"
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 	"slabfs/internal/percpu"
@@ -50,7 +51,7 @@ type core struct {
 	dying    bool         // D: no call may be served any more
 	released atomic.Bool  // A: its areas and slabs are given back: nothing may look at it
 
-	nodes []*node // I
+	nodes []*node // I: as in cpu.Nodes
 }
 
 // A cpuState is what one CPU keeps of a cache.
@@ -94,10 +95,13 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 		k.serve(k.root)
 	}
 	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())
-	k.nodes = []*node{{barn: make([]uintptr, 0, k.barnRoom())}}
-	k.nodes[0].mu.Init(lockdep.List)
+	for i := range cpu.Nodes() {
+		n := &node{at: i, barn: make([]uintptr, 0, k.barnRoom())}
+		n.mu.Init(lockdep.List)
+		k.nodes = append(k.nodes, n)
+	}
 	for n := range a.hotplug.Possible().All() {
-		pc := &cpuState{area: percpu.At(place, n), node: k.nodes[0], off: !a.hotplug.Online().Has(n)}
+		pc := &cpuState{area: percpu.At(place, n), node: k.nodes[cpu.NodeOf(n)], off: !a.hotplug.Online().Has(n)}
 		pc.mu.Init(lockdep.PerCPU)
 		k.cpus[n] = pc
 	}
@@ -209,10 +213,13 @@ func (k *core) openArea(pc *cpuState) {
 // Preconditions: pc.mu is held.
 func (k *core) mayKeep(pc *cpuState) bool { return !pc.off && pc.slabs.n < 1+int(k.keepSlabs.Load()) }
 
-// keep puts a slab that is on no list on the CPU's list.
+// keep puts a slab of the CPU's node that is on no list on the CPU's list.
 //
 // Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) keep(pc *cpuState, p pages.Page, push func(*slabList, pages.Page)) {
+	if invariants.Enabled && k.nodeOf(p) != pc.node {
+		panic(fmt.Sprintf("slabfs: cache %q: a CPU of another node keeps slab %d", k.name, p))
+	}
 	slabAt(p).where = onCPU
 	push(&pc.slabs, p)
 	pc.n.Store(int64(pc.slabs.n))
@@ -238,8 +245,8 @@ func (k *core) moveToNode(pc *cpuState, p pages.Page, discard *slabList) {
 
 func pointer(word uintptr) unsafe.Pointer { return percpu.Pointer(word) }
 
-// nodeOf returns the node that a slab belongs to.
-func (k *core) nodeOf(pages.Page) *node { return k.nodes[0] }
+// nodeOf returns the node that a slab belongs to: whose memory it is.
+func (k *core) nodeOf(p pages.Page) *node { return k.nodes[pages.Node(p)] }
 
 // freeObjects returns how many objects are free in slabs.
 func (k *core) freeObjects() int64 { return k.sum(func(n *node) *gauge { return &n.free }) }

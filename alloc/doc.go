@@ -4,7 +4,7 @@
 //	slab    a run of 2^order pages, cut into objects of one size
 //	sheaf   one CPU's array of free objects; most calls touch nothing else
 //	cpu slab, cpu partial slabs   slabs that a CPU keeps for its own refills
-//	node    a memory node's barn (full half sheaves) and partial list (slabs with free objects)
+//	node    a memory node's barn (objects of half sheaves) and partial list (slabs with free objects)
 //	core    a cache's slabs and sheaves; a Cache is the handle of one name for it,
 //	        and with Options.Merge caches of one size have one core (merge.go)
 //
@@ -15,11 +15,16 @@
 //     this CPU keeps, under list_lock.
 //  3. The CPU keeps none: take slabs from the partial list.
 //  4. The list is empty: cut a new slab from fresh pages, with no lock held.
-//  5. The memory limit is reached: flush and shrink all caches, and try again.
+//  5. The memory limit is reached: take from other memory nodes' partial lists; then flush
+//     and shrink all caches, and try again.
 //
 // Free is the mirror: push on this CPU's sheaf, whichever CPU allocated. Sheaf
 // full: half of it goes to the barn; barn full: to the slabs. A slab that becomes
 // empty goes back to the pages if its node keeps min_partial slabs already.
+//
+// With several memory nodes, steps 2 to 4 are those of the CPU's own node, but that step 3
+// goes on to other nodes' lists as often as remote_node_defrag_ratio says. A sheaf may hold
+// objects of any node; what leaves it goes to the node whose memory it is.
 //
 // At rest, for every slab:
 //
@@ -50,7 +55,7 @@
 // # Locks
 //
 // In the order in which they are taken: the hotplug lock, slab_mutex,
-// flush_lock, per-CPU locks in CPU order, list_lock, and in internal/pages the
+// flush_lock, per-CPU locks in CPU order, list_lock of one node, and in internal/pages the
 // pages lock. No callback of a user, a constructor or a Publisher, runs under
 // one of them, and Alloc and Free panic with none held. docs/locking.md tells why
 // the order is what it is.

@@ -36,7 +36,7 @@ func BenchmarkHold(b *testing.B) {
 	}
 	for _, n := range []int{1, 64 << 20 >> pages.Shift} {
 		half(fmt.Sprint("pages_lock/pages=", n), func() {
-			p, err := pages.AllocRun(n)
+			p, err := pages.AllocRun(n, 0)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -67,7 +67,7 @@ func BenchmarkHold(b *testing.B) {
 	objs = objs[:len(objs)/2]
 	half("cpu_lock/slow_path", func() {
 		pc := k.lockCPU()
-		k.refill(pc, one[:1], &discard)
+		k.refill(pc, one[:1], true, &discard)
 		pc.mu.Unlock()
 		pc = k.lockCPU()
 		k.makeRoom(pc, one[:1], &discard)

@@ -8,18 +8,21 @@ import (
 // barnSheaves is how many sheaves of free objects a node's barn keeps (Linux 6.18: MAX_FULL_SHEAVES).
 const barnSheaves = 10
 
-// A node is what a memory node keeps of a cache: its partial list and its barn.
+// A node is what a memory node keeps of a cache: its partial list and its barn, with
+// nothing in them but its own slabs and their objects. One list_lock is held at a time.
 //
 // For every slab: in use == live + on sheaves + in the barn, and in use + free == objects.
 //
 // Protection of fields:
 //
+//	I  set before the core is published, then constant
 //	L  mu
 //	A  atomic; written under mu, read at any time and then only as a hint
 type node struct {
+	at      int // I: place in the core's nodes
 	mu      lockdep.Spin
 	partial slabList  // L: slabs with free objects that no CPU keeps, those to fill first in front
-	barn    []uintptr // L: free objects, whole half sheaves
+	barn    []uintptr // L: free objects, of half sheaves
 	wait    graceWait // L: slabs that are not counted any more
 
 	slabs    gauge // A: all slabs
@@ -27,6 +30,8 @@ type node struct {
 	free     gauge // A: objects free in slabs
 	cpuFree  gauge // A: those of them in slabs that CPUs keep
 	inBarn   gauge // A: len(barn)
+
+	_ [64]byte // the next one belongs to another node
 }
 
 // addPartial puts a slab that is on no list on the partial list, or, if it is
@@ -72,8 +77,8 @@ func (k *core) drop(n *node, p pages.Page, discard *slabList) {
 }
 
 // putObjects makes objects of the node's slabs free there; those of one slab that follow each
-// other cost little more than one. pc, if not nil, is a CPU of the node whose lock is held
-// and which may keep slabs that had none free; empty slabs beyond min_partial go
+// other cost little more than one. pc, if not nil, is a CPU whose lock is held
+// and which, if it is the node's, may keep slabs that had none free; empty slabs beyond min_partial go
 // to discard. It returns how many objects could not be put because they are free
 // already or no objects at all: user errors. The page of one that is free already
 // may be another user's by now.
@@ -99,7 +104,7 @@ func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabLi
 			cpuFree += put
 			frozen += put
 		case onNone:
-			if pc != nil && k.mayKeep(pc) {
+			if pc != nil && pc.node == n && k.mayKeep(pc) {
 				k.keep(pc, p, (*slabList).pushBack)
 				cpuFree += put
 				pc.count(CPUPartialFree, 1)

@@ -24,6 +24,7 @@ func (k *core) mostPerCPU() (sheaf, slabs, barn int64) {
 // sheaf, barn and cpu_partial say, and the figures tell it to the byte. (Run with -v, it
 // prints the table of docs/scaling.md.)
 func TestPerCPUMemory(t *testing.T) {
+	t.Setenv(nodesEnv, oneNode)
 	for _, n := range []int{2, 16, 64, 192} {
 		t.Run(fmt.Sprint("cpus=", n), func(t *testing.T) {
 			fakeCPUs(t, n)

@@ -67,8 +67,8 @@ func (k *core) graceEnded(n *node, slabs *slabList) {
 	a.pagesFreed()
 }
 
-// takeWaiting puts a slab that waits on the partial list of this CPU's node, and reports
-// whether there was one.
+// takeWaiting puts a slab that waits on the partial list of its node, of this CPU's if one
+// waits there, and reports whether there was one.
 //
 // Preconditions: no lock below flush_lock is held.
 func (k *core) takeWaiting() bool {
@@ -77,7 +77,18 @@ func (k *core) takeWaiting() bool {
 	if k.dying {
 		return false
 	}
-	n := pc.node
+	for i := range k.nodes {
+		if k.takeWaitingOf(k.nodes[(pc.node.at+i)%len(k.nodes)], pc) {
+			return true
+		}
+	}
+	return false
+}
+
+// takeWaitingOf is takeWaiting from one node.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) takeWaitingOf(n *node, pc *cpuState) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	p := n.wait.late.popFront()

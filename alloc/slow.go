@@ -2,8 +2,11 @@ package alloc
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"unsafe"
 
+	"slabfs/internal/cpu"
 	"slabfs/internal/invariants"
 	"slabfs/internal/pages"
 	"slabfs/internal/rseq"
@@ -31,6 +34,7 @@ func allocSlow(c *Cache) unsafe.Pointer {
 // Preconditions: pc.mu is held; it is not any more afterwards.
 func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 	k := c.core
+	others := len(k.nodes) == 1 // what other nodes have has been looked at, or is now
 	for again := true; ; {
 		if k.dying {
 			pc.mu.Unlock()
@@ -43,7 +47,7 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 		var discard slabList
 		if obj == nil {
 			var one [1]uintptr
-			k.refill(pc, one[:], &discard)
+			k.refill(pc, one[:], others, &discard)
 			obj = pointer(one[0])
 		}
 		pc.mu.Unlock()
@@ -59,18 +63,33 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 		if obj, err := k.newSlab(c); err == nil {
 			return k.handOut(obj)
 		}
-		again = k.a.reclaim(seen, k) // if not, its flush may have brought what other CPUs had
+		if others {
+			again = k.a.reclaim(seen, k) // if not, its flush may have brought what other CPUs had
+		}
+		others = true
 		c.mustLive("Alloc")
 		pc = k.lockCPU()
 	}
 }
 
 // refill fills dst for the CPU whose sheaf is empty, and puts on the sheaf what is left
-// of half a sheaf then: from the barn, else from the slabs that the CPU keeps, else from
-// the node's. It returns how many objects dst has, 0 if none of them has a free one.
+// of half a sheaf then: from the CPU's node, else from another one as refillFromOthers does. It
+// returns how many objects dst has, 0 if none of them has a free one.
 //
 // Preconditions: pc.mu is held; the core is not dying.
-func (k *core) refill(pc *cpuState, dst []uintptr, discard *slabList) int {
+func (k *core) refill(pc *cpuState, dst []uintptr, others bool, discard *slabList) int {
+	got := k.refillHere(pc, dst, discard)
+	if got == 0 && len(k.nodes) > 1 {
+		got = k.refillFromOthers(pc, dst, others, discard)
+	}
+	return got
+}
+
+// refillHere is refill from the CPU's node: from the barn, else from the slabs that the CPU keeps, else from
+// the node's.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
 	k.openArea(pc)
 	want := k.wanted(pc)
 	if n := pc.node; n.inBarn.Load() == 0 && n.free.Load() == 0 { // as before each new slab
@@ -203,6 +222,32 @@ func (k *core) takeFromNode(n *node, dst []uintptr) (got int) {
 	return got
 }
 
+// refillFromOthers is refill from the partial list of the first of the other nodes that has something
+// there. As in SLUB that is done before a new slab is made, so often as remote_node_defrag_ratio says,
+// and from nodes that have more than min_partial partial slabs; or always, from any, if must is set.
+// The objects come home when they leave a sheaf, and the slab stays where it is.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) refillFromOthers(pc *cpuState, dst []uintptr, must bool, discard *slabList) (got int) {
+	if !must && rand.Uint32N(100) >= k.defragRatio.Load() {
+		return 0
+	}
+	for i := 1; i < len(k.nodes) && got == 0; i++ {
+		n := k.nodes[(pc.node.at+i)%len(k.nodes)]
+		if !must && uint64(n.partials.Load()) <= k.minPartial.Load() {
+			continue
+		}
+		n.mu.Lock()
+		objs := n.spare(k.wanted(pc))
+		if objs = objs[:k.takeFromNode(n, objs)]; len(objs) > 0 {
+			pc.count(AllocFromPartial, 1)
+			got = k.stock(n, pc, dst, objs, false, discard)
+		}
+		n.mu.Unlock()
+	}
+	return got
+}
+
 // keepPartial moves slabs from the node's partial list to a CPU that has none:
 // one to use now, and half as many more as the CPU may keep. It reports whether there was one.
 //
@@ -256,7 +301,7 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 	pc.count(AllocSlab, 1)
 	switch {
 	case rest == 0:
-	case pc.off:
+	case pc.off, pc.node != n: // the thread runs elsewhere by now, or its node had no pages
 		k.addPartial(n, p, &discard)
 	default:
 		for !k.mayKeep(pc) { // as in SLUB, all that the CPU kept goes at once
@@ -283,7 +328,7 @@ func (k *core) buildSlab() (pages.Page, error) {
 	if err := k.a.reserve(int64(slabBytes(k.order))); err != nil {
 		return 0, err
 	}
-	p, err := pages.Alloc(k.order)
+	p, err := pages.Alloc(k.order, cpu.CurrentNode())
 	if err == nil {
 		if err = k.initSlab(p); err != nil {
 			pages.Free(p, k.order)
@@ -382,6 +427,9 @@ func (k *core) makeRoom(pc *cpuState, objs []uintptr, discard *slabList) (others
 //
 // Preconditions: pc.mu is held; objs are a batch at most.
 func (k *core) giveHalf(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
+	if len(k.nodes) > 1 {
+		return k.giveHalfHome(pc, objs, discard)
+	}
 	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -402,6 +450,15 @@ func (k *core) giveHalf(pc *cpuState, objs []uintptr, discard *slabList) (others
 //
 // Preconditions: pc.mu is held.
 func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad int) {
+	if len(k.nodes) > 1 {
+		for len(objs) > 0 {
+			var buf [maxBatch]uintptr
+			some := buf[:copy(buf[:k.batch()], objs)]
+			bad += k.giveHome(pc, some, len(some) == k.batch(), nil, discard)
+			objs = objs[len(some):]
+		}
+		return bad
+	}
 	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -409,6 +466,57 @@ func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad
 		objs = objs[batch:]
 	}
 	return k.putObjects(n, objs, pc, discard)
+}
+
+// giveHalfHome is giveHalf where there are several nodes, to the node of each object.
+//
+// Preconditions: pc.mu is held; objs are a batch at most.
+func (k *core) giveHalfHome(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
+	var buf [maxBatch]uintptr
+	half := buf[:k.batch()]
+	got := k.popBulk(pc, half[:len(half)-len(objs)])
+	mine := half[got:][:copy(half[got:], objs)]
+	whole := got+len(mine) == len(half)
+	all := half[:got+len(mine)]
+	home := func(obj uintptr) *node { return k.nodeOf(k.slabOf(pointer(obj))) }
+	n := home(all[0])
+	if !slices.ContainsFunc(all, func(obj uintptr) bool { return home(obj) != n }) { // one list_lock will do
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if whole && k.toBarn(n, pc, half) {
+			return 0, 0
+		}
+		if got > 0 {
+			others = k.putObjects(n, half[:got], pc, discard)
+			pc.count(SheafFlush, got-others)
+		}
+		return others, k.putObjects(n, mine, pc, discard)
+	}
+	others = k.giveHome(pc, half[:got], whole, pc, discard)
+	return others, k.giveHome(pc, mine, whole, nil, discard)
+}
+
+// giveHome moves free objects to the barns of their nodes, if they are of a whole half sheaf and
+// there is room, or else to their slabs. It returns how many could not be put. flushed,
+// if not nil, counts the others. It changes the order of objs, and holds one list_lock at a time.
+//
+// Preconditions: pc.mu is held.
+func (k *core) giveHome(pc *cpuState, objs []uintptr, half bool, flushed *cpuState, discard *slabList) (bad int) {
+	for len(objs) > 0 {
+		n := k.nodeOf(k.slabOf(pointer(objs[0])))
+		here := k.gather(n, objs)
+		n.mu.Lock()
+		if !half || !k.toBarn(n, pc, objs[:here]) {
+			lost := k.putObjects(n, objs[:here], pc, discard)
+			if flushed != nil {
+				flushed.count(SheafFlush, here-lost)
+			}
+			bad += lost
+		}
+		n.mu.Unlock()
+		objs = objs[here:]
+	}
+	return bad
 }
 
 // toBarn moves half a sheaf to the barn, or reports false if there is no room, or none for sheaves.

@@ -3,12 +3,14 @@ package alloc
 import (
 	"unsafe"
 
+	"slabfs/internal/cpu"
 	"slabfs/internal/pages"
 )
 
 // CacheStats is what a cache's files show. Everything but the constants is read
 // from counters, without a lock and without a walk over slabs: it is exact while
-// nobody uses the cache, and close to it otherwise.
+// nobody uses the cache, and close to it otherwise. With several memory nodes the objects
+// on each CPU's sheaf are looked at too, under that CPU's lock.
 type CacheStats struct {
 	// Constants, but for the object size and the aliases of caches that merge, and for
 	// the sheaf capacity, which SetSheafCapacity changes.
@@ -57,29 +59,71 @@ func (c *Cache) Stats() CacheStats {
 		ObjectSize: int(k.objectSize.Load()), Aliases: int(k.aliases.Load()), Size: int(k.size), Align: int(k.align), Order: k.order,
 		ObjectsPerSlab: k.objects, SheafCapacity: int(k.sheafCap.Load()), UserSize: int(c.usersize), Flags: k.flags, Ctor: k.ctor,
 	}
-	n := k.nodes[0]
-	free, cpuFree := int(n.free.Load()), int(n.cpuFree.Load())
-	s.Slabs = int(n.slabs.Load())
-	s.Partial = int(n.partials.Load())
-	s.TotalObjects = s.Slabs * k.objects
-	s.Cached = int(k.cached())
-	s.Objects = min(max(s.TotalObjects-free-s.Cached, 0), s.TotalObjects)
-	s.ObjectsPartial = max(s.Partial*k.objects-max(free-cpuFree, 0), 0)
+	s.Nodes = k.nodeStats()
 	for i, pc := range k.cpus {
 		if pc == nil {
 			continue
 		}
 		if slabs := int(pc.n.Load()); slabs > 0 {
 			s.CPUs = append(s.CPUs, CPUStats{CPU: i, Slabs: slabs, CPUPartial: slabs - 1})
-			s.CPUSlabs += slabs
+			s.Nodes[pc.node.at].CPUSlabs += slabs
 			s.CPUPartial += slabs - 1
 		}
 	}
-	s.Nodes = []NodeStats{{
-		Slabs: s.Slabs, TotalObjects: s.TotalObjects, Objects: s.Objects, Partial: s.Partial,
-		ObjectsPartial: s.ObjectsPartial, CPUSlabs: s.CPUSlabs, Cached: s.Cached,
-	}}
+	for _, n := range s.Nodes {
+		s.Slabs += n.Slabs
+		s.TotalObjects += n.TotalObjects
+		s.Objects += n.Objects
+		s.Partial += n.Partial
+		s.ObjectsPartial += n.ObjectsPartial
+		s.CPUSlabs += n.CPUSlabs
+		s.Cached += n.Cached
+	}
 	return s
+}
+
+// nodeStats returns the figures of each node, but for the slabs that its CPUs keep.
+func (k *core) nodeStats() []NodeStats {
+	stats := make([]NodeStats, len(k.nodes))
+	cached := k.cachedByNode()
+	for i, n := range k.nodes {
+		s := &stats[i]
+		free, cpuFree := int(n.free.Load()), int(n.cpuFree.Load())
+		s.Node = cpu.Nodes()[i].ID
+		s.Slabs = int(n.slabs.Load())
+		s.Partial = int(n.partials.Load())
+		s.TotalObjects = s.Slabs * k.objects
+		s.Cached = cached[i]
+		s.Objects = min(max(s.TotalObjects-free-s.Cached, 0), s.TotalObjects)
+		s.ObjectsPartial = max(s.Partial*k.objects-max(free-cpuFree, 0), 0)
+	}
+	return stats
+}
+
+// cachedByNode returns how many free objects of each node's slabs are on sheaves and in barns.
+// A sheaf's level does not tell whose its objects are, so where there are several nodes they are
+// looked at, which only the holder of the CPU's lock may do: the area may be another core's else.
+func (k *core) cachedByNode() []int {
+	if len(k.nodes) == 1 {
+		return []int{int(k.cached())}
+	}
+	sum := make([]int, len(k.nodes))
+	for i, n := range k.nodes {
+		sum[i] = int(n.inBarn.Load())
+	}
+	for _, pc := range k.cpus {
+		if pc == nil || !pc.open.Load() {
+			continue
+		}
+		pc.mu.Lock()
+		if !k.dying {
+			for obj := range pc.area.Objects() {
+				sum[k.nodeOf(k.slabOf(obj)).at]++
+			}
+		}
+		pc.mu.Unlock()
+	}
+	return sum
 }
 
 // MemoryMapped returns the bytes of memory behind the arenas of the process,

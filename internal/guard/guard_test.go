@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	"workqueue":        {"internal/invariants", "internal/lockdep"},
 	"internal/percpu":  {"internal/cpu", "internal/invariants", "internal/lockdep", "internal/pages", "internal/rseq"},
 	"internal/rseq":    {"internal/cpu", "internal/invariants", "internal/lockdep"},
-	"internal/pages":   {"internal/invariants", "internal/lockdep"},
+	"internal/pages":   {"internal/cpu", "internal/invariants", "internal/lockdep"},
 	"internal/cpu":     {"internal/invariants", "internal/lockdep"},
 	"internal/lockdep": {"internal/invariants"},
 

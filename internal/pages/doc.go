@@ -19,6 +19,8 @@
 //  2. a free block without memory (cold);
 //  3. fresh address space, 4 MiB at a time.
 //
+// Each is of the memory node that it was asked of, as long as address space is left (nodes.go).
+//
 // Freed pages keep their memory until Return gives it back to the system, or ReturnIdle
 // does, of those that nobody has missed for a while, in whole huge pages.
 // warm + in use == Mapped, exactly, by one bit for each page.

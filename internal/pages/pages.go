@@ -76,17 +76,20 @@ var heap struct {
 	descs  [2]unsafe.Pointer // I: DescSize bytes for each page: for the even ones, for the odd ones
 	err    error             // I: why nothing could be reserved
 
+	nodeOf []uint16 // for each growStep pages, where there are several nodes, else nil; set before they are handed out
+
 	mu      lockdep.Mutex
-	free    [2][MaxOrder + 1]Page // L: heads of lists of free blocks: cold, warm
-	touched []uint64              // L: a bit for each page below grown: there is memory behind it
-	odd     []bool                // L: for each blockPages pages below grown: odd ones have used their descriptors
-	odds    int                   // L: how many of odd are true
-	end     atomic.Uint32         // A: pages below it are usable
-	grown   Page                  // L: pages below it were made accessible
-	mapped  atomic.Int64          // A: pages with memory behind them
-	warm    atomic.Int64          // A: those of them that are free
-	huge    Huge                  // L: what SetHuge has asked for
-	returns atomic.Uint64         // A: calls that gave memory back
+	free    freeLists     // L: of the first node
+	more    []freeLists   // L: of the other nodes
+	touched []uint64      // L: a bit for each page below grown: there is memory behind it
+	odd     []bool        // L: for each blockPages pages below grown: odd ones have used their descriptors
+	odds    int           // L: how many of odd are true
+	end     atomic.Uint32 // A: pages below it are usable
+	grown   Page          // L: pages below it were made accessible
+	mapped  atomic.Int64  // A: pages with memory behind them
+	warm    atomic.Int64  // A: those of them that are free
+	huge    Huge          // L: what SetHuge has asked for
+	returns atomic.Uint64 // A: calls that gave memory back
 
 	idle      int64     // L: the least that warm was since idleSince, while nothing was under way
 	idleSince time.Time // L
@@ -139,11 +142,12 @@ func Mapped() int64 { return heap.mapped.Load() << Shift }
 // Warm returns how many bytes are free and have memory behind them: what Return can give back.
 func Warm() int64 { return heap.warm.Load() << Shift }
 
-// Alloc returns a block of 2^order pages, aligned to its size. Its content is undefined.
-func Alloc(order int) (Page, error) {
+// Alloc returns a block of 2^order pages, aligned to its size, of a node of cpu.Nodes, or of another if it
+// has none and no address space is left. Its content is undefined.
+func Alloc(order, node int) (Page, error) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
-	p, err := allocBlock(order, 1<<order)
+	p, err := allocBlock(order, 1<<order, node)
 	heap.idle = min(heap.idle, heap.warm.Load())
 	return p, err
 }
@@ -155,8 +159,8 @@ func Free(p Page, order int) {
 	freeBlockOf(p, order)
 }
 
-// AllocRun returns n consecutive pages, not aligned to more than one page.
-func AllocRun(n int) (Page, error) {
+// AllocRun returns n consecutive pages, not aligned to more than one page, of a node as Alloc does.
+func AllocRun(n, node int) (Page, error) {
 	if n <= 0 || uint64(n) > uint64(heap.limit) {
 		return 0, fmt.Errorf("allocate %d pages: %w", n, ErrNoMemory)
 	}
@@ -168,10 +172,10 @@ func AllocRun(n int) (Page, error) {
 	if n <= blockPages {
 		order := bits.Len(uint(n - 1))
 		have = 1 << order
-		p, err = allocBlock(order, n)
+		p, err = allocBlock(order, n, node)
 	} else {
 		have = (n + blockPages - 1) &^ (blockPages - 1)
-		if p, err = allocLarge(have); err == nil {
+		if p, err = allocLarge(have, node); err == nil {
 			touchNew(p, n, have)
 		}
 	}
@@ -193,27 +197,42 @@ func FreeRun(p Page, n int) {
 // allocBlock returns a block of 2^order pages, the first n of them touched.
 //
 // Preconditions: heap.mu is held.
-func allocBlock(order, n int) (Page, error) {
+func allocBlock(order, n, node int) (Page, error) {
 	if err := mayAllocate(); err != nil {
 		return 0, err
 	}
-	for _, warm := range []int{1, 0} {
-		for o := order; o <= MaxOrder; o++ {
-			if p := heap.free[warm][o]; p != 0 {
-				unlink(p)
-				touchNew(p, n, 1<<o)
-				split(p, o, order)
+	if p := allocFree(order, n, node); p != 0 {
+		return p, nil
+	}
+	p, err := allocFresh(1, node)
+	if err != nil {
+		for other := range nodes() {
+			if p := allocFree(order, n, other); p != 0 {
 				return p, nil
 			}
 		}
-	}
-	p, err := allocFresh(1)
-	if err != nil {
 		return 0, err
 	}
 	touchNew(p, n, blockPages)
 	split(p, MaxOrder, order)
 	return p, nil
+}
+
+// allocFree is allocBlock from a node's free blocks, or returns 0 if none is large enough.
+//
+// Preconditions: heap.mu is held.
+func allocFree(order, n, node int) Page {
+	for _, warm := range []int{1, 0} {
+		for o := order; o <= MaxOrder; o++ {
+			if p := lists(node)[warm][o]; p != 0 {
+				unlink(p)
+				touchNew(p, n, 1<<o)
+				split(p, o, order)
+				return p
+			}
+		}
+	}
+	return 0
 }
 
 // split gives the upper halves of a block back until 2^to pages are left.
@@ -229,13 +248,29 @@ func split(p Page, from, to int) {
 // of the largest order, or fresh address space.
 //
 // Preconditions: heap.mu is held.
-func allocLarge(n int) (Page, error) {
+func allocLarge(n, node int) (Page, error) {
 	if err := mayAllocate(); err != nil {
 		return 0, err
 	}
+	if p := allocFreeLarge(n, func(p Page) bool { return Node(p) == node }); p != 0 {
+		return p, nil
+	}
+	p, err := allocFresh(n/blockPages, node)
+	if err != nil && heap.nodeOf != nil {
+		if p := allocFreeLarge(n, func(Page) bool { return true }); p != 0 {
+			return p, nil
+		}
+	}
+	return p, err
+}
+
+// allocFreeLarge is allocLarge from free blocks that suit, or returns 0 if too few lie side by side.
+//
+// Preconditions: heap.mu is held.
+func allocFreeLarge(n int, suits func(Page) bool) Page {
 	begin, have := Page(0), 0
 	for p := Page(blockPages); p < Page(heap.end.Load()); p += blockPages {
-		if b := block(p); b.tag != tagFree || b.order != MaxOrder {
+		if b := block(p); b.tag != tagFree || b.order != MaxOrder || !suits(p) {
 			have = 0
 			continue
 		}
@@ -246,25 +281,36 @@ func allocLarge(n int) (Page, error) {
 			for q := begin; q <= p; q += blockPages {
 				unlink(q)
 			}
-			return begin, nil
+			return begin
 		}
 	}
-	return allocFresh(n / blockPages)
+	return 0
 }
 
-// allocFresh returns blocks of the largest order that were never used.
+// allocFresh returns blocks of the largest order that were never used. With several nodes, the others
+// of the last growStep pages become free blocks of the node.
 //
 // Preconditions: heap.mu is held.
-func allocFresh(blocks int) (Page, error) {
+func allocFresh(blocks, node int) (Page, error) {
 	p := Page(heap.end.Load())
-	end := uint64(p) + uint64(blocks)*blockPages
+	used := uint64(p) + uint64(blocks)*blockPages
+	end := used
+	if heap.nodeOf != nil {
+		end = (used + growStep - 1) &^ (growStep - 1)
+	}
 	if end > uint64(heap.limit) {
 		return 0, fmt.Errorf("allocate %d MiB of address space after %d MiB: %w", blocks*4, p>>8, ErrNoMemory)
 	}
 	if err := grow(Page(end)); err != nil {
 		return 0, err
 	}
+	if heap.nodeOf != nil {
+		setNode(p, Page(end), node)
+	}
 	setEnd(Page(end))
+	for q := Page(used); q < Page(end); q += blockPages {
+		link(q, MaxOrder)
+	}
 	return p, nil
 }
 
@@ -324,7 +370,7 @@ func linkKeepingWarm(p Page, order int, warm bool) {
 		heap.odd[at] = true
 		heap.odds++
 	}
-	head := &heap.free[index(b.warm)][order]
+	head := &lists(Node(p))[index(b.warm)][order]
 	if b.next = *head; b.next != 0 {
 		block(b.next).prev = p
 	}
@@ -347,7 +393,7 @@ func unlinkKeepingWarm(p Page) {
 	if b.prev != 0 {
 		block(b.prev).next = b.next
 	} else {
-		heap.free[index(b.warm)][b.order] = b.next
+		lists(Node(p))[index(b.warm)][b.order] = b.next
 	}
 	b.tag = 0
 }

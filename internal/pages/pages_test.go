@@ -5,13 +5,26 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
 	"unsafe"
+
+	"slabfs/internal/cpu"
 )
 
 func TestMain(m *testing.M) {
+	if n, _ := strconv.Atoi(os.Getenv(nodesEnv)); n > 0 {
+		var nodes []cpu.Node
+		var possible cpu.Mask
+		for i := range n {
+			nodes = append(nodes, cpu.Node{ID: i, CPUs: cpu.MaskOf(i)})
+			possible.Set(i)
+		}
+		cpu.FakePossible(possible)
+		cpu.FakeNodes(nodes)
+	}
 	if err := Reserve(); err != nil {
 		panic(err)
 	}
@@ -23,7 +36,7 @@ func bytesOf(p Page, n int) []byte { return unsafe.Slice((*byte)(At(p)), n<<Shif
 
 func TestAllocAlignment(t *testing.T) {
 	for order := 0; order <= MaxOrder; order++ {
-		p, err := Alloc(order)
+		p, err := Alloc(order, 0)
 		if err != nil {
 			t.Fatalf("Alloc(%d): %v", order, err)
 		}
@@ -31,7 +44,7 @@ func TestAllocAlignment(t *testing.T) {
 			t.Errorf("Alloc(%d) = page %d; want a multiple of %d", order, p, 1<<order)
 		}
 		if a := uintptr(At(p)); order == 9 && a%arenaAlign != 0 {
-			t.Errorf("Alloc(9) = address %#x; want 2 MiB aligned", a)
+			t.Errorf("Alloc(9, 0) = address %#x; want 2 MiB aligned", a)
 		}
 		b := bytesOf(p, 1<<order)
 		b[0], b[len(b)-1] = 1, 2
@@ -62,7 +75,7 @@ func TestFirstBlock(t *testing.T) {
 
 func TestRunLimits(t *testing.T) {
 	for _, n := range []int{0, -1, int(heap.limit) + 1, 1 << 62} {
-		if p, err := AllocRun(n); !errors.Is(err, ErrNoMemory) {
+		if p, err := AllocRun(n, 0); !errors.Is(err, ErrNoMemory) {
 			t.Errorf("AllocRun(%d) = %d, %v; want ErrNoMemory", n, p, err)
 		}
 	}
@@ -74,16 +87,18 @@ func checkHeap(t *testing.T) (freePages int64) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
 	var warm int64
-	for kind := range heap.free {
-		for order, p := range heap.free[kind] {
-			for prev := Page(0); p != 0; prev, p = p, block(p).next {
-				b := block(p)
-				n := countTouched(p, 1<<order)
-				if b.tag != tagFree || int(b.order) != order || b.prev != prev || b.warm != (kind == 1) || b.warm != (n > 0) {
-					t.Fatalf("free block %d on list %d of order %d is %+v, %d pages touched", p, kind, order, *b, n)
+	for node := range nodes() {
+		for kind := range lists(node) {
+			for order, p := range lists(node)[kind] {
+				for prev := Page(0); p != 0; prev, p = p, block(p).next {
+					b := block(p)
+					n := countTouched(p, 1<<order)
+					if b.tag != tagFree || int(b.order) != order || b.prev != prev || b.warm != (kind == 1) || b.warm != (n > 0) || Node(p) != node {
+						t.Fatalf("free block %d on list %d of order %d of node %d is %+v, %d pages touched, of node %d", p, kind, order, node, *b, n, Node(p))
+					}
+					warm += int64(n)
+					freePages += 1 << order
 				}
-				warm += int64(n)
-				freePages += 1 << order
 			}
 		}
 	}
@@ -141,15 +156,16 @@ func runProgram(t *testing.T, prog []byte) {
 	end := heap.end.Load()
 	for pc, op := range prog {
 		h := held{stamp: byte(pc), order: -1}
+		node := pc % nodes()
 		var err error
 		switch arg := int(op >> 2); {
 		case op&3 == 0:
 			h.order = arg % (MaxOrder + 1)
 			h.n = 1 << h.order
-			h.p, err = Alloc(h.order)
+			h.p, err = Alloc(h.order, node)
 		case op&3 == 1:
 			h.n = 1 + arg*arg
-			h.p, err = AllocRun(h.n)
+			h.p, err = AllocRun(h.n, node)
 		case op&3 == 2 && len(live) > 0:
 			release(arg % len(live))
 			continue
@@ -157,8 +173,10 @@ func runProgram(t *testing.T, prog []byte) {
 			Return(int64(arg) << 16)
 			continue
 		}
-		if err != nil {
-			t.Fatalf("op %d: %v", pc, err)
+		if full := GoMemory && nodes() > 1; full && errors.Is(err, ErrNoMemory) {
+			continue
+		} else if err != nil || Node(h.p) != node && !full {
+			t.Fatalf("op %d: page %d of node %d, %v; want node %d", pc, h.p, Node(h.p), err, node)
 		}
 		for i := range h.n {
 			bytesOf(h.p+Page(i), 1)[7] = h.stamp
@@ -196,7 +214,7 @@ func FuzzHeap(f *testing.F) {
 }
 
 func TestReturn(t *testing.T) {
-	p, err := AllocRun(3000)
+	p, err := AllocRun(3000, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +244,7 @@ func TestReturn(t *testing.T) {
 func TestReturnIdle(t *testing.T) {
 	const above, keep, run = 8 << 20, 2 << 20, 32 << 20 >> Shift
 	use := func() {
-		p, err := AllocRun(run)
+		p, err := AllocRun(run, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -261,7 +279,7 @@ func TestReturnIdle(t *testing.T) {
 // Where no whole huge page is free, the memory stays until Return is called.
 func TestReturnIdleSplitsNothing(t *testing.T) {
 	const n = 8 * blockPages
-	p, err := AllocRun(n)
+	p, err := AllocRun(n, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,7 +315,7 @@ func TestReturnEnds(t *testing.T) {
 					return
 				default:
 				}
-				if p, err := AllocRun(64); err == nil {
+				if p, err := AllocRun(64, 0); err == nil {
 					FreeRun(p, 64)
 				}
 			}
@@ -328,7 +346,7 @@ func TestSetHuge(t *testing.T) {
 	for _, n := range []int{1, hugePages - 1, hugePages + 1, blockPages + 1, 3 * hugePages} {
 		Return(0)
 		mapped := Mapped()
-		p, err := AllocRun(n)
+		p, err := AllocRun(n, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -374,7 +392,7 @@ func TestBits(t *testing.T) {
 }
 
 func TestOwners(t *testing.T) {
-	p, err := Alloc(2)
+	p, err := Alloc(2, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,7 +414,7 @@ func TestParallel(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(g), 1))
 			for range 300 {
 				n := 1 + r.IntN(20)
-				p, err := AllocRun(n)
+				p, err := AllocRun(n, 0)
 				if err != nil {
 					t.Error(err)
 					return
@@ -422,7 +440,7 @@ func TestParallel(t *testing.T) {
 
 func BenchmarkAllocFree(b *testing.B) {
 	for b.Loop() {
-		p, err := Alloc(0)
+		p, err := Alloc(0, 0)
 		if err != nil {
 			b.Fatal(err)
 		}

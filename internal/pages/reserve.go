@@ -5,6 +5,7 @@ import (
 	"sync"
 	"unsafe"
 
+	"slabfs/internal/cpu"
 	"slabfs/internal/lockdep"
 )
 
@@ -17,6 +18,7 @@ var reserveOnce = sync.OnceFunc(func() {
 	if heap.err = reserve(); heap.err != nil {
 		return
 	}
+	initNodes(len(cpu.Nodes()))
 	// The first block is never used: page 0 is no page. But it has owners, nobody, for Of to lead to.
 	if heap.err = grow(blockPages); heap.err == nil {
 		Table.Last = uint64(uintptr(heap.base)) - 1
@@ -99,5 +101,5 @@ func Metadata() int64 {
 	defer heap.mu.Unlock()
 	blocks := int64(heap.end.Load()/blockPages) - 1
 	return (blocks*4+(blocks+int64(heap.odds))*DescSize/2)*blockPages +
-		int64(len(heap.touched)*8+len(heap.odd)) + int64(bitmaps.end)*wordSize
+		int64(len(heap.touched)*8+len(heap.odd)+len(heap.nodeOf)*2) + int64(bitmaps.end)*wordSize
 }

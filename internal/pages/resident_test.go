@@ -56,7 +56,7 @@ func TestResident(t *testing.T) {
 	}
 	fill := func(order, n int) (blocks []Page) {
 		for range n {
-			p, err := Alloc(order)
+			p, err := Alloc(order, 0)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -51,7 +51,10 @@ func giveBack(keep, most int64, least int) int64 {
 // -1 if there is none. The block is nobody's while the system works, without the lock.
 func returnOne(order int) int64 {
 	heap.mu.Lock()
-	p := heap.free[1][order]
+	p := Page(0)
+	for node := 0; p == 0 && node < nodes(); node++ {
+		p = lists(node)[1][order]
+	}
 	if p == 0 {
 		heap.mu.Unlock()
 		return -1

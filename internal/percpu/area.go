@@ -1,6 +1,7 @@
 package percpu
 
 import (
+	"iter"
 	"sync/atomic"
 	"unsafe"
 )
@@ -143,6 +144,21 @@ func (a *Area) Undo(objs []uintptr) {
 
 // Level returns how many objects the area holds. Without the CPU's lock it is a hint.
 func (a *Area) Level() int { return int(atomic.LoadUint64(&a.header) & levelMask) }
+
+// Objects yields the objects that the area holds. On the rseq engine sequences go on meanwhile, and
+// each is one that the area has held.
+//
+// Preconditions: the CPU's lock is held; the area is that of a core that is not dying.
+func (a *Area) Objects() iter.Seq[unsafe.Pointer] {
+	return func(yield func(unsafe.Pointer) bool) {
+		slots := a.slots(uint64(a.Level()))
+		for i := range slots {
+			if !yield(Pointer(atomic.LoadUintptr(&slots[i]))) {
+				return
+			}
+		}
+	}
+}
 
 // CountMask is what Counts counts pops in: it begins anew after 2^48.
 const CountMask = 1<<(64-levelBits) - 1

@@ -7,4 +7,7 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-func TestMain(m *testing.M) { os.Exit(lockdep.Status(m.Run())) }
+func TestMain(m *testing.M) {
+	fakeNodes()
+	os.Exit(lockdep.Status(m.Run()))
+}

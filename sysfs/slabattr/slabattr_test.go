@@ -130,7 +130,7 @@ func TestFiles(t *testing.T) {
 
 // Formats of the files of a cache: what a parser may rely on.
 var formats = func() map[string]*regexp.Regexp {
-	const num, perNode = `\d+\n`, `(0|[1-9]\d* N0=[1-9]\d*)\n`
+	const num, perNode = `\d+\n`, `(0|[1-9]\d*( N\d+=[1-9]\d*)+)\n`
 	m := make(map[string]*regexp.Regexp)
 	for expr, names := range map[string]string{
 		num: "slab_size object_size objs_per_slab order sheaf_capacity min_partial cpu_partial aliases align " +

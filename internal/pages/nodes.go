@@ -1,0 +1,54 @@
+package pages
+
+import "slabfs/internal/cpu"
+
+// Where there are several memory nodes, each growStep pages of address space are of one: of that which
+// has asked for them first. So the free blocks of a node are its own, a block never merges
+// with another node's, and a page's node follows from its address. With one node there is nothing to look up.
+
+// Node returns the node of a page that was allocated, by its place in cpu.Nodes.
+func Node(p Page) int {
+	if heap.nodeOf == nil {
+		return 0
+	}
+	return int(heap.nodeOf[p/growStep])
+}
+
+// freeLists are heads of lists of free blocks: cold, warm.
+type freeLists [2][MaxOrder + 1]Page
+
+// nodes returns how many nodes there are.
+func nodes() int { return 1 + len(heap.more) }
+
+// lists returns the free blocks of a node. What there always is has a fixed address: lists are most of
+// what a page costs.
+//
+// Preconditions: heap.mu is held.
+func lists(node int) *freeLists {
+	if node == 0 {
+		return &heap.free
+	}
+	return &heap.more[node-1]
+}
+
+// initNodes makes the lists of so many nodes.
+//
+// Preconditions: the arena is reserved, and no page of it was handed out.
+func initNodes(n int) {
+	if n > 1 {
+		heap.more = make([]freeLists, n-1)
+		heap.nodeOf = make([]uint16, heap.limit/growStep)
+	}
+}
+
+// setNode makes fresh pages those of a node. Those before them in the first growStep pages are never used.
+// A page's memory is of the node that its address is bound to. Where it cannot be bound, it is of the CPU's
+// that touches it first, which is the same mostly.
+//
+// Preconditions: heap.mu is held.
+func setNode(from, to Page, node int) {
+	for i := from / growStep; i < to/growStep; i++ {
+		heap.nodeOf[i] = uint16(node)
+	}
+	_ = bind(from, int(to-from), cpu.Nodes()[node].ID)
+}
