@@ -99,13 +99,14 @@ func TestWay(t *testing.T) {
 	}
 }
 
-// On the lock engine a call is one call too, with one instruction that locks.
+// On the lock engine a call is one call too, with one instruction that locks. What unlocks
+// leaves the high half of the word alone, where others count themselves meanwhile.
 func TestLockedWay(t *testing.T) {
 	if stallInsts > 0 {
 		t.Skip("the sequences of this build go to the slow path at once")
 	}
 	for _, e := range entries()[:2] {
-		locks := 0
+		locks, unlocks := 0, 0
 		insts, err := seqtest.Function(jumpTarget(t, *(*uintptr)(unsafe.Add(e.seq.Desc, 8))), func(_ uintptr, in x86asm.Inst) bool {
 			return in.Op == x86asm.RET
 		})
@@ -116,12 +117,18 @@ func TestLockedWay(t *testing.T) {
 			if seqtest.Locks(in) {
 				locks++
 			}
+			if m, ok := in.Args[0].(x86asm.Mem); ok && in.Op == x86asm.MOV && m.Base == x86asm.RSI {
+				unlocks++
+				if in.MemBytes != 4 {
+					t.Errorf("%s: %v stores %d bytes; want 4", e.seq.Name, in, in.MemBytes)
+				}
+			}
 			if in.Op == x86asm.CALL || in.Op == x86asm.XCHG {
 				t.Errorf("%s: %v on the way", e.seq.Name, in)
 			}
 		}
-		if locks != 1 {
-			t.Errorf("%s: %d instructions lock; want 1", e.seq.Name, locks)
+		if locks != 1 || unlocks != 1 {
+			t.Errorf("%s: %d instructions lock, %d unlock; want 1 each", e.seq.Name, locks, unlocks)
 		}
 	}
 }
