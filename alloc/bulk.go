@@ -81,10 +81,10 @@ func (c *Cache) allocSome(dst []uintptr) int {
 func freeBulkSlow(c *Cache, src []unsafe.Pointer) {
 	k := c.core
 	c.mustLive("FreeBulk")
-	var last pages.Page
+	var last pages.Page // of the core; 0 is nobody's
 	for _, obj := range src {
 		p, ok := pages.Of(obj)
-		if !ok || p != last && pages.Owner(p) != k.number {
+		if !ok || (p != last || p == 0) && pages.Owner(p) != k.number {
 			c.panicForeign(obj)
 		}
 		last = p

@@ -35,6 +35,7 @@ func TestFreeRefuses(t *testing.T) {
 		{"of another cache", other, "which belongs to another cache"},
 		{"of a destroyed cache", stale, "which"},
 		{"of Bytes", unsafe.Pointer(unsafe.SliceData(run)), "which"},
+		{"in page 0", pages.At(0), "which no cache holds"},
 	} {
 		for op, free := range map[string]func(){
 			"Free":           func() { c.Free(tc.obj) },
