@@ -77,18 +77,19 @@ func (a *Allocator) reclaim(seen attempt, k *core) bool {
 	case k != nil && k.typesafe() && k.takeWaiting():
 		return true
 	case k != nil && k.typesafe() && k.freeObjects()+k.cached() > 0:
-		// What a fence that fails leaves in other CPUs' slabs is free, but not to be had.
-		if err := k.flushAlone(); err == nil && k.freeObjects() > 0 {
+		// What a fence that fails leaves in other CPUs' slabs is free, but not to be had. Without
+		// min_partial every slab may wait now.
+		if err := k.flushAlone(); err == nil && k.freeObjects() > 0 || k.takeWaiting() {
 			return true
 		}
 	}
+	before := a.used.Load()
 	if !r.gained && a.reclaimable() <= r.left && (since || time.Since(r.ended) < retryUseless) {
 		if k != nil && k.cpuFree()+k.cached() > 0 {
-			_ = k.flushAlone()
+			_ = k.flushAlone() // without min_partial it may free pages
 		}
-		return a.returned.Load() != seen.returned
+		return a.used.Load() < before || a.returned.Load() != seen.returned
 	}
-	before := a.used.Load()
 	a.reclaimAll()
 	r.gained = a.used.Load() < before
 	r.left = a.reclaimable()

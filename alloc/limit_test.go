@@ -191,6 +191,40 @@ func TestLimitChanges(t *testing.T) {
 	}
 }
 
+// What lies on another CPU's sheaf is found at the limit, also where the flush that brings it leaves
+// no slab behind, and right after a reclaim that found nothing.
+func TestLimitWithoutMinPartial(t *testing.T) {
+	first, second := twoCPUs(t)
+	for _, flags := range []Flags{0, TypesafeByRCU} {
+		engines(t, func(t *testing.T, a *Allocator) {
+			section := a.RCU().ReadLock() // nothing comes back by itself
+			defer a.RCU().ReadUnlock(section)
+			c := newCache(t, a, "none", 4096, CacheOptions{Flags: flags, SheafCapacity: 60})
+			c.SetMinPartial(0)
+			a.SetMemoryLimit(a.MemoryUsed() + int64(slabBytes(c.core.order)))
+			for range 3 {
+				var objs []unsafe.Pointer
+				exactly(t, first, func() { objs = fill(c) })
+				if len(objs) != c.core.objects {
+					t.Fatalf("%d objects at the limit; want those of a slab, %d", len(objs), c.core.objects)
+				}
+				exactly(t, second, func() { freeAll(c, objs) })
+				r := &a.reclaimer
+				r.mu.Lock()
+				r.gained, r.left, r.ended = false, 1<<30, time.Now().Add(time.Minute)
+				r.mu.Unlock()
+				exactly(t, first, func() { objs = fill(c) })
+				if len(objs) != c.core.objects {
+					t.Errorf("%d objects at the limit, with %d free; want all", len(objs), c.core.objects)
+				}
+				freeAll(c, objs)
+				c.Shrink()
+			}
+			destroy(t, c)
+		})
+	}
+}
+
 // Goroutines loop at the limit, caches are destroyed, hotplug waits in the
 // queue, and goroutines that need no memory go on: nobody waits for ever.
 func TestLimitDoesNotBlock(t *testing.T) {
