@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"unsafe"
 
-	"slabfs/internal/cpu"
 	"slabfs/internal/pages"
 )
 
@@ -93,7 +92,7 @@ func (a *Allocator) pageBytes(n int) []byte {
 	for {
 		seen := a.newAttempt()
 		if err := a.reserve(size); err == nil {
-			p, err := pages.AllocRun(count, cpu.CurrentNode())
+			p, err := pages.AllocRun(count, a.kmalloc[0].core.here().node.at)
 			if err == nil {
 				*(*pageRun)(pages.Desc(p)) = pageRun{n: count}
 				pages.SetOwner(p, 1, a.large)

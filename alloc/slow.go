@@ -6,7 +6,6 @@ import (
 	"slices"
 	"unsafe"
 
-	"slabfs/internal/cpu"
 	"slabfs/internal/invariants"
 	"slabfs/internal/pages"
 	"slabfs/internal/rseq"
@@ -60,7 +59,7 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 			return nil
 		}
 		seen := k.a.newAttempt()
-		if obj, err := k.newSlab(c); err == nil {
+		if obj, err := k.newSlab(c, pc.node); err == nil {
 			return k.handOut(obj)
 		}
 		if others {
@@ -270,12 +269,13 @@ func (k *core) keepPartial(pc *cpuState) bool {
 	return pc.slabs.n > 0
 }
 
-// newSlab cuts a slab from fresh pages, which becomes the cpu slab here unless the CPU
-// is offline, and returns one of its objects. Until it is linked it is the builder's alone.
+// newSlab cuts a slab from fresh pages, of a node that had nothing left, which becomes the cpu slab here
+// unless the CPU is offline or by now another node's, and returns one of its objects. Until it is linked
+// it is the builder's alone.
 //
 // Preconditions: no lock is held.
-func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
-	p, err := k.buildSlab()
+func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
+	p, err := k.buildSlab(of)
 	if err != nil {
 		return nil, err
 	}
@@ -324,11 +324,11 @@ func (k *core) newSlab(c *Cache) (unsafe.Pointer, error) {
 // buildSlab returns a slab without an owner, its objects constructed.
 //
 // Preconditions: no lock is held: the constructor is the user's.
-func (k *core) buildSlab() (pages.Page, error) {
+func (k *core) buildSlab(of *node) (pages.Page, error) {
 	if err := k.a.reserve(int64(slabBytes(k.order))); err != nil {
 		return 0, err
 	}
-	p, err := pages.Alloc(k.order, cpu.CurrentNode())
+	p, err := pages.Alloc(k.order, of.at)
 	if err == nil {
 		if err = k.initSlab(p); err != nil {
 			pages.Free(p, k.order)

@@ -18,7 +18,7 @@ func slabsOf(tb testing.TB, c *Cache, n int) []unsafe.Pointer {
 	tb.Helper()
 	objs := make([]unsafe.Pointer, n)
 	for i := range objs {
-		obj, err := c.core.newSlab(c)
+		obj, err := c.core.newSlab(c, c.core.here().node)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -25,15 +25,6 @@ func Nodes() []Node { return topology().nodes }
 // NodeOf returns which of Nodes a CPU is in, by its place there; n is below the limit of Possible.
 func NodeOf(n int) int { return topology().of[n] }
 
-// CurrentNode returns which of Nodes Current is in, as good a hint as that.
-func CurrentNode() int {
-	t := topology()
-	if len(t.nodes) == 1 {
-		return 0
-	}
-	return t.of[Current(len(t.of))]
-}
-
 type nodesOf struct {
 	nodes []Node
 	of    []int // by CPU
