@@ -170,9 +170,17 @@ func (k *core) lockCPU() *cpuState {
 	return pc
 }
 
-// here returns what the CPU at hand keeps of the cache, as a hint.
+// here returns what the CPU at hand keeps of the cache, as a hint. Sequences know that CPU where
+// nothing else tells it: who took another one would open that one's sheaf, and fill this one's.
 func (k *core) here() *cpuState {
-	if pc := k.cpus[cpu.Current(len(k.cpus))]; pc != nil {
+	n := -1
+	if k.seq {
+		n = rseq.CPU()
+	}
+	if uint(n) >= uint(len(k.cpus)) {
+		n = cpu.Current(len(k.cpus))
+	}
+	if pc := k.cpus[n]; pc != nil {
 		return pc
 	}
 	return k.cpus[len(k.cpus)-1] // numbers are sparse, and the hint was one that no CPU has

@@ -434,3 +434,41 @@ func TestNodesConservation(t *testing.T) {
 		}
 	})
 }
+
+// Where the CPU cannot be read, a slab is still of the node of the CPU that is taken for the one at hand,
+// and there the next refills find it; and sequences find a sheaf that is open.
+func TestUnreadableCPU(t *testing.T) {
+	for _, tc := range []struct{ possible, nodes string }{
+		{"0-63", oneNode},
+		{"0-63", "0-15;16-63"},
+		{"0-1,1000", "0-1;1000"},
+	} {
+		t.Run(tc.possible+" "+tc.nodes, func(t *testing.T) {
+			if os.Getenv(childEnv) == "" {
+				t.Setenv(possibleEnv, tc.possible)
+				t.Setenv(nodesEnv, tc.nodes)
+			}
+			if !inChild(t, false) {
+				return
+			}
+			cpu.CanRead.Store(2) // no
+			engines(t, func(t *testing.T, a *Allocator) {
+				c := newCache(t, a, "unreadable", 8, CacheOptions{})
+				if err := c.SetRemoteNodeDefragRatio(0); err != nil {
+					t.Fatal(err)
+				}
+				objs := allocN(t, c, 100*c.core.objects)
+				if s := c.Stats(); s.Slabs > 200 { // a CPU or two more may keep some
+					t.Errorf("%d slabs for the objects of 100", s.Slabs)
+				}
+				if fast := total(c.Events(AllocFastpath)); fast < uint64(len(objs)/2) {
+					t.Errorf("%d of %d objects came from a sheaf", fast, len(objs))
+				}
+				checkRest(t, c, objs)
+				freeAll(c, objs)
+				checkRest(t, c, nil)
+				destroy(t, c)
+			})
+		})
+	}
+}

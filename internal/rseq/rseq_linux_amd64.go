@@ -200,12 +200,20 @@ func Register() {
 	}
 }
 
-// Registered reports whether sequences run on the calling thread. It is a hint,
-// unless the goroutine is locked to the thread.
-func Registered() bool {
+// CPU returns the number of the CPU that the calling thread runs on, below 0 if sequences do
+// not run on the thread. It is a hint, unless the goroutine is locked to the thread.
+//
+// Preconditions: Start returned nil.
+func CPU() int {
 	word := fsWord()
-	return word != 0 && (*Area)(at(uintptr(word+Offset))).registered()
+	if word == 0 {
+		return -1
+	}
+	return int(int32(atomic.LoadUint32(&(*Area)(at(uintptr(word + Offset))).cpuID)))
 }
+
+// Registered reports whether sequences run on the calling thread, as good a hint as CPU.
+func Registered() bool { return CPU() >= 0 }
 
 // registerThread gives the calling thread an area. One that the kernel refuses
 // gets the broken one, for ever.

@@ -15,6 +15,9 @@ func Fence() error { panic(never) }
 // Register is not called where Start fails.
 func Register() { panic(never) }
 
+// CPU is not called where Start fails.
+func CPU() int { panic(never) }
+
 // Registered is not called where Start fails.
 func Registered() bool { panic(never) }
 
