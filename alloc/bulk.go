@@ -37,9 +37,10 @@ func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
 	}()
 	c.mustLive("AllocBulk")
 	for words := wordsOf(dst); got < len(words); { // nothing panics once all are there
-		got += c.allocSome(words[got:])
-		if got == len(words) {
-			break
+		some := words[got:min(len(words), got+maxTake)]
+		n := c.allocSome(some)
+		if got += n; n == len(some) {
+			continue
 		}
 		obj := allocSlow(c) // from a new slab, most likely
 		if obj == nil {
@@ -51,7 +52,11 @@ func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
 	return true
 }
 
-// allocSome fills part of dst without new pages and returns how much.
+// maxTake bounds how many objects are taken while list_lock is held. It is so large that each such step
+// costs little.
+const maxTake = 16 * maxBatch
+
+// allocSome fills part of dst, which has maxTake at most, without new pages and returns how much.
 func (c *Cache) allocSome(dst []uintptr) int {
 	k := c.core
 	c.mustLive("AllocBulk")

@@ -370,3 +370,25 @@ func TestClearWaits(t *testing.T) {
 	pc.mu.Unlock()
 	destroy(t, c)
 }
+
+// However many objects a bulk call wants from slabs, it lets others at the node in between.
+func TestAllocBulkInSteps(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		c := newCache(t, a, "steps", 64, CacheOptions{})
+		c.SetMinPartial(1 << 20)
+		objs := make([]unsafe.Pointer, 20*maxTake)
+		for range 2 {
+			before := total(c.Events(BarnGetFail))
+			if !c.AllocBulk(objs) {
+				t.Fatal("AllocBulk failed")
+			}
+			if steps := total(c.Events(BarnGetFail)) - before; steps < 20 { // each finds the barn empty first
+				t.Errorf("%d objects in %d steps; want 20 at least", len(objs), steps)
+			}
+			checkRest(t, c, objs)
+			c.FreeBulk(objs)
+			flush(t, c)
+		}
+		destroy(t, c)
+	})
+}
