@@ -181,6 +181,7 @@ func TestExecSignals(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = c.Process.Kill() })
 		comm := fmt.Sprintf("/proc/%d/comm", c.Process.Pid)
 		eventually(t, "the process is the command", func() bool {
 			name, err := os.ReadFile(comm)

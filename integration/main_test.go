@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"slabfs/internal/invariants"
 	"slabfs/internal/lockdep"
@@ -47,7 +49,18 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(lockdep.Status(0))
 	}
+	heedSignals()
 	os.Exit(lockdep.Status(run(m)))
+}
+
+// heedSignals has the commands that tests start heed the signals that this process ignores,
+// as under nohup or in a shell's background: ignoring is inherited, catching is not.
+func heedSignals() {
+	for _, sig := range []os.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 }
 
 func run(m *testing.M) (status int) {

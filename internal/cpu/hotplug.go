@@ -184,7 +184,7 @@ func (h *Hotplug) set(cpu int, online bool) {
 // back, so a goroutine never takes it twice.
 func (h *Hotplug) RLock() { h.sem.RLock() }
 
-// RLockContext is RLock that gives up when ctx ends, with ctx's error.
+// RLockContext is RLock that stops waiting when ctx ends, with ctx's error.
 func (h *Hotplug) RLockContext(ctx context.Context) error { return h.sem.RLockContext(ctx) }
 
 // RUnlock ends what RLock began.

@@ -200,6 +200,15 @@ func TestInterrupted(t *testing.T) {
 		s.Init(a)
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()
+		held, release := make(chan bool), make(chan bool)
+		go func() {
+			s.Lock()
+			held <- true
+			<-release
+			s.Unlock()
+			held <- false
+		}()
+		<-held
 		for _, wait := range []func(context.Context) error{s.RLockContext, s.LockContext} {
 			if wait(ended) == nil {
 				t.Error("an interrupted wait got the lock")
@@ -207,6 +216,8 @@ func TestInterrupted(t *testing.T) {
 			m.Lock()
 			m.Unlock()
 		}
+		release <- true
+		<-held
 		m.Lock()
 		s.RLock()
 		s.RUnlock()

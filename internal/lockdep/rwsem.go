@@ -36,7 +36,7 @@ func (s *RWSem) Class() *Class { return s.class }
 // or waits for it.
 func (s *RWSem) RLock() { _ = s.RLockContext(context.Background()) }
 
-// RLockContext is RLock that gives up when ctx ends, with ctx's error.
+// RLockContext is RLock that stops waiting when ctx ends, with ctx's error.
 func (s *RWSem) RLockContext(ctx context.Context) error {
 	if Special.Load() {
 		acquired(s.class, s, Shared)
@@ -68,7 +68,7 @@ func (s *RWSem) RUnlock() {
 // for those that are in.
 func (s *RWSem) Lock() { _ = s.LockContext(context.Background()) }
 
-// LockContext is Lock that gives up when ctx ends, with ctx's error.
+// LockContext is Lock that stops waiting when ctx ends, with ctx's error.
 func (s *RWSem) LockContext(ctx context.Context) error {
 	if Special.Load() {
 		acquired(s.class, s, Exclusive)
@@ -126,13 +126,11 @@ func (s *RWSem) unbalanced(known bool) {
 	}
 }
 
-// wait returns when free reports true, or with ctx's error.
+// wait returns when free reports true, or with ctx's error. Who need not wait gets no
+// error: a signal ends waits, nothing else.
 //
 // Preconditions: s.mu is held.
 func (s *RWSem) wait(ctx context.Context, free func() bool) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	if free() {
 		return nil
 	}

@@ -138,20 +138,30 @@ func TestRWSemReaderGivesUp(t *testing.T) {
 	})
 }
 
+// A context that has ended ends waits, and nothing but waits.
 func TestRWSemEndedContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	var s RWSem
-	if err := s.RLockContext(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("RLockContext = %v; want %v", err, context.Canceled)
+	if err := s.RLockContext(ctx); err != nil {
+		t.Errorf("free: RLockContext = %v; want success", err)
 	}
 	if err := s.LockContext(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("LockContext = %v; want %v", err, context.Canceled)
+		t.Errorf("held by a reader: LockContext = %v; want %v", err, context.Canceled)
 	}
-	s.Lock() // neither took it, nor is a writer queued
+	s.RUnlock() // no writer is queued
+	if err := s.LockContext(ctx); err != nil {
+		t.Errorf("free: LockContext = %v; want success", err)
+	}
+	if err := s.RLockContext(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("held by a writer: RLockContext = %v; want %v", err, context.Canceled)
+	}
+	if err := s.LockContext(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("held by a writer: LockContext = %v; want %v", err, context.Canceled)
+	}
 	s.Unlock()
-	s.RLock()
-	s.RUnlock()
+	s.Lock() // those that gave up left nothing behind
+	s.Unlock()
 }
 
 func TestRWSemWritersWaited(t *testing.T) {

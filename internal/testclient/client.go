@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -53,7 +54,8 @@ func Start(tb testing.TB, o Options) *Client {
 	tb.Helper()
 	// Not the binary's path: another user may not be allowed to walk there.
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), env+"=1")
+	// The runtime's own signals would interrupt operations, as no other program's do.
+	cmd.Env = append(os.Environ(), env+"=1", "GODEBUG="+strings.TrimPrefix(os.Getenv("GODEBUG")+",asyncpreemptoff=1", ","))
 	if o.GOMAXPROCS != "" {
 		cmd.Env = append(cmd.Env, "GOMAXPROCS="+o.GOMAXPROCS)
 	}

@@ -1,6 +1,9 @@
 package fusefs
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strconv"
 	"strings"
@@ -412,4 +415,37 @@ func TestNotifierWaits(t *testing.T) {
 			t.Errorf("after stop a remover waited %v; want 0", d)
 		}
 	})
+}
+
+// A signal ends waits, and nothing but waits: what need not wait is done, whenever the signal
+// came.
+func TestSignalWithoutWait(t *testing.T) {
+	x := newFixture()
+	signalled, cancel := context.WithCancel(t.Context())
+	cancel()
+	of := newOpenFile(x.cache.Child("value").(*sysfs.File))
+	slots := make(chan struct{}, 1)
+	buf := make([]byte, 16)
+	for i := range 100 { // a choice by chance would show
+		want := fmt.Sprintln(i)
+		if n, err := of.write(signalled, []byte(want), slots); n != len(want) || err != nil {
+			t.Fatalf("write = %d, %v; want %d", n, err, len(want))
+		}
+		if n, err := of.read(signalled, buf, 0); err != nil || string(buf[:n]) != want {
+			t.Fatalf("read = %q, %v; want %q", buf[:n], err, want)
+		}
+	}
+	slots <- struct{}{}
+	if n, err := of.write(signalled, []byte("1"), slots); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("no room: write = %d, %v; want %v", n, err, context.Canceled)
+	}
+	<-slots
+	of.mu.Lock()
+	if n, err := of.write(signalled, []byte("1"), slots); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("in use: write = %d, %v; want %v", n, err, context.Canceled)
+	}
+	if n, err := of.read(signalled, buf, 0); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("in use: read = %d, %v; want %v", n, err, context.Canceled)
+	}
+	of.mu.Unlock()
 }

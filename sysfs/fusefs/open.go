@@ -61,8 +61,12 @@ func (of *openFile) write(ctx context.Context, data []byte, slots chan struct{})
 	defer of.mu.Unlock()
 	select {
 	case slots <- struct{}{}:
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	default: // one select would heed a signal even where there is room
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
 	}
 	defer func() { <-slots }()
 	return of.file.Store(ctx, data)
