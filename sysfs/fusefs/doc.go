@@ -2,6 +2,7 @@
 // knows go-fuse.
 //
 //	Server     one mount of one tree
+//	device     where the kernel's requests are read, and answered by go-fuse's handlers
 //	inode      a node that the kernel knows, with the number of lookups it will forget
 //	openFile   one open description: its mutex and its snapshot of the content
 //	notifier   one goroutine that tells the kernel of removals

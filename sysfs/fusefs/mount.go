@@ -43,6 +43,9 @@ var (
 // NoCache as a timeout lets the kernel cache nothing: it asks each time.
 const NoCache = time.Duration(-1)
 
+// maxWrite is how many bytes come in one request, or go in one reply, at most.
+const maxWrite = 64 << 10
+
 // maxTimeout bounds how long the kernel may believe what is no longer so.
 const maxTimeout = time.Second
 
@@ -105,19 +108,20 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}
 	s := newServer(path, t, o)
-	if err := s.connect(o); err != nil {
+	mo, err := s.connect(o)
+	if err != nil {
 		s.notifier.stop()
 		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}
-	if err := s.serve(); err != nil {
+	if err := s.serve(mo); err != nil {
 		_ = s.Unmount(context.Background())
 		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}
 	return s, nil
 }
 
-// connect mounts and reads the kernel's first message.
-func (s *Server) connect(o Options) error {
+// connect mounts and reads the kernel's first message. It returns how.
+func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
 	root := os.Geteuid() == 0
 	// Ours come last and win: mount(8) adds dev and suid by itself.
 	options := append(slices.Clone(o.MountOptions), "default_permissions", "nosuid", "nodev", "noexec")
@@ -135,7 +139,7 @@ func (s *Server) connect(o Options) error {
 		DirectMountStrict: root,
 		// More than a page, so that a longer write comes whole and is cut here, not
 		// in two by the kernel. Reads of long files take fewer requests.
-		MaxWrite:          64 << 10,
+		MaxWrite:          maxWrite,
 		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
 		Debug:             o.Debug,
 		Logger:            log.New(libraryLog{o.Logger, level}, "", 0),
@@ -154,9 +158,9 @@ func (s *Server) connect(o Options) error {
 		s.fuse, err = fuse.NewServer(s.fs, s.dir, mo)
 	}
 	if err != nil {
-		return explain(err, root, allowOther)
+		return nil, explain(err, root, allowOther)
 	}
-	return nil
+	return mo, nil
 }
 
 // libraryLog hands on what go-fuse logs. That it can read no more from the kernel

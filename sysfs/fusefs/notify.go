@@ -2,14 +2,8 @@ package fusefs
 
 import (
 	"encoding/binary"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"slabfs/sysfs"
 )
@@ -163,7 +157,7 @@ const (
 // expireEntry sends one that lets a directory entry expire. It reports whether the
 // kernel knew the entry and took it. A connection that has ended knows none: its
 // descriptor may be taken for that of a new one, which got its number.
-func expireEntry(device *os.File, parent uint64, name string) bool {
+func expireEntry(d *device, parent uint64, name string) bool {
 	const header = 16 + 16
 	b := make([]byte, 0, header+len(name)+1)
 	b = binary.NativeEndian.AppendUint32(b, uint32(cap(b)))
@@ -173,31 +167,5 @@ func expireEntry(device *os.File, parent uint64, name string) bool {
 	b = binary.NativeEndian.AppendUint32(b, uint32(len(name)))
 	b = binary.NativeEndian.AppendUint32(b, expireOnly)
 	b = append(append(b, name...), 0)
-	_, err := device.Write(b)
-	return err == nil
-}
-
-// connectionFile returns a second descriptor of a connection, by its device number, or
-// nil where the kernel does not tell which descriptor has which.
-func connectionFile(minor int) *os.File {
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return nil
-	}
-	for _, e := range fds {
-		fd, err := strconv.Atoi(e.Name())
-		if target, linkErr := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || linkErr != nil || target != "/dev/fuse" {
-			continue
-		}
-		second, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-		if err != nil {
-			continue
-		}
-		info, err := os.ReadFile(fmt.Sprint("/proc/self/fdinfo/", second))
-		if err == nil && strings.Contains(string(info), fmt.Sprintf("\nfuse_connection:\t%d\n", minor)) {
-			return os.NewFile(uintptr(second), "/dev/fuse")
-		}
-		_ = unix.Close(second)
-	}
-	return nil
+	return d.write(b) == nil
 }

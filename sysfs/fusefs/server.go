@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +28,7 @@ type Server struct {
 	fs       *fileSystem  // I
 	fuse     *fuse.Server // I
 	notifier *notifier    // I
-	device   *os.File     // I: of the connection, for the notifier; nil if it cannot be had
+	device   *device      // I: reads requests instead of go-fuse, and is what the notifier writes to; nil if it cannot be had
 	forget   func()       // I: stops hearing of removals
 
 	unmounting atomic.Bool   // A: Unmount was called
@@ -60,18 +59,20 @@ func newServer(dir string, t *sysfs.Tree, o Options) *Server {
 
 // serve starts to answer requests.
 //
-// Preconditions: s.fuse is connected.
-func (s *Server) serve() error {
+// Preconditions: s.fuse is connected, with these options.
+func (s *Server) serve(mo *fuse.MountOptions) error {
 	m, err := topMount(s.dir)
 	if err == nil && m != nil {
 		s.minor = m.Minor
-		s.device = connectionFile(s.minor)
+		s.device = newDevice(s.minor, s.fs, mo, s.fuse.KernelSettings(), s.log)
 	}
 	s.forget = s.tree.OnRemove(s.observer())
-	go s.fuse.Serve()
 	go func() {
-		s.fuse.Wait()        // the read loops end when the connection does
-		_ = s.device.Close() // or they end it, which this descriptor must not prevent; it may be nil
+		if s.device != nil {
+			s.device.serve()
+			s.device.close()
+		}
+		s.fuse.Serve() // until the connection ends; if it has ended, it closes its descriptor
 		s.end(s.verdict())
 	}()
 	return errors.Join(err, s.fuse.WaitMount())
@@ -109,7 +110,6 @@ func (s *Server) end(err error) {
 		close(s.stopped)
 		s.forget()
 		s.notifier.stop()
-		_ = s.device.Close() // once no notification is under way; it may be nil
 		s.mu.Lock()
 		s.err, s.ended = err, true
 		functions := s.onEnd

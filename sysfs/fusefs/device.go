@@ -1,0 +1,241 @@
+package fusefs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+
+	"slabfs/internal/lockdep"
+)
+
+// A device is a second descriptor of a connection that go-fuse has made, on which we
+// read the kernel's requests ourselves: by the runtime's poller. go-fuse would wait for them
+// in read(2), where a goroutine keeps its processor until the runtime looks for lost
+// ones, which it does every 10 ms in a program that computes. So each request would cost
+// such a program up to that on one processor.
+type device struct {
+	file    *os.File
+	conn    syscall.RawConn      // of file
+	handler *fuse.ProtocolServer // go-fuse without a descriptor
+	log     *slog.Logger
+	idle    atomic.Int32 // goroutines that wait for a request
+	readers sync.WaitGroup
+	buffers sync.Pool // of *[bufferSize]byte
+
+	mu       lockdep.Mutex
+	inFlight map[uint64]bool // mu: requests that are being answered, by number; true if they were interrupted
+	lost     sync.Once       // the connection has ended
+}
+
+// bufferSize has room for the largest request and the largest reply.
+const bufferSize = maxWrite + 1<<12
+
+// withoutDevice leaves reading to go-fuse; for tests.
+var withoutDevice atomic.Bool
+
+// newDevice returns a device of the connection, or nil where the kernel does not tell which
+// descriptor has which, or cannot open a second one.
+func newDevice(minor int, fs fuse.RawFileSystem, mo *fuse.MountOptions, kernel *fuse.InitIn, log *slog.Logger) *device {
+	d := &device{file: openConnection(minor), handler: fuse.NewProtocolServer(fs, mo), log: log, inFlight: make(map[uint64]bool)}
+	if d.file == nil || withoutDevice.Load() {
+		d.close()
+		return nil
+	}
+	d.mu.Init(lockdep.Leaf)
+	conn, err := d.file.SyscallConn()
+	if err != nil {
+		d.close()
+		return nil
+	}
+	d.conn = conn
+	d.buffers.New = func() any { return new([bufferSize]byte) }
+	// The kernel has introduced itself to go-fuse's server; here is what it said.
+	hello, err := binary.Append(nil, binary.NativeEndian, kernel)
+	if err == nil {
+		if _, status := d.handler.HandleRequest([][]byte{hello}, [][]byte{make([]byte, 1<<12)}); !status.Ok() {
+			err = fmt.Errorf("status %v", status)
+		}
+	}
+	if err != nil {
+		log.Warn("requests are read by go-fuse", "err", err)
+		d.close()
+		return nil
+	}
+	return d
+}
+
+// serve answers requests until the connection ends.
+func (d *device) serve() {
+	d.readers.Go(d.read)
+	d.readers.Wait()
+}
+
+// read is one of the goroutines that read and answer: one waits for a request, and as many
+// as there are requests answer them.
+func (d *device) read() {
+	for {
+		buf := d.buffers.Get().(*[bufferSize]byte)
+		d.idle.Add(1)
+		n, err := d.file.Read(buf[:])
+		others := d.idle.Add(-1)
+		switch {
+		case err == nil:
+			if others == 0 {
+				d.readers.Go(d.read)
+			}
+			d.answer(buf, n)
+			if d.idle.Load() > 0 {
+				return
+			}
+		case !errors.Is(err, unix.ENOENT): // if so, the client was interrupted meanwhile
+			if lost := d.call(unix.Read, buf[:]); lost != unix.ENODEV { // what the poller says of the end is not clear
+				d.log.Warn("read from the kernel", "err", err)
+				return
+			}
+			d.lost.Do(d.interruptAll)
+			return
+		}
+	}
+}
+
+// Of FUSE's protocol: headers and one request.
+const (
+	requestHeader = 40
+	offOpcode     = 4
+	offUnique     = 8 // the number of a request, in its reply as well
+	replyHeader   = 16
+	offStatus     = 4
+	opInterrupt   = 36
+)
+
+// answer answers the request of n bytes that is in buf, which it takes.
+func (d *device) answer(buf *[bufferSize]byte, n int) {
+	defer d.buffers.Put(buf)
+	in, out := buf[:n], buf[(n+7)&^7:] // large requests have short replies
+	if n < requestHeader {
+		d.log.Warn("a request without a header", "bytes", n)
+		return
+	}
+	unique := binary.NativeEndian.Uint64(in[offUnique:])
+	d.mu.Lock()
+	d.inFlight[unique] = false
+	d.mu.Unlock()
+	n, status := d.handler.HandleRequest([][]byte{in}, [][]byte{out})
+	d.mu.Lock()
+	delete(d.inFlight, unique)
+	d.mu.Unlock()
+	if !status.Ok() { // it was not understood
+		n = replyHeader
+		binary.NativeEndian.PutUint32(out, replyHeader)
+		binary.NativeEndian.PutUint32(out[offStatus:], uint32(-status))
+		binary.NativeEndian.PutUint64(out[offUnique:], unique)
+	}
+	if n == 0 {
+		return
+	}
+	// ENOENT: the client was interrupted, or the mount is gone.
+	if err := d.write(out[:n]); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+		d.log.Warn("write to the kernel", "err", err)
+	}
+}
+
+// write writes a reply or a notification. Not by a method of os.File, which would have
+// replies wait for a notification that waits for one of them.
+func (d *device) write(b []byte) error { return d.call(unix.Write, b) }
+
+// call calls f on the descriptor.
+func (d *device) call(f func(fd int, b []byte) (int, error), b []byte) (err error) {
+	if cerr := d.conn.Control(func(fd uintptr) { _, err = f(int(fd), b) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// interruptAll interrupts the requests that are being answered, as the kernel would do
+// one by one: nobody waits for the replies any more.
+func (d *device) interruptAll() {
+	in := make([]byte, requestHeader+8)
+	out := make([]byte, replyHeader)
+	binary.NativeEndian.PutUint32(in, uint32(len(in)))
+	binary.NativeEndian.PutUint32(in[offOpcode:], opInterrupt)
+	for {
+		var left []uint64
+		d.mu.Lock()
+		for unique, interrupted := range d.inFlight {
+			if !interrupted {
+				left = append(left, unique)
+			}
+		}
+		d.mu.Unlock()
+		if len(left) == 0 {
+			return
+		}
+		for _, unique := range left {
+			binary.NativeEndian.PutUint64(in[requestHeader:], unique)
+			if n, _ := d.handler.HandleRequest([][]byte{in}, [][]byte{out}); n > 0 {
+				continue // a reply says that it has not begun yet, or has ended
+			}
+			d.mu.Lock()
+			if _, ok := d.inFlight[unique]; ok {
+				d.inFlight[unique] = true
+			}
+			d.mu.Unlock()
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// close releases the descriptor.
+func (d *device) close() {
+	_ = d.file.Close() // it may be nil
+}
+
+// fuseDevClone is FUSE_DEV_IOC_CLONE, Linux 4.2.
+const fuseDevClone = 0x8004e500
+
+// openConnection opens a connection of this process once more, by its device number, or
+// returns nil.
+func openConnection(minor int) *os.File {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	for _, e := range fds {
+		first, err := strconv.Atoi(e.Name())
+		if target, linkErr := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || linkErr != nil || target != "/dev/fuse" {
+			continue
+		}
+		fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil
+		}
+		if unix.IoctlSetPointerInt(fd, fuseDevClone, first) == nil && serves(fd, minor) {
+			return os.NewFile(uintptr(fd), "/dev/fuse") // not earlier: the poller waits for the connection that it finds
+		}
+		_ = unix.Close(fd)
+	}
+	return nil
+}
+
+// serves reports whether a descriptor's connection has this number, and has not ended: if
+// it has, the number may be that of a later one.
+func serves(fd, minor int) bool {
+	info, err := os.ReadFile(fmt.Sprint("/proc/self/fdinfo/", fd))
+	if err != nil || !strings.Contains(string(info), fmt.Sprintf("\nfuse_connection:\t%d\n", minor)) {
+		return false
+	}
+	poll := []unix.PollFd{{Fd: int32(fd)}}
+	_, err = unix.Poll(poll, 0)
+	return err == nil && poll[0].Revents&unix.POLLERR == 0
+}
