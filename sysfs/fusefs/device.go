@@ -35,7 +35,7 @@ type device struct {
 
 	mu       lockdep.Mutex
 	inFlight map[uint64]bool // mu: requests that are being answered, by number; true if they were interrupted
-	lost     sync.Once       // the connection has ended
+	lost     bool            // mu: the connection has ended
 }
 
 // bufferSize has room for the largest request and the largest reply.
@@ -54,7 +54,7 @@ func newDevice(minor int, fs fuse.RawFileSystem, mo *fuse.MountOptions, kernel *
 	}
 	d.mu.Init(lockdep.Leaf)
 	conn, err := d.file.SyscallConn()
-	if err != nil {
+	if err != nil || d.file.SetDeadline(time.Time{}) != nil { // the poller could not take it
 		d.close()
 		return nil
 	}
@@ -99,11 +99,11 @@ func (d *device) read() {
 				return
 			}
 		case !errors.Is(err, unix.ENOENT): // if so, the client was interrupted meanwhile
-			if lost := d.call(unix.Read, buf[:]); lost != unix.ENODEV { // what the poller says of the end is not clear
+			if !d.ended() { // what the poller says of the end is not clear
 				d.log.Warn("read from the kernel", "err", err)
 				return
 			}
-			d.lost.Do(d.interruptAll)
+			d.interruptAll()
 			return
 		}
 	}
@@ -128,13 +128,11 @@ func (d *device) answer(buf *[bufferSize]byte, n int) {
 		return
 	}
 	unique := binary.NativeEndian.Uint64(in[offUnique:])
-	d.mu.Lock()
-	d.inFlight[unique] = false
-	d.mu.Unlock()
-	n, status := d.handler.HandleRequest([][]byte{in}, [][]byte{out})
-	d.mu.Lock()
-	delete(d.inFlight, unique)
-	d.mu.Unlock()
+	if !d.begin(unique) {
+		return
+	}
+	defer d.end(unique)
+	n, status := d.handle(in, out)
 	if !status.Ok() { // it was not understood
 		n = replyHeader
 		binary.NativeEndian.PutUint32(out, replyHeader)
@@ -150,21 +148,61 @@ func (d *device) answer(buf *[bufferSize]byte, n int) {
 	}
 }
 
+// begin reports whether a request may begin: after the end nobody would interrupt it.
+func (d *device) begin(unique uint64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.lost {
+		d.inFlight[unique] = false
+	}
+	return !d.lost
+}
+
+func (d *device) end(unique uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.inFlight, unique)
+}
+
+// handle has go-fuse answer a request, and keeps in mind which one it has interrupted.
+func (d *device) handle(in, out []byte) (int, fuse.Status) {
+	n, status := d.handler.HandleRequest([][]byte{in}, [][]byte{out})
+	if n == 0 && status.Ok() && binary.NativeEndian.Uint32(in[offOpcode:]) == opInterrupt {
+		// With a reply, the other one has not begun yet, or has ended, or was interrupted before.
+		other := binary.NativeEndian.Uint64(in[requestHeader:])
+		d.mu.Lock()
+		if _, ok := d.inFlight[other]; ok {
+			d.inFlight[other] = true
+		}
+		d.mu.Unlock()
+	}
+	return n, status
+}
+
 // write writes a reply or a notification. Not by a method of os.File, which would have
 // replies wait for a notification that waits for one of them.
-func (d *device) write(b []byte) error { return d.call(unix.Write, b) }
-
-// call calls f on the descriptor.
-func (d *device) call(f func(fd int, b []byte) (int, error), b []byte) (err error) {
-	if cerr := d.conn.Control(func(fd uintptr) { _, err = f(int(fd), b) }); cerr != nil {
+func (d *device) write(b []byte) (err error) {
+	if cerr := d.conn.Control(func(fd uintptr) { _, err = unix.Write(int(fd), b) }); cerr != nil {
 		return cerr
 	}
 	return err
 }
 
+// ended reports whether the connection has.
+func (d *device) ended() (yes bool) {
+	return d.conn.Control(func(fd uintptr) { yes = ended(int(fd)) }) == nil && yes
+}
+
 // interruptAll interrupts the requests that are being answered, as the kernel would do
-// one by one: nobody waits for the replies any more.
+// one by one: nobody waits for the replies any more. No other ones begin.
 func (d *device) interruptAll() {
+	d.mu.Lock()
+	before := d.lost
+	d.lost = true
+	d.mu.Unlock()
+	if before {
+		return
+	}
 	in := make([]byte, requestHeader+8)
 	out := make([]byte, replyHeader)
 	binary.NativeEndian.PutUint32(in, uint32(len(in)))
@@ -183,14 +221,7 @@ func (d *device) interruptAll() {
 		}
 		for _, unique := range left {
 			binary.NativeEndian.PutUint64(in[requestHeader:], unique)
-			if n, _ := d.handler.HandleRequest([][]byte{in}, [][]byte{out}); n > 0 {
-				continue // a reply says that it has not begun yet, or has ended
-			}
-			d.mu.Lock()
-			if _, ok := d.inFlight[unique]; ok {
-				d.inFlight[unique] = true
-			}
-			d.mu.Unlock()
+			d.handle(in, out)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -235,7 +266,12 @@ func serves(fd, minor int) bool {
 	if err != nil || !strings.Contains(string(info), fmt.Sprintf("\nfuse_connection:\t%d\n", minor)) {
 		return false
 	}
+	return !ended(fd)
+}
+
+// ended reports whether a descriptor's connection has. Unlike read(2) it takes no request.
+func ended(fd int) bool {
 	poll := []unix.PollFd{{Fd: int32(fd)}}
-	_, err = unix.Poll(poll, 0)
-	return err == nil && poll[0].Revents&unix.POLLERR == 0
+	_, err := unix.Poll(poll, 0)
+	return err != nil || poll[0].Revents&unix.POLLERR != 0
 }

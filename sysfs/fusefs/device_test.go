@@ -3,12 +3,22 @@ package fusefs
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"slabfs/internal/lockdep"
 	"slabfs/internal/testclient"
 )
 
@@ -86,5 +96,111 @@ func TestSizes(t *testing.T) {
 	}
 	for n := 1; n <= 255; n++ {
 		c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache", strings.Repeat("n", n))})
+	}
+}
+
+// abort ends the connection of a server as its operator would.
+func abort(t *testing.T, s *Server) {
+	t.Helper()
+	control := t.TempDir()
+	if err := unix.Mount("fusectl", control, "fusectl", 0, ""); err != nil {
+		t.Fatalf("mount fusectl: %v", err)
+	}
+	defer func() {
+		if err := unix.Unmount(control, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := os.WriteFile(filepath.Join(control, strconv.Itoa(s.minor), "abort"), []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A notification that hangs, as in TestStuckNotification, does not keep serving from ending.
+func TestAbortDespiteStuckNotification(t *testing.T) {
+	x, slow := newFixture(), newFixture()
+	s, far := serve(t, x.tree, Options{}), serve(t, slow.tree, Options{})
+	hung, c := testclient.Start(t, testclient.Options{}), testclient.Start(t, testclient.Options{})
+	memory := stall(t, hung, far)
+	c.OK(Op{Do: "stat", Path: s.at("cache")})
+	fd := hung.OK(Op{Do: "open", Path: s.Dir()}).FD
+	list := hung.Go(Op{Do: "getdentsmap", FD: fd, Map: memory})
+	eventually(t, "the reader hangs in a page fault", func() bool { return slow.reads.Load() == 1 })
+	s.fs.mu.Lock()
+	s.fs.inodes[x.cache.Ino()].again = time.Time{} // long ago: the notification goes by the device
+	s.fs.mu.Unlock()
+	x.cache.Remove()
+	if got := s.Stats(); got != (Stats{Late: 1}) {
+		t.Errorf("after the removal: %+v; want one late notification", got)
+	}
+	abort(t, s)
+	eventually(t, "serving ends", func() bool { return errors.Is(s.Err(), ErrConnectionLost) })
+	if _, ok := list.Try(0); ok {
+		t.Error("the reader did not hang")
+	}
+	close(slow.release)
+	list.Wait()
+}
+
+// Whom the kernel has interrupted, and who does not care, is not interrupted again and
+// again when the connection ends.
+func TestAbortDespiteStubbornStore(t *testing.T) {
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	fd := c.OK(Op{Do: "open", Path: s.at("cache", "stubborn"), Flags: unix.O_RDWR}).FD
+	store := c.Go(Op{Do: "write", FD: fd, Data: []byte("1")})
+	eventually(t, "a store", func() bool { return x.stores.Load() == 1 })
+	store.Interrupt()
+	eventually(t, "it was interrupted", func() bool {
+		s.device.mu.Lock()
+		defer s.device.mu.Unlock()
+		return slices.Contains(slices.Collect(maps.Values(s.device.inFlight)), true)
+	})
+	abort(t, s)
+	store.Wait()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.device.interruptAll()
+	}()
+	eventually(t, "all are interrupted", func() bool {
+		stacks := make([]byte, 1<<20)
+		return !bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("fusefs.(*device).interruptAll("))
+	})
+	<-ended
+	if x.stores.Load() != 1 {
+		t.Error("the store has ended; want one that goes on")
+	}
+	close(x.release)
+	<-s.Done()
+}
+
+// blocking is a file system whose attributes come when the request is interrupted.
+type blocking struct{ fuse.RawFileSystem }
+
+func (blocking) GetAttr(cancel <-chan struct{}, _ *fuse.GetAttrIn, _ *fuse.AttrOut) fuse.Status {
+	<-cancel
+	return fuse.EINTR
+}
+
+// A request that was read before the end, and begins after, waits for nothing.
+func TestRequestOvertakenByEnd(t *testing.T) {
+	d := &device{handler: fuse.NewProtocolServer(blocking{fuse.NewDefaultRawFileSystem()}, &fuse.MountOptions{}), inFlight: make(map[uint64]bool)}
+	d.mu.Init(lockdep.Leaf)
+	d.interruptAll()
+	const getattr, size = 3, requestHeader + 16
+	buf := new([bufferSize]byte)
+	binary.NativeEndian.PutUint32(buf[:], size)
+	binary.NativeEndian.PutUint32(buf[offOpcode:], getattr)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.answer(buf, size)
+	}()
+	select {
+	case <-done:
+	case <-time.After(time.Minute):
+		t.Error("the request waits to be interrupted")
 	}
 }

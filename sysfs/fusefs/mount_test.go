@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -293,22 +292,11 @@ func TestUnmountedFromOutside(t *testing.T) {
 func TestAbortedConnection(t *testing.T) {
 	x := newFixture()
 	s := serve(t, x.tree, Options{})
-	control := t.TempDir()
-	if err := unix.Mount("fusectl", control, "fusectl", 0, ""); err != nil {
-		t.Fatalf("mount fusectl: %v", err)
-	}
-	defer func() {
-		if err := unix.Unmount(control, 0); err != nil {
-			t.Error(err)
-		}
-	}()
 	c := testclient.Start(t, testclient.Options{})
 	fd := c.OK(Op{Do: "open", Path: s.at("cache", "wait"), Flags: unix.O_RDWR}).FD
 	store := c.Go(Op{Do: "write", FD: fd, Data: []byte("1")})
 	eventually(t, "a store", func() bool { return x.stores.Load() == 1 })
-	if err := os.WriteFile(filepath.Join(control, strconv.Itoa(s.minor), "abort"), []byte("1"), 0); err != nil {
-		t.Fatal(err)
-	}
+	abort(t, s)
 	<-s.Done()
 	if err := s.Err(); !errors.Is(err, ErrConnectionLost) {
 		t.Errorf("Err = %v; want %v", err, ErrConnectionLost)

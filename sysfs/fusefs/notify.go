@@ -155,8 +155,7 @@ const (
 )
 
 // expireEntry sends one that lets a directory entry expire. It reports whether the
-// kernel knew the entry and took it. A connection that has ended knows none: its
-// descriptor may be taken for that of a new one, which got its number.
+// kernel knew the entry and took it.
 func expireEntry(d *device, parent uint64, name string) bool {
 	const header = 16 + 16
 	b := make([]byte, 0, header+len(name)+1)

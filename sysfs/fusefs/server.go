@@ -70,7 +70,7 @@ func (s *Server) serve(mo *fuse.MountOptions) error {
 	go func() {
 		if s.device != nil {
 			s.device.serve()
-			s.device.close()
+			go s.device.close() // it waits for a notification, which may hang
 		}
 		s.fuse.Serve() // until the connection ends; if it has ended, it closes its descriptor
 		s.end(s.verdict())
