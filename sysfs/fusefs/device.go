@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,13 +117,27 @@ const (
 	offUnique     = 8 // the number of a request, in its reply as well
 	replyHeader   = 16
 	offStatus     = 4
+	opWrite       = 16
 	opInterrupt   = 36
+)
+
+// A Store may wait for long, and thousands of them at once. So those that write at most
+// shortWrite bytes keep what they need instead of a whole buffer.
+const (
+	shortWrite = 1 << 13
+	writeReply = 1 << 6 // more than the length of its reply
 )
 
 // answer answers the request of n bytes that is in buf, which it takes.
 func (d *device) answer(buf *[bufferSize]byte, n int) {
-	defer d.buffers.Put(buf)
 	in, out := buf[:n], buf[(n+7)&^7:] // large requests have short replies
+	if n >= requestHeader && n <= shortWrite && binary.NativeEndian.Uint32(in[offOpcode:]) == opWrite {
+		in = slices.Clone(in)
+		out = make([]byte, writeReply)
+		d.buffers.Put(buf)
+	} else {
+		defer d.buffers.Put(buf)
+	}
 	if n < requestHeader {
 		d.log.Warn("a request without a header", "bytes", n)
 		return

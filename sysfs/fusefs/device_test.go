@@ -89,7 +89,7 @@ func TestSizes(t *testing.T) {
 		t.Errorf("%d bytes; want %d", len(got), len(want))
 	}
 	fd := c.OK(Op{Do: "open", Path: s.at("cache", "wo"), Flags: unix.O_WRONLY}).FD
-	for _, n := range []int{1, 4095, 4096, 4097, maxWrite - 1, maxWrite, maxWrite + 1, 3 * maxWrite} {
+	for _, n := range []int{1, 4095, 4096, 4097, shortWrite - 81, shortWrite - 80, shortWrite - 79, maxWrite - 1, maxWrite, maxWrite + 1, 3 * maxWrite} {
 		if got, want := c.OK(Op{Do: "write", FD: fd, Data: make([]byte, n)}).N, int64(min(n, 4096)); got != want {
 			t.Errorf("a write of %d bytes: %d; want %d", n, got, want)
 		}
@@ -97,6 +97,34 @@ func TestSizes(t *testing.T) {
 	for n := 1; n <= 255; n++ {
 		c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache", strings.Repeat("n", n))})
 	}
+}
+
+// A Store that waits keeps no buffer that has room for the largest request.
+func TestWaitingStoresAreSmall(t *testing.T) {
+	const stores = 50
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC() // twice: what a sync.Pool keeps survives one
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	var fds []int
+	for range stores {
+		fds = append(fds, c.OK(Op{Do: "open", Path: s.at("cache", "wait"), Flags: unix.O_WRONLY}).FD)
+	}
+	before := heap()
+	for _, fd := range fds {
+		c.Go(Op{Do: "pwrite", FD: fd, Data: []byte("1")})
+	}
+	eventually(t, "all wait", func() bool { return x.stores.Load() == stores })
+	if grown := int64(heap() - before); grown > stores*bufferSize/2 {
+		t.Errorf("%d stores that wait hold %d bytes; want less than %d", stores, grown, stores*bufferSize/2)
+	}
+	close(x.release)
 }
 
 // abort ends the connection of a server as its operator would.
