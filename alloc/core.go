@@ -63,6 +63,7 @@ type cpuState struct {
 	node  *node        // I: where its slabs are from
 	open  atomic.Bool  // A: the area was opened; stays true while it is closed, for a moment or offline
 	off   bool         // L: the CPU is offline: its area is closed, and it keeps no slabs
+	flow  flow         // L: what was last done behind the sheaf
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
 	n     gauge        // A: slabs.n
 
@@ -132,11 +133,31 @@ func newNumber() (uint32, error) {
 	return uint32(n), nil
 }
 
+// A flow is the way that objects last went between a sheaf and its node.
+type flow uint8
+
+const (
+	toSheaf flow = iota + 1
+	fromSheaf
+)
+
 // batch returns how many objects move at a time between a sheaf and the node:
 // half a sheaf, so that a goroutine that frees and allocates at the edge does not move them back and forth.
 //
 // Preconditions: flush_lock or a per-CPU lock of the core is held.
 func (k *core) batch() int { return batchOf(int(k.sheafCap.Load())) }
+
+// batchFor is batch for a CPU's sheaf: where objects went the same way last, it is the whole of it, since
+// whoever allocates or frees only need come half as often. At the edge they go the other way next.
+//
+// Preconditions: pc.mu is held.
+func (k *core) batchFor(pc *cpuState, way flow) int {
+	n := k.batch()
+	if pc.flow == way {
+		n = max(min(2*n, int(k.sheafCap.Load())), n)
+	}
+	return n
+}
 
 // batchOf is batch where sheaves take that many objects.
 func batchOf(capacity int) int { return min(max(capacity/2, 1), maxBatch) }
@@ -145,7 +166,7 @@ func batchOf(capacity int) int { return min(max(capacity/2, 1), maxBatch) }
 func (k *core) barnMax() int { return barnSheaves * batchOf(k.sheafMax) }
 
 // barnRoom returns how many objects the barn has room for: behind it there is always some for what
-// is on its way to slabs, or from them.
+// is on its way to slabs, or from them, two batches.
 func (k *core) barnRoom() int { return k.barnMax() + 2*batchOf(k.sheafMax) }
 
 // maxBatch bounds a batch, while which list_lock is held.

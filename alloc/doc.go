@@ -4,14 +4,14 @@
 //	slab    a run of 2^order pages, cut into objects of one size
 //	sheaf   one CPU's array of free objects; most calls touch nothing else
 //	cpu slab, cpu partial slabs   slabs that a CPU keeps for its own refills
-//	node    a memory node's barn (objects of half sheaves) and partial list (slabs with free objects)
+//	node    a memory node's barn (objects of sheaves) and partial list (slabs with free objects)
 //	core    a cache's slabs and sheaves; a Cache is the handle of one name for it,
 //	        and with Options.Merge caches of one size have one core (merge.go)
 //
 // Alloc climbs:
 //
 //  1. Pop from this CPU's sheaf.
-//  2. Sheaf empty: take half a sheaf from the barn, or else from the slabs that
+//  2. Sheaf empty: take half a sheaf, or a whole one, from the barn, or else from the slabs that
 //     this CPU keeps, under list_lock.
 //  3. The CPU keeps none: take slabs from the partial list.
 //  4. The list is empty: cut a new slab from fresh pages, with no lock held.
@@ -19,7 +19,7 @@
 //     and shrink all caches, and try again.
 //
 // Free is the mirror: push on this CPU's sheaf, whichever CPU allocated. Sheaf
-// full: half of it goes to the barn; barn full: to the slabs. A slab that becomes
+// full: half of it, or all, goes to the barn; barn full: to the slabs. A slab that becomes
 // empty goes back to the pages if its node keeps min_partial slabs already.
 //
 // With several memory nodes, steps 2 to 4 are those of the CPU's own node, but that step 3

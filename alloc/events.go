@@ -39,8 +39,8 @@ const (
 	SheafAlloc                     // sheaves opened
 	BarnGet                        // times that objects came from the barn
 	BarnGetFail                    // times that the barn had none
-	BarnPut                        // half sheaves put into the barn
-	BarnPutFail                    // half sheaves for which it had no room
+	BarnPut                        // times that objects went to the barn
+	BarnPutFail                    // times that it had no room for them, or not for all
 	numEvents
 )
 

@@ -15,8 +15,8 @@ func BenchmarkHold(b *testing.B) {
 	a := newAllocator(b, Options{})
 	c := newCache(b, a, "hold", 64, CacheOptions{})
 	k := c.core
-	batch := k.sheafMax / 2
-	objs := allocN(b, c, 4*batch*k.objects) // slab by slab
+	sheaf := k.sheafMax
+	objs := allocN(b, c, 2*sheaf*k.objects) // slab by slab
 	flush(b, c)
 	for _, pc := range k.cpus {
 		if pc != nil {
@@ -45,11 +45,14 @@ func BenchmarkHold(b *testing.B) {
 	}
 
 	var discard slabList
-	exchange := func(objs []uintptr) { // out and in again: from slabs the same ones come
+	exchange := func(objs []uintptr, whole bool) { // out and in again: from slabs the same ones come
 		pc := k.here()
 		pc.mu.Lock()
 		defer pc.mu.Unlock()
-		k.giveObjects(pc, objs, &discard)
+		n := pc.node
+		n.mu.Lock()
+		k.toNode(n, pc, objs, 0, whole, &discard)
+		n.mu.Unlock()
 		k.takeObjects(pc, objs)
 	}
 	words := func(n, step int) []uintptr {
@@ -59,10 +62,10 @@ func BenchmarkHold(b *testing.B) {
 		}
 		return w
 	}
-	barn, one, each := words(batch, 1), words(batch-1, 1), words(batch-1, k.objects) // a batch would go to the barn
-	half("list_lock/barn", func() { exchange(barn) })
-	half("list_lock/slabs=1", func() { exchange(one) })
-	half(fmt.Sprint("list_lock/slabs=", batch-1), func() { exchange(each) })
+	one, each := words(sheaf, 1), words(sheaf, k.objects)
+	half("list_lock/barn", func() { exchange(one, true) })
+	half("list_lock/slabs=1", func() { exchange(one, false) })
+	half(fmt.Sprint("list_lock/slabs=", sheaf), func() { exchange(each, false) })
 	freeAll(c, objs[len(objs)/2:])
 	objs = objs[:len(objs)/2]
 	half("cpu_lock/slow_path", func() {

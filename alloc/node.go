@@ -22,7 +22,7 @@ type node struct {
 	at      int // I: place in the core's nodes
 	mu      lockdep.Spin
 	partial slabList  // L: slabs with free objects that no CPU keeps, those to fill first in front
-	barn    []uintptr // L: free objects, of half sheaves
+	barn    []uintptr // L: free objects, of sheaves
 	wait    graceWait // L: slabs that are not counted any more
 
 	slabs    gauge // A: all slabs
@@ -90,8 +90,12 @@ func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabLi
 	for len(objs) > 0 {
 		p := k.slabOf(pointer(objs[0]))
 		here, put := 1, 0
-		if pages.Owner(p) == k.number {
+		switch {
+		case pages.Owner(p) != k.number:
+		case len(objs) > 1 && k.slabOf(pointer(objs[1])) == p:
 			here, put = k.put(p, objs)
+		default:
+			put = k.putOne(p, objs[0])
 		}
 		bad += here - put
 		objs = objs[here:]
@@ -148,16 +152,14 @@ func (n *node) takeBarn(want int) []uintptr {
 	return objs
 }
 
-// putBarn keeps a sheaf's objects, or reports false if the barn is full.
+// putBarn keeps the first of some objects, as many as there is room for, and returns how many.
 //
 // Preconditions: n.mu is held.
-func (k *core) putBarn(n *node, objs []uintptr) bool {
-	if len(n.barn)+len(objs) > barnSheaves*k.batch() {
-		return false
-	}
-	n.barn = append(n.barn, objs...)
+func (k *core) putBarn(n *node, objs []uintptr) int {
+	kept := max(min(len(objs), barnSheaves*k.batch()-len(n.barn)), 0)
+	n.barn = append(n.barn, objs[:kept]...)
 	n.inBarn.Store(int64(len(n.barn)))
-	return true
+	return kept
 }
 
 // gather moves those of objs that lie in a node's slabs to the front and returns how many.

@@ -158,28 +158,57 @@ func (l *layout) find(obj unsafe.Pointer) (p pages.Page, i uint32, exact bool) {
 func (l *layout) put(p pages.Page, objs []uintptr) (here, n int) {
 	s, base := slabAt(p), uintptr(pages.At(p))
 	words := l.freeWords(s)
-	at, w := uint32(0), words[0]
-	for _, obj := range objs {
-		if obj-base >= l.bytes {
-			break
-		}
-		here++
-		i, exact := l.at(uint32(obj - base))
+	for here < len(objs) && objs[here]-base < l.bytes {
+		first, exact := l.at(uint32(objs[here] - base))
 		if !exact {
+			here++
 			continue
 		}
-		if i/64 != at {
-			n += bits.OnesCount64(w &^ words[at])
-			words[at] = w
-			at = i / 64
-			w = words[at]
+		// Objects that were allocated one after the other are neighbours, upwards or downwards.
+		run, last := 1, first
+		if rest := objs[here:]; len(rest) > 1 {
+			up, down := uintptr(l.size), -uintptr(l.size)
+			switch step := rest[1] - rest[0]; step {
+			case up:
+				for limit := min(len(rest), l.objects-int(first)); run < limit && rest[run]-rest[run-1] == up; run++ {
+				}
+				last += uint32(run - 1)
+			case down:
+				for limit := min(len(rest), int(first)+1); run < limit && rest[run]-rest[run-1] == down; run++ {
+				}
+				first -= uint32(run - 1)
+			}
 		}
-		w |= 1 << (i % 64)
+		here += run
+		for first <= last {
+			w, from := &words[first/64], first%64
+			until := min(last-first+from, 63)
+			mask := ^uint64(0) >> (63 - until + from) << from
+			n += bits.OnesCount64(mask &^ *w) // one that is named twice is one bit
+			*w |= mask
+			first += until - from + 1
+		}
 	}
-	n += bits.OnesCount64(w &^ words[at]) // one that is named twice is one bit
-	words[at] = w
 	s.inUse -= uint16(n)
 	return here, n
+}
+
+// putOne is put of one object, and returns how many were put.
+//
+// Preconditions: node.mu is held; obj lies in the slab.
+func (l *layout) putOne(p pages.Page, obj uintptr) int {
+	s := slabAt(p)
+	i, exact := l.at(uint32(obj - uintptr(pages.At(p))))
+	w, mask := &s.bits, uint64(1)<<(i%64)
+	if l.words > 1 {
+		w = &pages.Bits(uint32(s.bits), l.words)[i/64]
+	}
+	if !exact || *w&mask != 0 {
+		return 0
+	}
+	*w |= mask
+	s.inUse--
+	return 1
 }
 
 // setLive notes that an object is handed out, or no longer is, and reports

@@ -118,6 +118,7 @@ func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
 // Preconditions: pc.mu and n.mu are held; the objects lie in slabs of n; the core is not dying.
 func (k *core) stock(n *node, pc *cpuState, dst, objs []uintptr, fromBarn bool, discard *slabList) int {
 	got := copy(dst, objs)
+	pc.flow = toSheaf
 	pc.count(AllocSlowpath, got)
 	if rest := objs[got:]; len(rest) > 0 {
 		kept := k.pushBulk(pc, rest)
@@ -131,13 +132,13 @@ func (k *core) stock(n *node, pc *cpuState, dst, objs []uintptr, fromBarn bool, 
 	return got
 }
 
-// wanted returns how many objects to take where one is needed: half a sheaf, if
+// wanted returns how many objects to take where one is needed: half a sheaf or a whole one, if
 // this thread can put the others there, which it cannot while the CPU is offline.
 //
 // Preconditions: pc.mu is held.
 func (k *core) wanted(pc *cpuState) int {
 	if pc.open.Load() && !pc.off && (!k.seq || rseq.Registered()) {
-		return k.batch()
+		return k.batchFor(pc, toSheaf)
 	}
 	return 1
 }
@@ -290,8 +291,8 @@ func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
 	n.mu.Lock()
 	pages.SetOwner(p, 1<<k.order, k.number)
 	want := k.wanted(pc)
-	if want > 1 {
-		want += k.objects % want // so that the other refills from here are whole ones
+	if want > 1 { // so that the other refills from here are whole ones, if there is room behind the barn
+		want = min(want+k.objects%want, 2*k.batch())
 	}
 	objs := n.spare(want)
 	got := k.take(p, objs)
@@ -396,7 +397,7 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 }
 
 // makeRoom keeps objects for which the sheaf has no room. They go to the barn, or to slabs if
-// the barn is full, in whole half sheaves, for the last of which the sheaf gives what is missing.
+// the barn is full, in half sheaves or whole ones, for the last of which the sheaf gives what is missing.
 // Where the sheaf cannot be used they go to their slabs. It returns how many
 // objects could not be put: of others, and of this call.
 //
@@ -417,32 +418,43 @@ func (k *core) makeRoom(pc *cpuState, objs []uintptr, discard *slabList) (others
 		own = k.giveObjects(pc, objs[:n], discard)
 		objs = objs[n:]
 	}
-	others, bad := k.giveHalf(pc, objs, discard)
+	others, bad := k.giveSheaf(pc, objs, discard)
 	return others, own + bad
 }
 
-// giveHalf moves half a sheaf to the barn, or to slabs if that is full: what the sheaf had last,
-// and objects that would come next. It returns how many could not be put: of
+// giveSheaf moves half a sheaf or a whole one to the barn, or to slabs if that is full: what the sheaf had
+// last, and objects that would come next. It returns how many could not be put: of
 // the sheaf, and of objs.
 //
 // Preconditions: pc.mu is held; objs are a batch at most.
-func (k *core) giveHalf(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
+func (k *core) giveSheaf(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
 	if len(k.nodes) > 1 {
-		return k.giveHalfHome(pc, objs, discard)
+		return k.giveSheafHome(pc, objs, discard)
 	}
 	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	half := n.spare(k.batch())
-	got := k.popBulk(pc, half[:len(half)-len(objs)])
-	if copy(half[got:], objs); got+len(objs) == len(half) && k.toBarn(n, pc, half) {
-		return 0, 0
+	all := n.spare(k.batchFor(pc, fromSheaf))
+	pc.flow = fromSheaf
+	got := k.popBulk(pc, all[:len(all)-len(objs)]) // none: the sheaf is closed, or another one by now, which is empty
+	copy(all[got:], objs)
+	return k.toNode(n, pc, all[:got+len(objs)], got, got+len(objs) == len(all), discard)
+}
+
+// toNode moves objects to a node: to the barn, if they are of a whole half sheaf and there is room, or else to
+// their slabs. It returns how many could not be put: of the first of them, which were on the sheaf, and of the others.
+//
+// Preconditions: pc.mu and n.mu are held.
+func (k *core) toNode(n *node, pc *cpuState, objs []uintptr, sheaf int, half bool, discard *slabList) (others, own int) {
+	kept := 0
+	if half {
+		kept = k.toBarn(n, pc, objs)
 	}
-	if got > 0 { // else the sheaf is closed, or another one by now, which is empty
-		others = k.putObjects(n, half[:got], pc, discard)
-		pc.count(SheafFlush, got-others)
+	if kept < sheaf {
+		others = k.putObjects(n, objs[kept:sheaf], pc, discard)
+		pc.count(SheafFlush, sheaf-kept-others)
 	}
-	return others, k.putObjects(n, objs, pc, discard)
+	return others, k.putObjects(n, objs[max(kept, sheaf):], pc, discard)
 }
 
 // giveObjects hands free objects to the barn, as many whole half sheaves as it has
@@ -454,7 +466,7 @@ func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad
 		for len(objs) > 0 {
 			var buf [maxBatch]uintptr
 			some := buf[:copy(buf[:k.batch()], objs)]
-			bad += k.giveHome(pc, some, len(some) == k.batch(), nil, discard)
+			bad += k.giveHome(pc, some, len(some) == k.batch(), false, discard)
 			objs = objs[len(some):]
 		}
 		return bad
@@ -462,74 +474,68 @@ func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad
 	n := pc.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for batch := k.batch(); len(objs) >= batch && k.toBarn(n, pc, objs[:batch]); {
-		objs = objs[batch:]
+	if halves := len(objs) / k.batch() * k.batch(); halves > 0 {
+		objs = objs[k.toBarn(n, pc, objs[:halves]):]
 	}
 	return k.putObjects(n, objs, pc, discard)
 }
 
-// giveHalfHome is giveHalf where there are several nodes, to the node of each object.
+// giveSheafHome is giveSheaf where there are several nodes, to the node of each object.
 //
 // Preconditions: pc.mu is held; objs are a batch at most.
-func (k *core) giveHalfHome(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
-	var buf [maxBatch]uintptr
-	half := buf[:k.batch()]
-	got := k.popBulk(pc, half[:len(half)-len(objs)])
-	mine := half[got:][:copy(half[got:], objs)]
-	whole := got+len(mine) == len(half)
-	all := half[:got+len(mine)]
+func (k *core) giveSheafHome(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
+	var buf [2 * maxBatch]uintptr
+	room := buf[:k.batchFor(pc, fromSheaf)]
+	pc.flow = fromSheaf
+	got := k.popBulk(pc, room[:len(room)-len(objs)])
+	mine := room[got:][:copy(room[got:], objs)]
+	whole := got+len(mine) == len(room)
+	all := room[:got+len(mine)]
 	home := func(obj uintptr) *node { return k.nodeOf(k.slabOf(pointer(obj))) }
 	n := home(all[0])
 	if !slices.ContainsFunc(all, func(obj uintptr) bool { return home(obj) != n }) { // one list_lock will do
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		if whole && k.toBarn(n, pc, half) {
-			return 0, 0
-		}
-		if got > 0 {
-			others = k.putObjects(n, half[:got], pc, discard)
-			pc.count(SheafFlush, got-others)
-		}
-		return others, k.putObjects(n, mine, pc, discard)
+		return k.toNode(n, pc, all, got, whole, discard)
 	}
-	others = k.giveHome(pc, half[:got], whole, pc, discard)
-	return others, k.giveHome(pc, mine, whole, nil, discard)
+	others = k.giveHome(pc, all[:got], whole, true, discard)
+	return others, k.giveHome(pc, mine, whole, false, discard)
 }
 
-// giveHome moves free objects to the barns of their nodes, if they are of a whole half sheaf and
-// there is room, or else to their slabs. It returns how many could not be put. flushed,
-// if not nil, counts the others. It changes the order of objs, and holds one list_lock at a time.
+// giveHome moves free objects to their nodes as toNode does. It changes the order of objs,
+// and holds one list_lock at a time. flushed says that they were on the sheaf.
 //
 // Preconditions: pc.mu is held.
-func (k *core) giveHome(pc *cpuState, objs []uintptr, half bool, flushed *cpuState, discard *slabList) (bad int) {
+func (k *core) giveHome(pc *cpuState, objs []uintptr, half, flushed bool, discard *slabList) (bad int) {
 	for len(objs) > 0 {
 		n := k.nodeOf(k.slabOf(pointer(objs[0])))
 		here := k.gather(n, objs)
-		n.mu.Lock()
-		if !half || !k.toBarn(n, pc, objs[:here]) {
-			lost := k.putObjects(n, objs[:here], pc, discard)
-			if flushed != nil {
-				flushed.count(SheafFlush, here-lost)
-			}
-			bad += lost
+		sheaf := 0
+		if flushed {
+			sheaf = here
 		}
+		n.mu.Lock()
+		others, own := k.toNode(n, pc, objs[:here], sheaf, half, discard)
 		n.mu.Unlock()
+		bad += others + own
 		objs = objs[here:]
 	}
 	return bad
 }
 
-// toBarn moves half a sheaf to the barn, or reports false if there is no room, or none for sheaves.
+// toBarn moves objects of half a sheaf or more to the barn and returns how many of the first it took: none if
+// there is no room, or none for sheaves.
 //
 // Preconditions: pc.mu and node.mu are held.
-func (k *core) toBarn(n *node, pc *cpuState, objs []uintptr) bool {
+func (k *core) toBarn(n *node, pc *cpuState, objs []uintptr) (kept int) {
 	if !pc.open.Load() || k.sheafCap.Load() == 0 {
-		return false
+		return 0
 	}
-	kept := k.putBarn(n, objs)
-	if kept {
+	kept = k.putBarn(n, objs)
+	if kept > 0 {
 		pc.count(BarnPut, 1)
-	} else {
+	}
+	if kept < len(objs) {
 		pc.count(BarnPutFail, 1)
 	}
 	return kept
