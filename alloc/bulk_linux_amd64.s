@@ -2,48 +2,12 @@
 
 #include "go_asm.h"
 #include "textflag.h"
+#include "sequence_amd64.h"
 
 // The fast paths of AllocBulk and FreeBulk: one sequence each for all objects of a
 // call, or none of them. What fast_linux_amd64.s says of its sequences holds here too;
 // the copies are written again when a sequence is started over, and nobody looks at them
 // before the commit.
-
-// offset is this file's own; internal/percpu tells why.
-DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
-GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
-
-#define DESC(name, body, len, abort) \
-	DATA name<>+0(SB)/8, $0; \
-	DATA name<>+8(SB)/8, $body(SB); \
-	DATA name<>+16(SB)/8, $len; \
-	DATA name<>+24(SB)/8, $abort<>+7(SB); \
-	GLOBL name<>(SB), NOPTR|RODATA, $32
-
-// ENTER arms, and leaves the area of the CPU at hand in CX. DI is the handle.
-#define ENTER(desc) \
-	MOVQ 0(FS), SI; \
-	ADDQ offset<>+const_aloneAt(SB), SI; \
-	JLE  slow; \
-	LEAQ desc<>(SB), AX; \
-	MOVQ AX, const_rsCS(SI); \
-	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
-	JCC  slow; \
-	SHLQ $const_shift, CX; \
-	ADDQ Cache_area(DI), CX
-
-#define ABORT \
-	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
-	MOVQ 0(FS), SI; \
-	ADDQ offset<>+const_aloneAt(SB), SI; \
-	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
-	JCC  out; \
-	SHLQ $const_abortShift, CX; \
-	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
-	LOCK; \
-	INCQ (CX); \
-out:
 
 #define EARLY_COMMIT
 #define COMMIT MOVQ BX, (CX)
@@ -60,7 +24,7 @@ out:
 #define COMMIT
 #endif
 
-DESC(allocBulkDesc, ·allocBulkFast, const_allocBulkLen, allocBulkAbort)
+DESC(allocBulkDesc, ·allocBulkFast, const_allocBulkLen, NOPTR|RODATA, allocBulkAbort)
 
 // func allocBulkFast(c *Cache, dst []unsafe.Pointer) bool
 //
@@ -115,7 +79,7 @@ TEXT allocBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-33
 	ABORT
 	JMP ·allocBulkSlow(SB)
 
-DESC(freeBulkDesc, ·freeBulkFast, const_freeBulkLen, freeBulkAbort)
+DESC(freeBulkDesc, ·freeBulkFast, const_freeBulkLen, NOPTR|RODATA, freeBulkAbort)
 
 // OWNED goes to the slow path unless the cache, whose number is in SI, owns the page of
 // the object at src; see freeFast. R12 and R13 are pages.Table.

@@ -2,20 +2,13 @@
 
 #include "go_asm.h"
 #include "textflag.h"
+#include "sequence_amd64.h"
 
 // A copy of fast_linux_amd64.s, which explains it, with stalls where a delay
 // would show a mistake, and with one mistake for each build tag that
 // fast_fault_linux_amd64.go lists. The lengths are measured when the program starts.
 
-DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
-GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
-
-#define DESC(name, body, abort) \
-	DATA name<>+0(SB)/8, $0; \
-	DATA name<>+8(SB)/8, $body(SB); \
-	DATA name<>+16(SB)/8, $0; \
-	DATA name<>+24(SB)/8, $abort<>+7(SB); \
-	GLOBL name<>(SB), NOPTR, $32
+#undef ENTER
 
 // STALL waits once in a while, for loops times some 20 ns, without doing what
 // would start the sequence over. It uses AX, R11 and R12.
@@ -30,19 +23,6 @@ GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 	PAUSE; \
 	DECL  R11; \
 	JNE   -2(PC)
-
-#define AREA \
-	MOVQ 0(FS), SI; \
-	ADDQ offset<>+const_aloneAt(SB), SI; \
-	JLE  slow
-
-#define ARM(desc) \
-	LEAQ desc<>(SB), AX; \
-	MOVQ AX, const_rsCS(SI)
-
-#define BOUND \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
-	JCC  slow
 
 #ifdef const_faultSlow
 #define MULTIPLY4 \
@@ -168,31 +148,7 @@ again: \
 	INCQ    BX; \
 	MOVQ    BX, (CX)
 
-#define OWNER \
-	MOVQ slabfs∕internal∕pages·Table+const_aloneAt(SB), R10; \
-	MOVQ R10, DX; \
-	SUBQ R9, DX; \
-	SARQ $12, DX; \
-	CMPQ DX, slabfs∕internal∕pages·Table+(const_aloneAt+8)(SB); \
-	JCS  slow; \
-	MOVL 1(R10)(DX*4), R10; \
-	CMPL R10, Cache_number(DI); \
-	JNE  slow
-
-#define ABORT \
-	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
-	MOVQ 0(FS), SI; \
-	ADDQ offset<>+const_aloneAt(SB), SI; \
-	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
-	JCC  out; \
-	SHLQ $const_abortShift, CX; \
-	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
-	LOCK; \
-	INCQ (CX); \
-out:
-
-DESC(allocDesc, ·allocFast, allocAbort)
+DESC(allocDesc, ·allocFast, 0, NOPTR, allocAbort)
 
 // func allocFast(c *Cache) unsafe.Pointer
 TEXT ·allocFast(SB), NOSPLIT|NOFRAME, $0-16
@@ -213,13 +169,13 @@ TEXT allocAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 	ABORT
 	JMP ·allocSlow(SB)
 
-DESC(freeDesc, ·freeFast, freeAbort)
+DESC(freeDesc, ·freeFast, 0, NOPTR, freeAbort)
 
 // func freeFast(c *Cache, obj unsafe.Pointer)
 TEXT ·freeFast(SB), NOSPLIT|NOFRAME, $0-16
 	MOVQ c+0(FP), DI
 	MOVQ obj+8(FP), R9
-	OWNER
+	OWNER(slow)
 	ENTER(freeDesc)
 	PUSH
 	RET
@@ -236,7 +192,7 @@ TEXT freeAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 	ABORT
 	JMP ·freeSlow(SB)
 
-DESC(bytesDesc, ·bytesFast, bytesAbort)
+DESC(bytesDesc, ·bytesFast, 0, NOPTR, bytesAbort)
 
 // func bytesFast(a *Allocator, n int) []byte
 //
@@ -275,7 +231,7 @@ TEXT bytesAbort<>(SB), NOSPLIT|NOFRAME, $0-40
 	ABORT
 	JMP ·bytesSlow(SB)
 
-DESC(freeBytesDesc, ·freeBytesFast, freeBytesAbort)
+DESC(freeBytesDesc, ·freeBytesFast, 0, NOPTR, freeBytesAbort)
 
 // func freeBytesFast(a *Allocator, obj unsafe.Pointer, size int)
 //
@@ -295,7 +251,7 @@ TEXT ·freeBytesFast(SB), NOSPLIT|NOFRAME, $0-24
 	CMPQ  R10, $(const_maxKmalloc-8)
 	JHI   slow
 	MOVQ  (Allocator_bySize+sizeClass_cache)(DI)(R8*2), DI
-	OWNER
+	OWNER(slow)
 	ENTER(freeBytesDesc)
 	PUSH
 	RET

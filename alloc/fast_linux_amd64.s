@@ -2,6 +2,7 @@
 
 #include "go_asm.h"
 #include "textflag.h"
+#include "sequence_amd64.h"
 
 // The fast paths: one sequence each, from the exported call to the commit, and a
 // jump to where locks are taken, with the same arguments, for everything else. They are
@@ -12,30 +13,6 @@
 //
 // A NOFRAME function may jump to a Go function of the same signature: the stack
 // looks as if its caller had called it.
-
-// offset is this file's own; internal/percpu tells why.
-DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
-GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
-
-#define DESC(name, body, len, abort) \
-	DATA name<>+0(SB)/8, $0; \
-	DATA name<>+8(SB)/8, $body(SB); \
-	DATA name<>+16(SB)/8, $len; \
-	DATA name<>+24(SB)/8, $abort<>+7(SB); \
-	GLOBL name<>(SB), NOPTR|RODATA, $32
-
-// ENTER arms, and leaves the area of the CPU at hand in CX. DI is the handle.
-#define ENTER(desc) \
-	MOVQ 0(FS), SI; \
-	ADDQ offset<>+const_aloneAt(SB), SI; \
-	JLE  slow; \
-	LEAQ desc<>(SB), AX; \
-	MOVQ AX, const_rsCS(SI); \
-	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
-	JCC  slow; \
-	SHLQ $const_shift, CX; \
-	ADDQ Cache_area(DI), CX
 
 // POP moves the object on top of the sheaf at CX to AX. The limit comes before the header;
 // the last store commits.
@@ -60,33 +37,7 @@ GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 	INCQ    BX; \
 	MOVQ    BX, (CX)
 
-// OWNER looks whether the number of the owner of the page of R9 is the cache's. How
-// pages.Table leads there is told there; a load less is some 6 % of a pair's time.
-#define OWNER(slow) \
-	MOVQ slabfs∕internal∕pages·Table+const_aloneAt(SB), R10; \
-	MOVQ R10, DX; \
-	SUBQ R9, DX; \
-	SARQ $12, DX; \
-	CMPQ DX, slabfs∕internal∕pages·Table+(const_aloneAt+8)(SB); \
-	JCS  slow; \
-	MOVL 1(R10)(DX*4), R10; \
-	CMPL R10, Cache_number(DI); \
-	JNE  slow
-
-#define ABORT \
-	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
-	MOVQ 0(FS), SI; \
-	ADDQ offset<>+const_aloneAt(SB), SI; \
-	MOVL const_rsCPU(SI), CX; \
-	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
-	JCC  out; \
-	SHLQ $const_abortShift, CX; \
-	ADDQ slabfs∕internal∕percpu·Aborts(SB), CX; \
-	LOCK; \
-	INCQ (CX); \
-out:
-
-DESC(allocDesc, ·allocFast, const_allocLen, allocAbort)
+DESC(allocDesc, ·allocFast, const_allocLen, NOPTR|RODATA, allocAbort)
 
 // func allocFast(c *Cache) unsafe.Pointer
 TEXT ·allocFast(SB), NOSPLIT|NOFRAME, $0-16
@@ -102,7 +53,7 @@ TEXT allocAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 	ABORT
 	JMP ·allocLocked(SB)
 
-DESC(freeDesc, ·freeFast, const_freeLen, freeAbort)
+DESC(freeDesc, ·freeFast, const_freeLen, NOPTR|RODATA, freeAbort)
 
 // func freeFast(c *Cache, obj unsafe.Pointer)
 TEXT ·freeFast(SB), NOSPLIT|NOFRAME, $0-16
@@ -119,7 +70,7 @@ TEXT freeAbort<>(SB), NOSPLIT|NOFRAME, $0-16
 	ABORT
 	JMP ·freeLocked(SB)
 
-DESC(bytesDesc, ·bytesFast, const_bytesLen, bytesAbort)
+DESC(bytesDesc, ·bytesFast, const_bytesLen, NOPTR|RODATA, bytesAbort)
 
 // func bytesFast(a *Allocator, n int) []byte
 //
@@ -146,7 +97,7 @@ TEXT bytesAbort<>(SB), NOSPLIT|NOFRAME, $0-40
 	ABORT
 	JMP ·bytesSlow(SB)
 
-DESC(freeBytesDesc, ·freeBytesFast, const_freeBytesLen, freeBytesAbort)
+DESC(freeBytesDesc, ·freeBytesFast, const_freeBytesLen, NOPTR|RODATA, freeBytesAbort)
 
 // func freeBytesFast(a *Allocator, obj unsafe.Pointer, size int)
 //
