@@ -214,7 +214,7 @@ func allocBlock(order, n, node int) (Page, error) {
 		return 0, err
 	}
 	touchNew(p, n, blockPages)
-	split(p, MaxOrder, order)
+	heap.warm.Add(split(p, MaxOrder, order))
 	return p, nil
 }
 
@@ -225,9 +225,10 @@ func allocFree(order, n, node int) Page {
 	for _, warm := range []int{1, 0} {
 		for o := order; o <= MaxOrder; o++ {
 			if p := lists(node)[warm][o]; p != 0 {
-				unlink(p)
+				unlinkKeepingWarm(p)
+				was := countTouched(p, 1<<o)
 				touchNew(p, n, 1<<o)
-				split(p, o, order)
+				heap.warm.Add(split(p, o, order) - int64(was))
 				return p
 			}
 		}
@@ -235,13 +236,17 @@ func allocFree(order, n, node int) Page {
 	return 0
 }
 
-// split gives the upper halves of a block back until 2^to pages are left.
+// split gives the upper halves of a block back until 2^to pages are left, and returns how many of their
+// pages are warm, which the caller counts.
 //
 // Preconditions: heap.mu is held.
-func split(p Page, from, to int) {
+func split(p Page, from, to int) (warm int64) {
 	for o := from - 1; o >= to; o-- {
-		link(p+1<<o, o)
+		n := countTouched(p+1<<o, 1<<o)
+		linkKeepingWarm(p+1<<o, o, n > 0)
+		warm += int64(n)
 	}
+	return warm
 }
 
 // allocLarge returns n pages, a multiple of blockPages: consecutive free blocks

@@ -9,8 +9,10 @@ import "math/bits"
 //
 // Preconditions: heap.mu is held.
 func touch(p Page, n int) {
-	heap.mapped.Add(int64(n - countTouched(p, n)))
-	eachWord(p, n, func(w *uint64, mask uint64) { *w |= mask })
+	if fresh := n - countTouched(p, n); fresh > 0 {
+		heap.mapped.Add(int64(fresh))
+		eachWord(p, n, func(w *uint64, mask uint64) { *w |= mask })
+	}
 }
 
 // touchNew marks the first n pages of a run of have pages that is about to be used. Where huge
