@@ -50,6 +50,48 @@ func TestReadersHoldNoProcessor(t *testing.T) {
 	})
 }
 
+// One reader lingers for another request, and not for ever.
+func TestLinger(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	conn, err := r.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &device{file: r, conn: conn, patience: time.Millisecond}
+	buf := new([bufferSize]byte)
+	if n := d.linger(buf); n != 0 {
+		t.Errorf("a request of %d bytes; want none", n)
+	}
+	d.patience = 900 * time.Millisecond // less than a second: they are nanoseconds of a timespec
+	got := make(chan int)
+	go func() {
+		n := 0
+		for n == 0 { // the machine may be slow
+			n = d.linger(buf)
+		}
+		got <- n
+	}()
+	eventually(t, "a reader lingers", d.lingers.Load)
+	if _, err := w.WriteString("request"); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-got; string(buf[:n]) != "request" || d.lingers.Load() {
+		t.Errorf("%q, still lingering: %v; want the request", buf[:n], d.lingers.Load())
+	}
+	if _, err := w.WriteString("next"); err != nil {
+		t.Fatal(err)
+	}
+	d.lingers.Store(true)
+	if n := d.linger(buf); n != 0 {
+		t.Errorf("a second one that lingers has %d bytes", n)
+	}
+}
+
 // Where the connection's descriptor cannot be found go-fuse reads, and all works.
 func TestWithoutDevice(t *testing.T) {
 	withoutDevice.Store(true)
