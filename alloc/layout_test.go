@@ -4,7 +4,6 @@ import (
 	"errors"
 	"maps"
 	"math/bits"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -291,81 +290,88 @@ func TestLayoutAsKernel(t *testing.T) {
 // put and putOne against one object at a time in a map: neighbours upwards and downwards, runs across
 // words, objects that are free already, named twice, or no objects, and those of other slabs.
 func TestPut(t *testing.T) {
-	a := newAllocator(t, Options{})
+	newAllocator(t, Options{})
+	r := random(t)
+	layouts := []layout{{size: 2040, inverse: 1<<inverseShift/2040 + 1, order: 6, pages: 64, bytes: 64 * pages.Size, objects: 128, words: 2}} // the rest would be of a third word
 	for _, size := range []int{8, 56, 64, 300, 4096} {
-		c := newCache(t, a, "put", size, CacheOptions{})
-		k := c.core
-		p, err := k.buildSlab(k.nodes[0])
+		layouts = append(layouts, newLayout(size, 0, 0, 2))
+	}
+	for _, l := range layouts {
+		size := uintptr(l.size)
+		p, err := pages.Alloc(l.order, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		pages.SetOwner(p, 1<<k.order, k.number)
+		if err := l.initSlab(p); err != nil {
+			t.Fatal(err)
+		}
 		s, base := slabAt(p), uintptr(pages.At(p))
-		at := func(i int) uintptr { return base + uintptr(i)*uintptr(k.size) }
+		at := func(i int) uintptr { return base + uintptr(i)*size }
 		free := make(map[uintptr]bool)
 		for round := range 2000 {
 			var all [1024]uintptr
-			for _, obj := range all[:k.take(p, all[:])] {
+			for _, obj := range all[:l.take(p, all[:])] {
 				delete(free, obj)
 			}
-			if len(free) > 0 || k.freeIn(s) > 0 {
-				t.Fatalf("size %d, round %d: %d objects are left, %d by count", size, round, len(free), k.freeIn(s))
+			if len(free) > 0 || l.freeIn(s) > 0 {
+				t.Fatalf("size %d, round %d: %d objects are left, %d by count", size, round, len(free), l.freeIn(s))
 			}
 			var objs []uintptr
-			for range 1 + rand.IntN(6) {
-				i, n := rand.IntN(k.objects), rand.IntN(100)
-				switch rand.IntN(8) {
+			for range 1 + r.IntN(6) {
+				i, n := r.IntN(l.objects), r.IntN(100)
+				switch r.IntN(8) {
 				case 0, 1:
-					for j := i; j < min(i+n, k.objects+rand.IntN(3)); j++ { // may go on behind the slab
+					for j := i; j < min(i+n, l.objects+r.IntN(3)); j++ { // may go on behind the slab
 						objs = append(objs, at(j))
 					}
 				case 2, 3:
-					for j := i; j >= max(i-n, -rand.IntN(3)); j-- {
+					for j := i; j >= max(i-n, -r.IntN(3)); j-- {
 						objs = append(objs, at(j))
 					}
 				case 4:
-					objs = append(objs, at(i)+1+uintptr(rand.IntN(int(k.size)-1)), at(i)+uintptr(k.size)/2)
+					objs = append(objs, at(i)+1+uintptr(r.IntN(int(size)-1)), at(i)+size/2)
+				case 5:
+					objs = append(objs, at(l.objects)) // what is left of the slab, or behind it
 				default:
 					objs = append(objs, at(i))
 				}
 			}
 			for len(objs) > 0 {
-				if objs[0]-base >= k.bytes {
+				if objs[0]-base >= l.bytes {
 					objs = objs[1:]
 					continue
 				}
 				here, n := 0, 0
-				for here < len(objs) && objs[here]-base < k.bytes {
-					if obj := objs[here]; (obj-base)%uintptr(k.size) == 0 && obj < at(k.objects) && !free[obj] {
+				for here < len(objs) && objs[here]-base < l.bytes {
+					if obj := objs[here]; (obj-base)%size == 0 && obj < at(l.objects) && !free[obj] {
 						free[obj] = true
 						n++
 					}
 					here++
 				}
 				gotHere, got := 1, 0
-				if here > 1 || rand.IntN(2) == 0 {
-					gotHere, got = k.put(p, objs)
+				if here > 1 || r.IntN(2) == 0 {
+					gotHere, got = l.put(p, objs)
 				} else {
-					got = k.putOne(p, objs[0])
+					got = l.putOne(p, objs[0])
 				}
-				if gotHere != here || got != n || k.freeIn(s) != len(free) {
-					t.Fatalf("size %d, round %d: %d of the first %d put, %d free; want %d of %d, %d", size, round, got, gotHere, k.freeIn(s), n, here, len(free))
+				if gotHere != here || got != n || l.freeIn(s) != len(free) {
+					t.Fatalf("size %d, round %d: %d of the first %d put, %d free; want %d of %d, %d", size, round, got, gotHere, l.freeIn(s), n, here, len(free))
 				}
 				objs = objs[here:]
 			}
 			var got [1024]uintptr
-			n := k.take(p, got[:])
+			n := l.take(p, got[:])
 			if n != len(free) || slices.ContainsFunc(got[:n], func(obj uintptr) bool { return !free[obj] }) {
 				t.Fatalf("size %d, round %d: %d are free: %x; want %d: %x", size, round, n, got[:n], len(free), slices.Sorted(maps.Keys(free)))
 			}
 			for _, obj := range got[:n] {
-				if k.putOne(p, obj) != 1 || k.putOne(p, obj) != 0 {
+				if l.putOne(p, obj) != 1 || l.putOne(p, obj) != 0 {
 					t.Fatalf("size %d, round %d: an object is not put once", size, round)
 				}
 			}
 		}
-		pages.SetOwner(p, 1<<k.order, 0)
-		k.freeSlab(p)
-		destroy(t, c)
+		l.exitSlab(p)
+		pages.Free(p, l.order)
 	}
 }

@@ -199,11 +199,14 @@ func (l *layout) put(p pages.Page, objs []uintptr) (here, n int) {
 func (l *layout) putOne(p pages.Page, obj uintptr) int {
 	s := slabAt(p)
 	i, exact := l.at(uint32(obj - uintptr(pages.At(p))))
+	if !exact { // what is left of the slab may be behind the last word
+		return 0
+	}
 	w, mask := &s.bits, uint64(1)<<(i%64)
 	if l.words > 1 {
 		w = &pages.Bits(uint32(s.bits), l.words)[i/64]
 	}
-	if !exact || *w&mask != 0 {
+	if *w&mask != 0 {
 		return 0
 	}
 	*w |= mask
