@@ -136,7 +136,7 @@ func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabLi
 }
 
 // spare returns room behind the barn for objects that are under way until n.mu is
-// released, fewer than two batches.
+// released, two batches at most.
 //
 // Preconditions: n.mu is held.
 func (n *node) spare(objs int) []uintptr { return n.barn[len(n.barn):][:objs] }

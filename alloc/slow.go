@@ -72,7 +72,7 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 }
 
 // refill fills dst for the CPU whose sheaf is empty, and puts on the sheaf what is left
-// of half a sheaf then: from the CPU's node, else from another one as refillFromOthers does. It
+// of half a sheaf, or of a whole one, then: from the CPU's node, else from another one as refillFromOthers does. It
 // returns how many objects dst has, 0 if none of them has a free one.
 //
 // Preconditions: pc.mu is held; the core is not dying.
@@ -99,6 +99,7 @@ func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
 	}
 	if want <= len(dst) {
 		n, _ := k.takeObjects(pc, dst)
+		pc.flow = toSheaf // or sheaves of two or three would never get any
 		pc.count(AllocSlowpath, n)
 		return n
 	}
