@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"slabfs/internal/cpu"
 	"slabfs/internal/percpu"
 )
 
@@ -192,6 +193,35 @@ func TestFlowOfCapacities(t *testing.T) {
 				destroy(t, c)
 			})
 		}
+	})
+}
+
+// The first objects of a new slab lie behind the barn for a moment. There is room for them when other CPUs have
+// filled it, since it was found empty.
+func TestNewSlabBehindFullBarn(t *testing.T) {
+	first, second := twoCPUs(t)
+	engines(t, func(t *testing.T, a *Allocator) {
+		var c *Cache
+		var objs, give []unsafe.Pointer
+		c = newCache(t, a, "behind", 64, CacheOptions{Ctor: func(unsafe.Pointer) {
+			if some := give; some != nil {
+				give = nil
+				pinned(t, second, func() { freeAll(c, some) })
+			}
+		}})
+		pinned(t, first, func() {
+			objs = allocN(t, c, 1000)
+			for give, objs = objs[:500], objs[500:]; give != nil; {
+				objs = append(objs, c.Alloc())
+			}
+			if got, want := c.core.nodes[cpu.NodeOf(first)].inBarn.Load(), int64(c.core.barnMax()); got != want {
+				t.Errorf("%d objects in the barn; want %d", got, want)
+			}
+			checkRest(t, c, objs)
+			freeAll(c, objs)
+		})
+		checkRest(t, c, nil)
+		destroy(t, c)
 	})
 }
 
