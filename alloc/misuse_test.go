@@ -186,6 +186,68 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// Where barns are full a wrong Free is found as soon as the object leaves the sheaf, and what could not be put
+// is in no count: with one node, with several, and of objects of several on one sheaf.
+func TestDamageBehindFullBarns(t *testing.T) {
+	if invariants.Enabled {
+		t.Skip("the invariants build finds these at once")
+	}
+	onNodes(t, func(t *testing.T, first, second int) {
+		engines(t, func(t *testing.T, a *Allocator) {
+			c := newCache(t, a, "damaged", 64, CacheOptions{})
+			c.SetMinPartial(1000)
+			var near, far []unsafe.Pointer
+			exactly(t, first, func() { near = allocN(t, c, 1000) })
+			exactly(t, second, func() { far = allocN(t, c, 1000) })
+			flush(t, c)
+			exactly(t, second, func() { freeAll(c, far[:511]) })
+			mixed := func(n int) (objs []unsafe.Pointer) { // of both nodes, which are live until now
+				for range n / 2 {
+					objs = append(objs, near[0], far[len(far)-1])
+					near, far = near[1:], far[:len(far)-1]
+				}
+				return objs
+			}
+			exactly(t, first, func() {
+				freeAll(c, near[:511]) // the barn is full, one object is on the sheaf, and whole ones move
+				near = near[511:]
+				step := func(what string, do func(), flushed, slow, damaged int) {
+					t.Helper()
+					before := []int{int(sum(c.Events(SheafFlush))), int(sum(c.Events(FreeSlowpath))), int(a.Damage())}
+					do()
+					got := []int{int(sum(c.Events(SheafFlush))) - before[0], int(sum(c.Events(FreeSlowpath))) - before[1], int(a.Damage()) - before[2]}
+					if want := []int{flushed, slow, damaged}; !slices.Equal(got, want) {
+						t.Errorf("%s: sheaf_flush, free_slowpath and damage are %d more; want %d", what, got, want)
+					}
+				}
+				twice, last := mixed(30), near[0]
+				near = near[1:]
+				step("on the sheaf", func() {
+					freeAll(c, twice)
+					freeAll(c, twice[1:])
+					c.Free(last)
+				}, 30, 1, 29)
+				step("of the caller", func() {
+					freeAll(c, mixed(58))
+					c.Free(near[0])
+					near = near[1:]
+					mustPanic(t, func() { c.Free(last) }, "which is free already or no object")
+				}, 59, 0, 0)
+				twice = mixed(32)
+				step("in bulk", func() { c.FreeBulk(slices.Concat(mixed(58), near[:1], twice, twice)) }, 56, 32, 32)
+				near = near[1:]
+			})
+			live := append(near, far[511:]...)
+			checkRest(t, c, live)
+			flush(t, c)
+			checkRest(t, c, live)
+			freeAll(c, live)
+			checkRest(t, c, nil)
+			destroy(t, c)
+		})
+	})
+}
+
 // A doubly freed object whose slab has gone back to the pages must not touch
 // what its page is used for now.
 func TestStaleDoubleFree(t *testing.T) {
