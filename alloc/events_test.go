@@ -196,6 +196,35 @@ func TestFlowOfCapacities(t *testing.T) {
 	})
 }
 
+// A barn with room for half a sheaf takes that of a whole one, and the others go to their slabs: each is counted once.
+func TestBarnTakesSome(t *testing.T) {
+	onNodes(t, func(t *testing.T, first, _ int) {
+		engines(t, func(t *testing.T, a *Allocator) {
+			exactly(t, first, func() {
+				c := newCache(t, a, "some", 64, CacheOptions{SheafCapacity: 4})
+				objs := allocN(t, c, 23)
+				flush(t, c)
+				freeAll(c, objs[:22]) // 4 are on the sheaf, and in the barn 2 and 4 times 4
+				events := []Event{BarnPut, BarnPutFail, SheafFlush, FreeSlowpath}
+				var before, got []uint64
+				for _, e := range events {
+					before = append(before, sum(c.Events(e)))
+				}
+				barn := c.core.inBarns()
+				c.Free(objs[22])
+				for i, e := range events {
+					got = append(got, sum(c.Events(e))-before[i])
+				}
+				if want := []uint64{1, 1, 1, 1}; !slices.Equal(got, want) || barn != 18 || c.core.inBarns() != 20 {
+					t.Errorf("%v are %d more, with %d and then %d objects in the barn; want %d, 18 and 20", events, got, barn, c.core.inBarns(), want)
+				}
+				checkRest(t, c, nil)
+				destroy(t, c)
+			})
+		})
+	})
+}
+
 // The first objects of a new slab lie behind the barn for a moment. There is room for them when other CPUs have
 // filled it, since it was found empty.
 func TestNewSlabBehindFullBarn(t *testing.T) {
