@@ -154,45 +154,46 @@ func TestFlow(t *testing.T) {
 	})
 }
 
-// Of any capacity half of it moves and then what is even of it, or a batch and then two.
+// Of any capacity half of it moves and then twice as much, up to 64 and 128 objects: with one node and with several.
 func TestFlowOfCapacities(t *testing.T) {
-	first, _ := twoCPUs(t)
-	engines(t, func(t *testing.T, a *Allocator) {
-		for _, tc := range []struct{ capacity, half, whole int }{
-			{1, 1, 1}, {2, 1, 2}, {3, 1, 2}, {4, 2, 4}, {61, 30, 60}, {200, 64, 128}, {percpu.MaxCap, 64, 128},
-		} {
-			pinned(t, first, func() {
-				c := newCache(t, a, fmt.Sprint("flow", tc.capacity), 64, CacheOptions{SheafCapacity: tc.capacity})
-				objs := allocN(t, c, tc.capacity+tc.half+1)
-				flush(t, c)
-				frees := func(n int) {
-					freeAll(c, objs[:n])
-					objs = objs[n:]
-				}
-				allocs := func(n int) { objs = append(objs, allocN(t, c, n)...) }
-				for i, step := range []struct {
-					do      func(int)
-					n, barn int
-				}{
-					{frees, tc.capacity, 0},
-					{frees, 1, tc.half},
-					{frees, tc.half - 1, tc.half},
-					{frees, 1, tc.half + tc.whole},
-					{allocs, tc.capacity + 1 - tc.whole, tc.half + tc.whole},
-					{allocs, 1, tc.whole},
-					{allocs, tc.half - 1, tc.whole},
-					{allocs, 1, 0},
-				} {
-					step.do(step.n)
-					if got := c.core.inBarns(); got != int64(step.barn) {
-						t.Errorf("sheaves of %d, step %d: %d objects in the barn; want %d", tc.capacity, i, got, step.barn)
+	onNodes(t, func(t *testing.T, first, _ int) {
+		engines(t, func(t *testing.T, a *Allocator) {
+			for _, tc := range []struct{ capacity, half, whole int }{
+				{1, 1, 1}, {2, 1, 2}, {3, 1, 2}, {4, 2, 4}, {61, 30, 60}, {200, 64, 128}, {percpu.MaxCap, 64, 128},
+			} {
+				exactly(t, first, func() {
+					c := newCache(t, a, fmt.Sprint("flow", tc.capacity), 64, CacheOptions{SheafCapacity: tc.capacity})
+					objs := allocN(t, c, tc.capacity+tc.half+1)
+					flush(t, c)
+					frees := func(n int) {
+						freeAll(c, objs[:n])
+						objs = objs[n:]
 					}
-				}
-				freeAll(c, objs)
-				checkRest(t, c, nil)
-				destroy(t, c)
-			})
-		}
+					allocs := func(n int) { objs = append(objs, allocN(t, c, n)...) }
+					for i, step := range []struct {
+						do      func(int)
+						n, barn int
+					}{
+						{frees, tc.capacity, 0},
+						{frees, 1, tc.half},
+						{frees, tc.half - 1, tc.half},
+						{frees, 1, tc.half + tc.whole},
+						{allocs, tc.capacity + 1 - tc.whole, tc.half + tc.whole},
+						{allocs, 1, tc.whole},
+						{allocs, tc.half - 1, tc.whole},
+						{allocs, 1, 0},
+					} {
+						step.do(step.n)
+						if got := c.core.inBarns(); got != int64(step.barn) {
+							t.Errorf("sheaves of %d, step %d: %d objects in the barn; want %d", tc.capacity, i, got, step.barn)
+						}
+					}
+					freeAll(c, objs)
+					checkRest(t, c, nil)
+					destroy(t, c)
+				})
+			}
+		})
 	})
 }
 
