@@ -169,7 +169,7 @@ func (k *core) barnMax() int { return barnSheaves * batchOf(k.sheafMax) }
 // is on its way to slabs, or from them, two batches.
 func (k *core) barnRoom() int { return k.barnMax() + 2*batchOf(k.sheafMax) }
 
-// maxBatch bounds a batch, while which list_lock is held.
+// maxBatch bounds a batch: list_lock is held while two of them move at most.
 const maxBatch = 64
 
 func (k *core) setCPUPartial(objects uint32) {

@@ -439,10 +439,10 @@ func (k *core) giveSheaf(pc *cpuState, objs []uintptr, discard *slabList) (other
 	pc.flow = fromSheaf
 	got := k.popBulk(pc, all[:len(all)-len(objs)]) // none: the sheaf is closed, or another one by now, which is empty
 	copy(all[got:], objs)
-	return k.toNode(n, pc, all[:got+len(objs)], got, got+len(objs) == len(all), discard)
+	return k.toNode(n, pc, all[:got+len(objs)], got, got+len(objs) >= k.batch(), discard)
 }
 
-// toNode moves objects to a node: to the barn, if they are of a whole half sheaf and there is room, or else to
+// toNode moves objects to a node: to the barn, if they are half a sheaf or more and there is room, or else to
 // their slabs. It returns how many could not be put: of the first of them, which were on the sheaf, and of the others.
 //
 // Preconditions: pc.mu and n.mu are held.
@@ -490,17 +490,17 @@ func (k *core) giveSheafHome(pc *cpuState, objs []uintptr, discard *slabList) (o
 	pc.flow = fromSheaf
 	got := k.popBulk(pc, room[:len(room)-len(objs)])
 	mine := room[got:][:copy(room[got:], objs)]
-	whole := got+len(mine) == len(room)
 	all := room[:got+len(mine)]
+	half := len(all) >= k.batch()
 	home := func(obj uintptr) *node { return k.nodeOf(k.slabOf(pointer(obj))) }
 	n := home(all[0])
 	if !slices.ContainsFunc(all, func(obj uintptr) bool { return home(obj) != n }) { // one list_lock will do
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		return k.toNode(n, pc, all, got, whole, discard)
+		return k.toNode(n, pc, all, got, half, discard)
 	}
-	others = k.giveHome(pc, all[:got], whole, true, discard)
-	return others, k.giveHome(pc, mine, whole, false, discard)
+	others = k.giveHome(pc, all[:got], half, true, discard)
+	return others, k.giveHome(pc, mine, half, false, discard)
 }
 
 // giveHome moves free objects to their nodes as toNode does. It changes the order of objs,

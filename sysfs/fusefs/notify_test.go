@@ -20,7 +20,7 @@ func TestRemovalOvertakesLookup(t *testing.T) {
 	c := testclient.Start(t, testclient.Options{})
 	path := s.at("name")
 	for range 2 {
-		cmd := exec.Command("sh", "-c", `while :; do [ -e "$1" ]; done`, "sh", path)
+		cmd := exec.Command("sh", "-c", `while kill -0 $PPID; do [ -e "$1" ]; done`, "sh", path)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
