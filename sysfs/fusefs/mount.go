@@ -88,6 +88,10 @@ func timeout(d time.Duration) time.Duration {
 	return d
 }
 
+// mounting has an element while one of this process mounts. A server knows its connection
+// by what is mounted on its directory, so nobody may mount there in between.
+var mounting = make(chan struct{}, 1)
+
 // Mount serves t on the directory dir until Unmount, or until the connection
 // ends otherwise.
 //
@@ -104,6 +108,8 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}
+	mounting <- struct{}{}
+	defer func() { <-mounting }()
 	if err := clearStale(path, o.Logger); err != nil {
 		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -272,6 +273,42 @@ func TestUnmountInsideHandler(t *testing.T) {
 	}
 }
 
+// Of those who mount on one directory at once one does. Otherwise one could answer the
+// requests of the other's connection.
+func TestMountAtOnce(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	for range 20 {
+		dir := mountDir(t)
+		servers, errs := make([]*Server, 4), make([]error, 4)
+		var wg sync.WaitGroup
+		for i := range servers {
+			wg.Go(func() { servers[i], errs[i] = Mount(dir, newFixture().tree, Options{}) })
+		}
+		wg.Wait()
+		mounted := 0
+		for i, s := range servers {
+			if s == nil {
+				if !errors.Is(errs[i], ErrMounted) {
+					t.Errorf("mount: %v; want %v", errs[i], ErrMounted)
+				}
+				continue
+			}
+			mounted++
+			if err := s.Unmount(shortly(t)); err != nil {
+				t.Error(err)
+			}
+		}
+		if mounted != 1 {
+			t.Errorf("%d mounted; want 1", mounted)
+		}
+		for err := error(nil); err == nil; { // what is left
+			err = unmount(dir, true)
+		}
+	}
+}
+
 func TestUnmountedFromOutside(t *testing.T) {
 	s := serve(t, newFixture().tree, Options{})
 	if err := Unmount(context.Background(), s.Dir(), false); err != nil {
@@ -290,8 +327,9 @@ func TestUnmountedFromOutside(t *testing.T) {
 }
 
 func TestAbortedConnection(t *testing.T) {
+	var log bytes.Buffer
 	x := newFixture()
-	s := serve(t, x.tree, Options{})
+	s := serve(t, x.tree, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	c := testclient.Start(t, testclient.Options{})
 	fd := c.OK(Op{Do: "open", Path: s.at("cache", "wait"), Flags: unix.O_RDWR}).FD
 	store := c.Go(Op{Do: "write", FD: fd, Data: []byte("1")})
@@ -300,6 +338,9 @@ func TestAbortedConnection(t *testing.T) {
 	<-s.Done()
 	if err := s.Err(); !errors.Is(err, ErrConnectionLost) {
 		t.Errorf("Err = %v; want %v", err, ErrConnectionLost)
+	}
+	if log.Len() > 0 {
+		t.Errorf("log = %q; want nothing of replies that nobody waits for", log.String())
 	}
 	if m, err := topMount(s.Dir()); m != nil || err != nil {
 		t.Errorf("after the abort: %+v, %v; want no mount", m, err)
