@@ -5,6 +5,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"io"
+	golog "log"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,6 +24,7 @@ import (
 
 	"slabfs/internal/lockdep"
 	"slabfs/internal/testclient"
+	"slabfs/sysfs"
 )
 
 // Who waits for a request waits in the poller, where a goroutine has no processor: in a system call
@@ -203,6 +208,7 @@ func TestAbortDespiteStuckNotification(t *testing.T) {
 	if got := s.Stats(); got != (Stats{Late: 1}) {
 		t.Errorf("after the removal: %+v; want one late notification", got)
 	}
+	c.OK(Op{Do: "statfs", Path: s.Dir()}) // nor others from getting their answers
 	abort(t, s)
 	eventually(t, "serving ends", func() bool { return errors.Is(s.Err(), ErrConnectionLost) })
 	if _, ok := list.Try(0); ok {
@@ -272,5 +278,163 @@ func TestRequestOvertakenByEnd(t *testing.T) {
 	case <-done:
 	case <-time.After(time.Minute):
 		t.Error("the request waits to be interrupted")
+	}
+}
+
+// Readers that many requests at once have made end with them, and give their buffers back.
+func TestReadersEnd(t *testing.T) {
+	const requests = 50
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	var pending []*testclient.Pending
+	for range requests {
+		pending = append(pending, c.Go(Op{Do: "cat", Path: s.at("cache", "wait")}))
+	}
+	eventually(t, "all wait", func() bool { return x.reads.Load() == requests })
+	close(x.release)
+	for _, p := range pending {
+		p.Wait()
+	}
+	eventually(t, "few readers are left", func() bool {
+		c.OK(Op{Do: "statfs", Path: s.Dir()}) // one that need not wait lets another one end
+		return s.device.idle.Load() < 5
+	})
+}
+
+// What a Store is given stays as it is while the Store waits and others come.
+func TestWaitingStoresKeepTheirData(t *testing.T) {
+	const stores = 20
+	x := newFixture()
+	var waiting atomic.Int64
+	seen := make(chan string, 2*stores)
+	var files []*sysfs.Attribute // one for each: a long write has the file for itself
+	for i := range 2 * stores {
+		files = append(files, &sysfs.Attribute{Name: strconv.Itoa(i), Mode: 0o200, Store: func(_ context.Context, _ any, data []byte) error {
+			waiting.Add(1)
+			<-x.release
+			seen <- string(data)
+			return nil
+		}})
+	}
+	if _, err := x.tree.Root().Add("keep", nil, files...); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	want := make(map[string]bool)
+	var pending []*testclient.Pending
+	for i, f := range files {
+		data := strings.Repeat(string(rune('0'+i)), sysfs.PageSize)
+		want[data] = true
+		fd := c.OK(Op{Do: "open", Path: s.at("keep", f.Name), Flags: unix.O_WRONLY}).FD
+		pending = append(pending, c.Go(Op{Do: "pwrite", FD: fd, Data: []byte(strings.Repeat(data, 1+i%2*(shortWrite/sysfs.PageSize)))}))
+		eventually(t, "it waits", func() bool { return waiting.Load() == int64(i+1) })
+	}
+	close(x.release)
+	for _, p := range pending {
+		p.Wait()
+		delete(want, <-seen)
+	}
+	if len(want) > 0 {
+		t.Errorf("%d of %d stores got other data than was written", len(want), 2*stores)
+	}
+}
+
+// What the kernel does not do: a request that is too short has no number to answer to, one that
+// asks for more than there is room for gets an error, and the end of reading by an error
+// is not that of the connection.
+func TestOddRequests(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	conn, err := w.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	d := &device{
+		file: r, conn: conn, inFlight: make(map[uint64]bool), log: slog.New(slog.NewTextHandler(&log, nil)),
+		handler: fuse.NewProtocolServer(fuse.NewDefaultRawFileSystem(), &fuse.MountOptions{Logger: golog.New(io.Discard, "", 0)}),
+	}
+	d.mu.Init(lockdep.Leaf)
+	d.buffers.New = func() any { return new([bufferSize]byte) }
+	d.answer(new([bufferSize]byte), 1)
+	const read, size, number = 15, requestHeader + 40, 7
+	buf := new([bufferSize]byte)
+	binary.NativeEndian.PutUint32(buf[:], size)
+	binary.NativeEndian.PutUint32(buf[offOpcode:], read)
+	binary.NativeEndian.PutUint64(buf[offUnique:], number)
+	binary.NativeEndian.PutUint32(buf[requestHeader+16:], bufferSize)
+	d.answer(buf, size)
+	got := make([]byte, 2*replyHeader)
+	n, err := r.Read(got)
+	status, unique := int32(binary.NativeEndian.Uint32(got[offStatus:])), binary.NativeEndian.Uint64(got[offUnique:])
+	if n != replyHeader || err != nil || status != -int32(unix.EIO) || unique != number {
+		t.Errorf("reply of %d bytes, %v: status %d to %d; want %d, %d to %d", n, err, status, unique, replyHeader, -int32(unix.EIO), number)
+	}
+	if d.conn, err = r.SyscallConn(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	d.serve()
+	if d.lost {
+		t.Error("a read that failed ended the connection")
+	}
+	for _, want := range []string{"without a header", "read from the kernel"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("log = %q; want %q", log.String(), want)
+		}
+	}
+}
+
+// A server that has ended keeps no descriptor, nor does one that looked for its connection
+// among others. The servers stay reachable, so that nobody else closes what is theirs.
+func TestDescriptorsAreClosed(t *testing.T) {
+	serve(t, newFixture().tree, Options{})
+	descriptors := func() int {
+		fds, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds)
+	}
+	before := descriptors()
+	var servers []*Server
+	for range 10 {
+		s := serve(t, newFixture().tree, Options{})
+		if err := s.Unmount(context.Background()); err != nil {
+			t.Error(err)
+		}
+		servers = append(servers, s)
+	}
+	eventually(t, "all are closed", func() bool { return descriptors() <= before })
+	runtime.KeepAlive(servers)
+}
+
+// A descriptor serves the connection of that number as long as it lives.
+func TestServes(t *testing.T) {
+	s := serve(t, newFixture().tree, Options{})
+	var fd int
+	if err := s.device.conn.Control(func(own uintptr) {
+		var err error
+		if fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			t.Fatal(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for _, minor := range []int{s.minor / 10, s.minor + 1, 10 * s.minor, s.minor} {
+		if got, want := serves(fd, minor), minor == s.minor; got != want {
+			t.Errorf("connection %d serves %d: %v; want %v", s.minor, minor, got, want)
+		}
+	}
+	abort(t, s)
+	<-s.Done()
+	if serves(fd, s.minor) {
+		t.Error("a connection that has ended serves")
 	}
 }
