@@ -121,7 +121,7 @@ func TestWithoutDevice(t *testing.T) {
 	x.cache.Remove()
 	c.Want(unix.ENOENT, Op{Do: "stat", Path: s.at("cache")})
 	c.OK(Op{Do: "close", FD: fd})
-	if err := s.Unmount(context.Background()); err != nil {
+	if err := s.Unmount(patiently(t)); err != nil {
 		t.Error(err)
 	}
 }
@@ -405,7 +405,7 @@ func TestDescriptorsAreClosed(t *testing.T) {
 	var servers []*Server
 	for range 10 {
 		s := serve(t, newFixture().tree, Options{})
-		if err := s.Unmount(context.Background()); err != nil {
+		if err := s.Unmount(patiently(t)); err != nil {
 			t.Error(err)
 		}
 		servers = append(servers, s)

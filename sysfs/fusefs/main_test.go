@@ -228,13 +228,19 @@ func serve(tb testing.TB, t *sysfs.Tree, o Options) *Server {
 			return
 		default:
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := s.Unmount(ctx); err != nil {
+		if err := s.Unmount(patiently(tb)); err != nil {
 			tb.Error(err)
 		}
 	})
 	return s
+}
+
+// patiently is for an Unmount that must succeed: whoever copies the mount namespace, other
+// tests too, has a copy of each mount for a while.
+func patiently(tb testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	tb.Cleanup(cancel)
+	return ctx
 }
 
 // at returns a path of the mount.

@@ -151,7 +151,7 @@ func TestUnmount(t *testing.T) {
 	c := testclient.Start(t, testclient.Options{})
 	c.OK(Op{Do: "cat", Path: s.at("cache", "value")})
 	for range 2 {
-		if err := s.Unmount(context.Background()); err != nil {
+		if err := s.Unmount(patiently(t)); err != nil {
 			t.Errorf("unmount: %v", err)
 		}
 	}
@@ -203,7 +203,7 @@ func TestUnmountInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.OK(Op{Do: "cat", Path: s.at("cache", "value")})
-	if err := again.Unmount(context.Background()); err != nil {
+	if err := again.Unmount(patiently(t)); err != nil {
 		t.Error(err)
 	}
 }
@@ -260,7 +260,7 @@ func TestUnmountInsideHandler(t *testing.T) {
 	if err := tr.Root().AddFile(nil, &sysfs.Attribute{
 		Name: "f", Mode: 0o400,
 		Show: func(context.Context, any, *bytes.Buffer) error {
-			result <- s.Unmount(context.Background())
+			result <- s.Unmount(patiently(t))
 			return nil
 		},
 	}); err != nil {
@@ -296,7 +296,7 @@ func TestMountAtOnce(t *testing.T) {
 				continue
 			}
 			mounted++
-			if err := s.Unmount(shortly(t)); err != nil {
+			if err := s.Unmount(patiently(t)); err != nil {
 				t.Error(err)
 			}
 		}
@@ -321,7 +321,7 @@ func TestUnmountedFromOutside(t *testing.T) {
 	if err := Unmount(context.Background(), s.Dir(), false); !errors.Is(err, ErrNotMounted) {
 		t.Errorf("unmount of what is not mounted: %v; want %v", err, ErrNotMounted)
 	}
-	if err := s.Unmount(context.Background()); err != nil {
+	if err := s.Unmount(patiently(t)); err != nil {
 		t.Errorf("Unmount afterwards: %v; want nil", err)
 	}
 }
@@ -386,7 +386,7 @@ func TestStaleMount(t *testing.T) {
 	}
 	client.OK(Op{Do: "cat", Path: filepath.Join(dir, "cache", "value")})
 	client.Want(unix.ENOTCONN, Op{Do: "read", FD: fd, Size: 1})
-	if err := s.Unmount(context.Background()); err != nil {
+	if err := s.Unmount(patiently(t)); err != nil {
 		t.Error(err)
 	}
 	if m, err := topMount(dir); m != nil || err != nil {
@@ -543,7 +543,7 @@ func TestPanic(t *testing.T) {
 	c.OK(Op{Do: "write", FD: fd, Data: []byte("1")})
 	x.cache.Remove()
 	c.OK(Op{Do: "close", FD: fd})
-	if err := s.Unmount(context.Background()); err != nil {
+	if err := s.Unmount(patiently(t)); err != nil {
 		t.Error(err)
 	}
 	if !strings.Contains(log.String(), "on purpose") || !strings.Contains(log.String(), "newFixture") && !strings.Contains(log.String(), "main_test.go") {

@@ -63,7 +63,7 @@ func TestNotificationDespiteOldDescriptor(t *testing.T) {
 			t.Cleanup(func() { _ = f.Close() })
 		}
 	}
-	if err := old.Unmount(t.Context()); err != nil {
+	if err := old.Unmount(patiently(t)); err != nil {
 		t.Fatal(err)
 	}
 	s := serve(t, x.tree, Options{})
