@@ -440,12 +440,21 @@ func TestSignalWithoutWait(t *testing.T) {
 		t.Errorf("no room: write = %d, %v; want %v", n, err, context.Canceled)
 	}
 	<-slots
-	of.mu.Lock()
+	held, release := make(chan bool), make(chan bool)
+	go func() {
+		of.mu.Lock()
+		held <- true
+		<-release
+		of.mu.Unlock()
+		held <- false
+	}()
+	<-held
 	if n, err := of.write(signalled, []byte("1"), slots); n != 0 || !errors.Is(err, context.Canceled) {
 		t.Errorf("in use: write = %d, %v; want %v", n, err, context.Canceled)
 	}
 	if n, err := of.read(signalled, buf, 0); n != 0 || !errors.Is(err, context.Canceled) {
 		t.Errorf("in use: read = %d, %v; want %v", n, err, context.Canceled)
 	}
-	of.mu.Unlock()
+	release <- true
+	<-held
 }
