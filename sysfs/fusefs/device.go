@@ -26,15 +26,14 @@ import (
 // ones, which it does every 10 ms in a program that computes. So each request would cost
 // such a program up to that on one processor.
 type device struct {
-	file     *os.File
-	conn     syscall.RawConn      // of file
-	handler  *fuse.ProtocolServer // go-fuse without a descriptor
-	log      *slog.Logger
-	idle     atomic.Int32 // goroutines that wait for a request in the poller
-	lingers  atomic.Bool  // one waits in a system call, for so long at most:
-	patience time.Duration
-	readers  sync.WaitGroup
-	buffers  sync.Pool // of *[bufferSize]byte
+	file    *os.File
+	conn    syscall.RawConn      // of file
+	handler *fuse.ProtocolServer // go-fuse without a descriptor
+	log     *slog.Logger
+	idle    atomic.Int32 // goroutines that wait for a request in the poller
+	lingers atomic.Bool  // one waits in a system call
+	readers sync.WaitGroup
+	buffers sync.Pool // of *[bufferSize]byte
 
 	mu       lockdep.Mutex
 	inFlight map[uint64]bool // mu: requests that are being answered, by number; true if they were interrupted
@@ -50,7 +49,7 @@ var withoutDevice atomic.Bool
 // newDevice returns a device of the connection, or nil where the kernel does not tell which
 // descriptor has which, or cannot open a second one.
 func newDevice(minor int, fs fuse.RawFileSystem, mo *fuse.MountOptions, kernel *fuse.InitIn, log *slog.Logger) *device {
-	d := &device{file: openConnection(minor), handler: fuse.NewProtocolServer(fs, mo), log: log, patience: lingerTime, inFlight: make(map[uint64]bool)}
+	d := &device{file: openConnection(minor), handler: fuse.NewProtocolServer(fs, mo), log: log, inFlight: make(map[uint64]bool)}
 	if d.file == nil || withoutDevice.Load() {
 		d.close()
 		return nil
@@ -100,7 +99,7 @@ func (d *device) read() {
 			for n > 0 {
 				d.answer(buf, n)
 				buf = d.buffers.Get().(*[bufferSize]byte)
-				n = d.linger(buf)
+				n = d.linger(buf, lingerTime)
 			}
 			d.buffers.Put(buf)
 			if d.idle.Load() > 0 {
@@ -122,15 +121,15 @@ func (d *device) read() {
 // reader lingers, so it costs a processor that much at the end of a series of requests.
 const lingerTime = 200 * time.Microsecond
 
-// linger returns the length of another request, or 0 if none comes soon.
-func (d *device) linger(buf *[bufferSize]byte) (n int) {
+// linger returns the length of another request, or 0 if none comes soon: atMost is less than a second.
+func (d *device) linger(buf *[bufferSize]byte, atMost time.Duration) (n int) {
 	if !d.lingers.CompareAndSwap(false, true) {
 		return 0
 	}
 	defer d.lingers.Store(false)
 	_ = d.conn.Control(func(fd uintptr) {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if ready, err := unix.Ppoll(poll, &unix.Timespec{Nsec: d.patience.Nanoseconds()}, nil); err == nil && ready > 0 {
+		if ready, err := unix.Ppoll(poll, &unix.Timespec{Nsec: atMost.Nanoseconds()}, nil); err == nil && ready > 0 {
 			n, _ = unix.Read(int(fd), buf[:]) // another reader may have been faster
 		}
 	})
@@ -157,17 +156,18 @@ const (
 
 // answer answers the request of n bytes that is in buf, which it takes.
 func (d *device) answer(buf *[bufferSize]byte, n int) {
+	if n < requestHeader {
+		d.buffers.Put(buf)
+		d.log.Warn("a request without a header", "bytes", n)
+		return
+	}
 	in, out := buf[:n], buf[(n+7)&^7:] // large requests have short replies
-	if n >= requestHeader && n <= shortWrite && binary.NativeEndian.Uint32(in[offOpcode:]) == opWrite {
+	if n <= shortWrite && binary.NativeEndian.Uint32(in[offOpcode:]) == opWrite {
 		in = slices.Clone(in)
 		out = make([]byte, writeReply)
 		d.buffers.Put(buf)
 	} else {
 		defer d.buffers.Put(buf)
-	}
-	if n < requestHeader {
-		d.log.Warn("a request without a header", "bytes", n)
-		return
 	}
 	unique := binary.NativeEndian.Uint64(in[offUnique:])
 	if !d.begin(unique) {

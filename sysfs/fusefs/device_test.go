@@ -67,17 +67,17 @@ func TestLinger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &device{file: r, conn: conn, patience: time.Millisecond}
+	d := &device{file: r, conn: conn}
 	buf := new([bufferSize]byte)
-	if n := d.linger(buf); n != 0 {
+	if n := d.linger(buf, time.Millisecond); n != 0 {
 		t.Errorf("a request of %d bytes; want none", n)
 	}
-	d.patience = 900 * time.Millisecond // less than a second: they are nanoseconds of a timespec
+	const long = 900 * time.Millisecond
 	got := make(chan int)
 	go func() {
 		n := 0
 		for n == 0 { // the machine may be slow
-			n = d.linger(buf)
+			n = d.linger(buf, long)
 		}
 		got <- n
 	}()
@@ -92,7 +92,7 @@ func TestLinger(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.lingers.Store(true)
-	if n := d.linger(buf); n != 0 {
+	if n := d.linger(buf, long); n != 0 {
 		t.Errorf("a second one that lingers has %d bytes", n)
 	}
 }
