@@ -104,6 +104,20 @@ func engines(t *testing.T, f func(t *testing.T, a *Allocator)) {
 	}
 }
 
+// A holder holds objects of a cache, and frees those first that it has held longest.
+type holder struct {
+	t    *testing.T
+	c    *Cache
+	objs []unsafe.Pointer
+}
+
+func (h *holder) allocs(n int) { h.objs = append(h.objs, allocN(h.t, h.c, n)...) }
+
+func (h *holder) frees(n int) {
+	freeAll(h.c, h.objs[:n])
+	h.objs = h.objs[n:]
+}
+
 // Who only frees, or only allocates, gives or gets half a sheaf first and whole ones then: 60 objects are
 // on a sheaf.
 func TestFlow(t *testing.T) {
@@ -111,14 +125,10 @@ func TestFlow(t *testing.T) {
 	engines(t, func(t *testing.T, a *Allocator) {
 		pinned(t, first, func() {
 			c := newCache(t, a, "flow", 64, CacheOptions{})
-			objs := allocN(t, c, 200)
+			h := holder{t: t, c: c}
+			h.allocs(200)
 			flush(t, c)
-			defer func() { freeAll(c, objs) }()
-			frees := func(n int) {
-				freeAll(c, objs[:n])
-				objs = objs[n:]
-			}
-			allocs := func(n int) { objs = append(objs, allocN(t, c, n)...) }
+			defer func() { freeAll(c, h.objs) }()
 			for i, step := range []struct {
 				do    func(int)
 				n     int
@@ -126,16 +136,16 @@ func TestFlow(t *testing.T) {
 				sheaf int
 				barn  int64
 			}{
-				{frees, 60, FreeFastpath, 60, 0},
-				{frees, 1, BarnPut, 31, 30},
-				{frees, 29, FreeFastpath, 60, 30},
-				{frees, 1, BarnPut, 1, 90},
-				{allocs, 1, AllocFastpath, 0, 90},
-				{allocs, 1, BarnGet, 29, 60},
-				{allocs, 29, AllocFastpath, 0, 60},
-				{allocs, 1, BarnGet, 59, 0},
-				{frees, 1, FreeFastpath, 60, 0},
-				{frees, 1, BarnPut, 31, 30},
+				{h.frees, 60, FreeFastpath, 60, 0},
+				{h.frees, 1, BarnPut, 31, 30},
+				{h.frees, 29, FreeFastpath, 60, 30},
+				{h.frees, 1, BarnPut, 1, 90},
+				{h.allocs, 1, AllocFastpath, 0, 90},
+				{h.allocs, 1, BarnGet, 29, 60},
+				{h.allocs, 29, AllocFastpath, 0, 60},
+				{h.allocs, 1, BarnGet, 59, 0},
+				{h.frees, 1, FreeFastpath, 60, 0},
+				{h.frees, 1, BarnPut, 31, 30},
 			} {
 				step.do(step.n - 1)
 				before := sum(c.Events(step.event))
@@ -163,32 +173,28 @@ func TestFlowOfCapacities(t *testing.T) {
 			} {
 				exactly(t, first, func() {
 					c := newCache(t, a, fmt.Sprint("flow", tc.capacity), 64, CacheOptions{SheafCapacity: tc.capacity})
-					objs := allocN(t, c, tc.capacity+tc.half+1)
+					h := holder{t: t, c: c}
+					h.allocs(tc.capacity + tc.half + 1)
 					flush(t, c)
-					frees := func(n int) {
-						freeAll(c, objs[:n])
-						objs = objs[n:]
-					}
-					allocs := func(n int) { objs = append(objs, allocN(t, c, n)...) }
 					for i, step := range []struct {
 						do      func(int)
 						n, barn int
 					}{
-						{frees, tc.capacity, 0},
-						{frees, 1, tc.half},
-						{frees, tc.half - 1, tc.half},
-						{frees, 1, tc.half + tc.whole},
-						{allocs, tc.capacity + 1 - tc.whole, tc.half + tc.whole},
-						{allocs, 1, tc.whole},
-						{allocs, tc.half - 1, tc.whole},
-						{allocs, 1, 0},
+						{h.frees, tc.capacity, 0},
+						{h.frees, 1, tc.half},
+						{h.frees, tc.half - 1, tc.half},
+						{h.frees, 1, tc.half + tc.whole},
+						{h.allocs, tc.capacity + 1 - tc.whole, tc.half + tc.whole},
+						{h.allocs, 1, tc.whole},
+						{h.allocs, tc.half - 1, tc.whole},
+						{h.allocs, 1, 0},
 					} {
 						step.do(step.n)
 						if got := c.core.inBarns(); got != int64(step.barn) {
 							t.Errorf("sheaves of %d, step %d: %d objects in the barn; want %d", tc.capacity, i, got, step.barn)
 						}
 					}
-					freeAll(c, objs)
+					freeAll(c, h.objs)
 					checkRest(t, c, nil)
 					destroy(t, c)
 				})
@@ -266,14 +272,9 @@ func TestEvents(t *testing.T) {
 func countEvents(t *testing.T, a *Allocator) {
 	c := newCache(t, a, "events", 64, CacheOptions{})
 	c.SetMinPartial(1)
-	var objs []unsafe.Pointer
-	allocs := func(n int) func() { return func() { objs = append(objs, allocN(t, c, n)...) } }
-	frees := func(n int) func() {
-		return func() {
-			freeAll(c, objs[:n])
-			objs = objs[n:]
-		}
-	}
+	h := holder{t: t, c: c}
+	allocs := func(n int) func() { return func() { h.allocs(n) } }
+	frees := func(n int) func() { return func() { h.frees(n) } }
 	bulk := make([]unsafe.Pointer, 40)
 	type counts map[Event]uint64
 	before := make(counts)
@@ -316,9 +317,9 @@ func countEvents(t *testing.T, a *Allocator) {
 			t.Errorf("%v cleared: %d, %v; want 0", e, sum(c.Events(e)), err)
 		}
 	}
-	freeAll(c, objs)
-	if got := sum(c.Events(FreeFastpath)) + sum(c.Events(FreeSlowpath)); got != uint64(len(objs)) {
-		t.Errorf("%d objects taken back since the clear; want %d", got, len(objs))
+	freeAll(c, h.objs)
+	if got := sum(c.Events(FreeFastpath)) + sum(c.Events(FreeSlowpath)); got != uint64(len(h.objs)) {
+		t.Errorf("%d objects taken back since the clear; want %d", got, len(h.objs))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
