@@ -217,7 +217,7 @@ var ops = map[string]func(Op) (Reply, error){
 		buf := make([]byte, cmp.Or(o.Size, 64<<10))
 		for {
 			n, err := unix.Read(fd, buf)
-			if err == unix.EINTR { // a signal of this process's own runtime
+			if err == unix.EINTR {
 				continue
 			}
 			if n <= 0 {
