@@ -262,29 +262,6 @@ func (a *Allocator) EarlyReleases() uint64 { return a.early.Load() }
 // the name was being destroyed.
 func (a *Allocator) RefusedDying() uint64 { return a.refused.Load() }
 
-// damaged counts objects that could not go back to their slab: some user's
-// mistake, but not the caller's. reportDamage follows when no lock is held.
-func (k *core) damaged(n int) {
-	if n == 0 {
-		return
-	}
-	k.a.damage.Add(uint64(n))
-	k.unreported.Add(int64(n))
-}
-
-// reportDamage logs what was counted since the last report.
-//
-// Preconditions: no lock is held: the logger is the user's.
-func (k *core) reportDamage() {
-	if k.unreported.Load() == 0 {
-		return
-	}
-	if n := k.unreported.Swap(0); n > 0 {
-		k.a.log.Error("slabfs: objects were freed twice, or by an address into them; build with -tags invariants to find where",
-			"cache", k.name, "objects", n)
-	}
-}
-
 // bookings counts operations under way that others may wait for.
 //
 // Protection of fields: slab_mutex.

@@ -175,31 +175,3 @@ func (c *Cache) SetRemoteNodeDefragRatio(percent uint) error {
 
 // RemoteNodeDefragRatio returns what SetRemoteNodeDefragRatio set.
 func (c *Cache) RemoteNodeDefragRatio() uint { return uint(c.core.defragRatio.Load()) }
-
-// CheckReleased counts a use of a cache after its release. Shows and stores call it when they end:
-// a drain that works never lets them see one.
-func (c *Cache) CheckReleased() {
-	if c.core.released.Load() {
-		c.core.a.misuse.Add(1)
-		c.core.a.log.Error("slabfs: a released cache is in use", "cache", c.name)
-	}
-}
-
-// mustLive panics if the handle was destroyed.
-func (c *Cache) mustLive(op string) {
-	if c.dead.Load() {
-		c.panicDead(op)
-	}
-}
-
-// mustBeStore is mustLive for what stores do: they act on the handle of the directory, which
-// may die under one. The handle of a name that shared must not change what it shared.
-func (c *Cache) mustBeStore(op string) {
-	if c != c.core.root {
-		c.mustLive(op)
-	}
-}
-
-func (c *Cache) panicDead(op string) {
-	panic(fmt.Sprintf("slabfs: %s on cache %q after its Destroy", op, c.name))
-}
