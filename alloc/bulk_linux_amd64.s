@@ -1,4 +1,4 @@
-//go:build !race && !invariants
+//go:build !race && !slabfs_invariants
 
 #include "go_asm.h"
 #include "textflag.h"

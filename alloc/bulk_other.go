@@ -1,4 +1,4 @@
-//go:build !linux || !amd64 || race || invariants
+//go:build !linux || !amd64 || race || slabfs_invariants
 
 package alloc
 

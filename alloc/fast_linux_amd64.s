@@ -1,4 +1,4 @@
-//go:build !race && !invariants && !fault_sequence
+//go:build !race && !slabfs_invariants && !fault_sequence
 
 #include "go_asm.h"
 #include "textflag.h"

@@ -1,4 +1,4 @@
-//go:build !race && !invariants && !fault_early_commit
+//go:build !race && !slabfs_invariants && !fault_early_commit
 
 package alloc
 

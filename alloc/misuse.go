@@ -116,7 +116,7 @@ func (k *core) reportDamage() {
 		return
 	}
 	if n := k.unreported.Swap(0); n > 0 {
-		k.a.log.Error("slabfs: objects were freed twice, or by an address into them; build with -tags invariants to find where",
+		k.a.log.Error("slabfs: objects were freed twice, or by an address into them; build with -tags slabfs_invariants to find where",
 			"cache", k.name, "objects", n)
 	}
 }

@@ -103,7 +103,7 @@ func build() error {
 	case raceEnabled:
 		args = append(args, "-race")
 	case invariants.Enabled:
-		args = append(args, "-tags", "invariants")
+		args = append(args, "-tags", "slabfs_invariants")
 	}
 	out, err := exec.Command("go", append(args, "slabfs/cmd/slabfs")...).CombinedOutput()
 	if err != nil {

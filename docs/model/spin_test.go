@@ -1,4 +1,4 @@
-//go:build !race && !invariants
+//go:build !race && !slabfs_invariants
 
 // The model is the same in every build: those two need not check it again.
 

@@ -43,7 +43,7 @@ var builds = map[string]*build{
 	"static glibc":  {dir: "engine", env: cgo, args: []string{"-tags=withcgo", "-ldflags=-linkmode=external -extldflags=-static"}, long: true, c: true},
 	"PIE":           {dir: "engine", env: noCgo, args: []string{"-buildmode=pie"}, long: true},
 	"PIE with cgo":  {dir: "engine", env: cgo, args: []string{"-buildmode=pie", "-tags=withcgo"}, long: true, c: true},
-	"invariants":    {dir: "engine", env: noCgo, args: []string{"-tags=invariants"}, long: true},
+	"invariants":    {dir: "engine", env: noCgo, args: []string{"-tags=slabfs_invariants"}, long: true},
 	"coverage":      {dir: "engine", env: noCgo, args: []string{"-cover", "-coverpkg=slabfs/..."}, long: true},
 	"not optimized": {dir: "engine", env: noCgo, args: []string{"-gcflags=all=-N -l"}, long: true},
 	"GOAMD64=v3":    {dir: "engine", env: "GOAMD64=v3", long: true},

@@ -75,7 +75,7 @@ var cacheAttrs = []*sysfs.Attribute{
 		Name: "validate", Mode: readWrite,
 		Show: show(func(*alloc.Cache, *bytes.Buffer) {}),
 		Store: store(func(_ context.Context, _ *alloc.Cache, data []byte) error {
-			return fmt.Errorf("store %q in validate of a cache without debugging (build with -tags invariants): %w", data, sysfs.ErrInvalid)
+			return fmt.Errorf("store %q in validate of a cache without debugging (build with -tags slabfs_invariants): %w", data, sysfs.ErrInvalid)
 		}),
 	},
 	zero("cache_dma"),
