@@ -43,7 +43,8 @@ func NewTyped[T any](a *Allocator, name string, o CacheOptions) (*Typed[T], erro
 func pointerPaths(bad []string, t reflect.Type, path string) []string {
 	switch t.Kind() {
 	case reflect.Struct:
-		for f := range t.Fields() {
+		for i := range t.NumField() {
+			f := t.Field(i)
 			bad = pointerPaths(bad, f.Type, path+"."+f.Name)
 		}
 		return bad
