@@ -91,6 +91,7 @@ type Allocator struct {
 	waiting    atomic.Int64  // A: those of them in slabs that wait for a grace period
 	areas      atomic.Int64  // A: bytes of the per-CPU areas that were opened
 	damage     atomic.Uint64 // A: objects that could not go back to their slab
+	nils       atomic.Uint64 // A: calls that returned nil or false at the limit
 	misuse     atomic.Uint64 // A: uses of a released core
 	early      atomic.Uint64 // A: releases while an unlink was booked
 	refused    atomic.Uint64 // A: creates that met a dying cache of their name
@@ -240,6 +241,13 @@ func (a *Allocator) MemoryLimit() int64 { return a.limit.Load() }
 
 // MemoryUsed returns the bytes that count against the limit: slabs, and page runs of Bytes.
 func (a *Allocator) MemoryUsed() int64 { return a.used.Load() }
+
+// MemoryLarge returns those of MemoryUsed in page runs: Bytes of more than 8 KiB.
+func (a *Allocator) MemoryLarge() int64 { return a.runs.Load() }
+
+// MemoryRefused returns how many calls got no memory: Alloc and Bytes that
+// returned nil, AllocBulk and Prefill that returned false.
+func (a *Allocator) MemoryRefused() uint64 { return a.nils.Load() }
 
 // MemoryWaiting returns those of MemoryUsed in empty slabs of typesafe-by-RCU caches that
 // wait for a grace period. No cache counts them as its own.

@@ -87,6 +87,7 @@ func (a *Allocator) pageBytes(n int) []byte {
 	count := (n-1)>>pages.Shift + 1
 	size := int64(count) << pages.Shift
 	if size < 0 {
+		a.nils.Add(1)
 		return nil
 	}
 	for {
@@ -103,6 +104,7 @@ func (a *Allocator) pageBytes(n int) []byte {
 			a.unreserve(size)
 		}
 		if !a.reclaim(seen, nil) {
+			a.nils.Add(1)
 			return nil
 		}
 	}

@@ -56,6 +56,7 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 			return k.handOut(obj)
 		}
 		if !again {
+			k.a.nils.Add(1)
 			return nil
 		}
 		seen := k.a.newAttempt()

@@ -543,7 +543,7 @@ func TestMountFlags(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	dir := root.newDir(t, true)
-	s := root.mount(t, dir, "--cache", "req:200", "--memory-limit", "64M", "--cache=conn:1000:hwcache_align,no_merge,reclaim_account", "--cache=rcu:100:typesafe_by_rcu")
+	s := root.mount(t, dir, "--cache", "req:200", "--memory-limit", "64M", "--cache=conn:1000:hwcache_align,no_merge,reclaim_account", "--cache=rcu:100:typesafe_by_rcu", "--cache=large:2k")
 	c := root.client(t)
 	for path, want := range map[string]string{
 		s.attr("req", "object_size"):        "200\n",
@@ -553,6 +553,7 @@ func TestMountFlags(t *testing.T) {
 		s.attr("conn", "reclaim_account"):   "1\n",
 		s.attr("conn", "destroy_by_rcu"):    "0\n",
 		s.attr("rcu", "destroy_by_rcu"):     "1\n",
+		s.attr("large", "object_size"):      "2048\n",
 		s.module("parameters/memory_limit"): "67108864\n",
 	} {
 		if got := cat(c, path); got != want {

@@ -28,16 +28,34 @@ func ParseBool(data []byte) (bool, error) {
 //
 // More than 64 bits is ErrRange whatever follows the digits; then anything that
 // is no number is ErrSyntax; then more than width bits is ErrRange.
-func ParseUint(data []byte, width int) (uint64, error) {
+func ParseUint(data []byte, width int) (uint64, error) { return parse(data, width, "") }
+
+// ParseBytes is ParseUint of a number of bytes, which may have a unit: K, M, G
+// or T, in either case, each 1024 times the one before, as Linux's memparse
+// takes them (lib/cmdline.c, 6.12). Every file and every option of a command
+// that takes bytes reads them so.
+func ParseBytes(data []byte, width int) (uint64, error) { return parse(data, width, "KMGT") }
+
+// parse is ParseUint with at most one letter of units behind the digits.
+func parse(data []byte, width int, units string) (uint64, error) {
 	text, _, _ := bytes.Cut(data, []byte{0})
 	rest := bytes.TrimPrefix(text, []byte("+"))
-	var value, carry uint64
+	var value uint64
 	empty, tooBig := true, false
+	times := func(factor, plus uint64) {
+		high, low := bits.Mul64(value, factor)
+		sum, carry := bits.Add64(low, plus, 0)
+		value, tooBig = sum, tooBig || high != 0 || carry != 0
+	}
 	for ; len(rest) > 0 && '0' <= rest[0] && rest[0] <= '9'; rest = rest[1:] {
 		empty = false
-		high, low := bits.Mul64(value, 10)
-		value, carry = bits.Add64(low, uint64(rest[0]-'0'), 0)
-		tooBig = tooBig || high != 0 || carry != 0
+		times(10, uint64(rest[0]-'0'))
+	}
+	if len(rest) > 0 && !empty {
+		if i := strings.IndexByte(units, rest[0]&^0x20); i >= 0 {
+			times(1<<(10*(i+1)), 0)
+			rest = rest[1:]
+		}
 	}
 	switch {
 	case tooBig:

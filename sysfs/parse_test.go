@@ -95,6 +95,49 @@ func TestParseUint(t *testing.T) {
 	}
 }
 
+func TestParseBytes(t *testing.T) {
+	for _, tc := range []struct {
+		text  string
+		width int
+		want  uint64
+		err   error
+	}{
+		{"0", 63, 0, nil},
+		{"4096\n", 63, 4096, nil},
+		{"+1K", 63, 1 << 10, nil},
+		{"64M\n", 63, 64 << 20, nil},
+		{"64m", 63, 64 << 20, nil},
+		{"3g", 63, 3 << 30, nil},
+		{"2T", 63, 2 << 40, nil},
+		{"0T", 63, 0, nil},
+		{"1K\x00M", 63, 1 << 10, nil},
+		{"16777215T", 64, 16777215 << 40, nil},
+
+		{"16777216T", 64, 0, ErrRange},
+		{"8388608T", 63, 0, ErrRange},
+		{"4G", 32, 0, ErrRange},
+		{"18446744073709551615K", 64, 0, ErrRange},
+		{"18446744073709551616", 64, 0, ErrRange},
+
+		{"", 63, 0, ErrSyntax},
+		{"M", 63, 0, ErrSyntax},
+		{"+K", 63, 0, ErrSyntax},
+		{"-1K", 63, 0, ErrSyntax},
+		{"1KB", 63, 0, ErrSyntax},
+		{"1KK", 63, 0, ErrSyntax},
+		{"1 K", 63, 0, ErrSyntax},
+		{"1.5G", 63, 0, ErrSyntax},
+		{"1P", 63, 0, ErrSyntax},
+		{"1\x0b", 63, 0, ErrSyntax}, // a K less the bits of a letter
+		{"3X", 63, 0, ErrSyntax},
+	} {
+		got, err := ParseBytes([]byte(tc.text), tc.width)
+		if got != tc.want || !errors.Is(err, tc.err) {
+			t.Errorf("ParseBytes(%q, %d) = %d, %v; want %d, %v", tc.text, tc.width, got, err, tc.want, tc.err)
+		}
+	}
+}
+
 var (
 	number = regexp.MustCompile(`^\+?[0-9]+\n?$`)
 	prefix = regexp.MustCompile(`^\+?([0-9]+)`)

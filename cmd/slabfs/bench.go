@@ -111,7 +111,8 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 	f.StringSliceVar(&c.Workloads, "workloads", usual, "rows")
 	f.StringSliceVar(&c.Allocators, "allocators", allocators, "columns; the others are compared with the first")
 	f.StringVar(&peers, "peers", "", "a `program` with more columns, which measures in place of this one: that of bench/cpeers")
-	f.IntSliceVar(&c.Sizes, "sizes", []int{64}, "bytes of an object, in workloads that have a row for each size: powers of two from 8 to 16384")
+	c.Sizes = []int{64}
+	f.Var(&byteSizes{list: &c.Sizes}, "sizes", "bytes of an object, in workloads that have a row for each size: powers of two from 8 to 16384")
 	f.IntSliceVar(&c.Batches, "batches", []int{32}, "objects that bulk allocates in one call")
 	f.IntVar(&c.Goroutines, "goroutines", max(runtime.GOMAXPROCS(0), 2), "how many work at once, in workloads with several")
 	f.IntVar(&c.Rounds, "rounds", 10, "how often a process measures each cell")

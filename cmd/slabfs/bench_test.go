@@ -22,7 +22,7 @@ func TestBenchCommand(t *testing.T) {
 		{append(quick, "--workloads=pair", "--benchstat"), "\npkg: slabfs/internal/bench\n", false},
 		{append(quick, "--workloads", "deep", "--check"), "\nplain  ", false},
 		{append(quick, "--workloads", "pair", "--sizes", "8", "--check"), "\npair 64 ", false},
-		{append(quick, "--workloads", "pair,deep*", "--sizes=8,128"), "\ndeep-reverse 128 ", false},
+		{append(quick, "--workloads", "pair,deep*", "--sizes=8", "--sizes=128,1K"), "\ndeep-reverse 1024 ", false},
 		{append(quick, "--workloads", "bulk", "--batches=1,250"), "\nbulk 250 ", false},
 		{append(quick, "--workloads", "parallel", "--goroutines=3"), " 3 goroutines", false},
 		{append(quick, "--workloads", "pair", "--json=-"), `"allocator": "sync.Pool"`, false},

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,27 +71,6 @@ options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,
 	return c
 }
 
-// A byteSize is a flag: a number of bytes with a unit.
-type byteSize int64
-
-func (b *byteSize) String() string { return strconv.FormatInt(int64(*b), 10) }
-func (b *byteSize) Type() string   { return "SIZE" }
-
-func (b *byteSize) Set(s string) error {
-	number, shift := s, 0
-	if n := len(s); n > 0 {
-		if i := strings.IndexByte("KMGT", s[n-1]); i >= 0 {
-			number, shift = s[:n-1], 10*(i+1)
-		}
-	}
-	v, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || v < 0 || v<<shift>>shift != v {
-		return errors.New("want a number of bytes, such as 67108864 or 64M, with K, M, G or T")
-	}
-	*b = byteSize(v << shift)
-	return nil
-}
-
 var cacheFlags = map[string]alloc.Flags{
 	"hwcache_align":   alloc.HWCacheAlign,
 	"reclaim_account": alloc.ReclaimAccount,
@@ -105,9 +82,9 @@ var cacheFlags = map[string]alloc.Flags{
 func newCache(a *alloc.Allocator, spec string) error {
 	name, rest, _ := strings.Cut(spec, ":")
 	size, flags, hasFlags := strings.Cut(rest, ":")
-	n, err := strconv.Atoi(size)
+	n, err := parseBytes(size)
 	if err != nil {
-		return fmt.Errorf("--cache %q: want NAME:SIZE[:FLAG,...], SIZE in bytes", spec)
+		return fmt.Errorf("--cache %q: want NAME:SIZE[:FLAG,...], SIZE in bytes, such as 200 or 4K", spec)
 	}
 	o := alloc.CacheOptions{ShellDelete: true}
 	if hasFlags {
@@ -119,7 +96,7 @@ func newCache(a *alloc.Allocator, spec string) error {
 			o.Flags |= f
 		}
 	}
-	if _, err := a.NewCache(name, n, o); err != nil {
+	if _, err := a.NewCache(name, int(n), o); err != nil {
 		return fmt.Errorf("--cache %q: %w", spec, err)
 	}
 	return nil

@@ -11,6 +11,7 @@ func TestByteSize(t *testing.T) {
 		{"0", 0, true},
 		{"4096", 4096, true},
 		{"1K", 1 << 10, true},
+		{"1k", 1 << 10, true}, // as in the files
 		{"64M", 64 << 20, true},
 		{"3G", 3 << 30, true},
 		{"2T", 2 << 40, true},
@@ -23,7 +24,6 @@ func TestByteSize(t *testing.T) {
 		{"1.5G", 0, false},
 		{"1X", 0, false},
 		{"1 K", 0, false},
-		{"1k", 0, false},
 	} {
 		var got byteSize
 		if err := got.Set(tc.text); got != tc.want || (err == nil) != tc.ok {

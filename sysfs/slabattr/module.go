@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"math"
 	"strconv"
 	"strings"
 
@@ -33,9 +32,12 @@ var parameterAttrs = []*sysfs.Attribute{
 	parameter("percpu_aborts", func(a *alloc.Allocator) any { return perCPU(a.Aborts()) }),
 	parameter("percpu_unregistered", func(a *alloc.Allocator) any { return a.Unregistered() }),
 	parameter("memory_used", func(a *alloc.Allocator) any { return a.MemoryUsed() }),
+	parameter("memory_large", func(a *alloc.Allocator) any { return a.MemoryLarge() }),
 	parameter("memory_waiting", func(a *alloc.Allocator) any { return a.MemoryWaiting() }),
 	parameter("memory_mapped", func(a *alloc.Allocator) any { return a.MemoryMapped() }),
 	parameter("memory_returns", func(a *alloc.Allocator) any { return a.MemoryReturns() }),
+	parameter("memory_refused", func(a *alloc.Allocator) any { return a.MemoryRefused() }),
+	parameter("damage", func(a *alloc.Allocator) any { return a.Damage() }),
 	parameter("cached_bytes", func(a *alloc.Allocator) any { return a.CachedBytes() }),
 	parameter("sheaf_bytes", func(a *alloc.Allocator) any { return a.SheafBytes() }),
 	parameter("barn_bytes", func(a *alloc.Allocator) any { return a.BarnBytes() }),
@@ -71,12 +73,9 @@ func memoryLimit() *sysfs.Attribute {
 	p := parameter("memory_limit", func(a *alloc.Allocator) any { return a.MemoryLimit() })
 	p.Mode = 0o644
 	p.Store = func(_ context.Context, obj any, data []byte) error {
-		n, err := sysfs.ParseUint(data, 64)
+		n, err := sysfs.ParseBytes(data, 63)
 		if err != nil {
 			return err
-		}
-		if n > math.MaxInt64 {
-			return fmt.Errorf("a limit of %d bytes: %w", n, sysfs.ErrRange)
 		}
 		obj.(*alloc.Allocator).SetMemoryLimit(int64(n))
 		return nil
@@ -124,9 +123,9 @@ func parseCache(s string) (name string, size int, o alloc.CacheOptions, err erro
 	if strings.ContainsAny(s, "\n\r\v\f") {
 		return bad("more than one line")
 	}
-	size, err = strconv.Atoi(fields[1])
+	n, err := sysfs.ParseBytes([]byte(fields[1]), 31)
 	if err != nil {
-		return bad("the size is no number")
+		return bad("the size is no number of bytes")
 	}
 	o.ShellDelete = true
 	seen := make(map[string]bool)
@@ -138,9 +137,11 @@ func parseCache(s string) (name string, size int, o alloc.CacheOptions, err erro
 		seen[key] = true
 		switch key {
 		case "align":
-			if o.Align, err = strconv.Atoi(value); err != nil || o.Align < 1 {
-				return bad("the alignment is no number")
+			align, err := sysfs.ParseBytes([]byte(value), 31)
+			if err != nil || align < 1 {
+				return bad("the alignment is no number of bytes")
 			}
+			o.Align = int(align)
 		case "flags":
 			for name := range strings.SplitSeq(value, ",") {
 				f, ok := flagNames[name]
@@ -153,5 +154,5 @@ func parseCache(s string) (name string, size int, o alloc.CacheOptions, err erro
 			return bad("unknown option " + strconv.Quote(option))
 		}
 	}
-	return fields[0], size, o, nil
+	return fields[0], int(n), o, nil
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"path"
 	"regexp"
@@ -18,6 +20,7 @@ import (
 
 	"slabfs/alloc"
 	"slabfs/internal/cpu"
+	"slabfs/internal/invariants"
 	"slabfs/internal/leaktest"
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs"
@@ -292,6 +295,7 @@ func TestControlFiles(t *testing.T) {
 		{create, "foo 100 flags=no_merge\n", 0},
 		{create, "foo 100 flags=no_merge\n", syscall.EEXIST},
 		{create, "bar 4194304 align=4096 flags=hwcache_align,reclaim_account", 0},
+		{create, "units 4k align=2K", 0},
 		{create, "kmalloc-64 64", syscall.EEXIST},
 		{create, "baz", syscall.EINVAL},
 		{create, "", syscall.EINVAL},
@@ -300,6 +304,8 @@ func TestControlFiles(t *testing.T) {
 		{create, "baz 4194305", syscall.EINVAL},
 		{create, "baz 99999999999999999999", syscall.EINVAL},
 		{create, "baz 1x", syscall.EINVAL},
+		{create, "baz 5M", syscall.EINVAL},
+		{create, "baz 99999999T", syscall.EINVAL},
 		{create, ".baz 10", syscall.EINVAL},
 		{create, "b/z 10", syscall.EINVAL},
 		{create, strings.Repeat("x", 61) + " 10", syscall.EINVAL},
@@ -327,6 +333,9 @@ func TestControlFiles(t *testing.T) {
 			t.Errorf("echo %q > %s: %v; want %v", tc.text, path.Base(tc.file), err, tc.err)
 		}
 	}
+	if got := tree.cat(t, slabDir+"units/object_size") + tree.cat(t, slabDir+"units/align"); got != "4096\n2048\n" {
+		t.Errorf("object_size and align of units = %q; want 4096, 2048", got)
+	}
 	if got := tree.cat(t, slabDir+"bar/align"); got != "4096\n" {
 		t.Errorf("bar/align = %q; want 4096", got)
 	}
@@ -349,7 +358,7 @@ func FuzzParseCache(f *testing.F) {
 			}
 			return
 		}
-		if strings.ContainsAny(name, " \t\n") || name == "" || !strings.Contains(s, strconv.Itoa(size)) && !strings.ContainsAny(s, "+0") || !o.ShellDelete {
+		if strings.ContainsAny(name, " \t\n") || name == "" || !strings.Contains(s, strconv.Itoa(size)) && !strings.ContainsAny(s, "+0kKmMgG\x00") || !o.ShellDelete {
 			t.Errorf("parseCache(%q) = %q, %d, %+v", s, name, size, o)
 		}
 	})
@@ -507,6 +516,9 @@ func TestParameters(t *testing.T) {
 	}
 	used := a.MemoryUsed()
 	b := a.Bytes(1 << 20)
+	if got := tree.cat(t, dir+"parameters/memory_large"); got != "1048576\n" {
+		t.Errorf("memory_large = %q with a mebibyte of Bytes; want 1048576", got)
+	}
 	if got, want := tree.cat(t, dir+"parameters/memory_used"), strconv.FormatInt(used+1<<20, 10)+"\n"; got != want {
 		t.Errorf("memory_used = %q with a mebibyte more; want %q", got, want)
 	}
@@ -536,7 +548,12 @@ func TestParameters(t *testing.T) {
 	}{
 		{"1048576\n", 0, "1048576\n"},
 		{"9223372036854775808", syscall.ERANGE, "1048576\n"},
-		{"1M", syscall.EINVAL, "1048576\n"},
+		{"2M\n", 0, "2097152\n"},
+		{"3k", 0, "3072\n"},
+		{"1G", 0, "1073741824\n"},
+		{"8388608T", syscall.ERANGE, "1073741824\n"},
+		{"M", syscall.EINVAL, "1073741824\n"},
+		{"1MB", syscall.EINVAL, "1073741824\n"},
 		{"0", 0, "0\n"},
 	} {
 		if err := tree.echo(t, tc.text, dir+"parameters/memory_limit"); !hasErrno(err, tc.err) {
@@ -594,6 +611,41 @@ func TestParameters(t *testing.T) {
 		if want, err := os.ReadFile("/sys/devices/system/cpu/" + list); err == nil && got != string(want) {
 			t.Errorf("%s = %q; the machine's is %q", list, got, want)
 		}
+	}
+}
+
+// A monitor learns from files what else only a crash or a log would tell.
+func TestTroubleIsInFiles(t *testing.T) {
+	a, tree := newTree(t)
+	const dir = "sys/module/slabfs/parameters/"
+	c, err := a.NewCache("tight", 4096, alloc.CacheOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.SetMemoryLimit(1)
+	for name, refused := range map[string]func() bool{
+		"Alloc":       func() bool { return c.Alloc() == nil },
+		"AllocZeroed": func() bool { return c.AllocZeroed() == nil },
+		"AllocBulk":   func() bool { return !c.AllocBulk(make([]unsafe.Pointer, 3)) },
+		"Bytes(8192)": func() bool { return a.Bytes(8192) == nil },
+		"Bytes(1e6)":  func() bool { return a.Bytes(1e6) == nil },
+		"most Bytes":  func() bool { return a.Bytes(math.MaxInt) == nil },
+	} {
+		before := a.MemoryRefused()
+		if !refused() || tree.cat(t, dir+"memory_refused") != fmt.Sprintln(before+1) {
+			t.Errorf("memory_refused = %q after %s at the limit, of which %d were before; want one more", tree.cat(t, dir+"memory_refused"), name, before)
+		}
+	}
+	a.SetMemoryLimit(0)
+	if invariants.Enabled {
+		return // the second Free panics
+	}
+	obj := c.Alloc()
+	c.Free(obj)
+	c.Free(obj)
+	c.Shrink()
+	if got := tree.cat(t, dir+"damage"); got != "1\n" {
+		t.Errorf("damage = %q after an object was freed twice; want 1", got)
 	}
 }
 
