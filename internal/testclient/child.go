@@ -275,10 +275,12 @@ var ops = map[string]func(Op) (Reply, error){
 		tv := unix.Timeval{Sec: o.Off}
 		return Reply{}, unix.Utimes(o.Path, []unix.Timeval{tv, tv})
 	},
-	"mkdir":   func(o Op) (Reply, error) { return Reply{}, unix.Mkdir(o.Path, 0o777) },     // Path
-	"rmdir":   func(o Op) (Reply, error) { return Reply{}, unix.Rmdir(o.Path) },            // Path
-	"unlink":  func(o Op) (Reply, error) { return Reply{}, unix.Unlink(o.Path) },           // Path
-	"rename":  func(o Op) (Reply, error) { return Reply{}, unix.Rename(o.Path, o.Path2) },  // Path, Path2
+	"mkdir":  func(o Op) (Reply, error) { return Reply{}, unix.Mkdir(o.Path, 0o777) }, // Path
+	"rmdir":  func(o Op) (Reply, error) { return Reply{}, unix.Rmdir(o.Path) },        // Path
+	"unlink": func(o Op) (Reply, error) { return Reply{}, unix.Unlink(o.Path) },       // Path
+	"rename": func(o Op) (Reply, error) { // Path, Path2, Flags
+		return Reply{}, unix.Renameat2(unix.AT_FDCWD, o.Path, unix.AT_FDCWD, o.Path2, uint(o.Flags))
+	},
 	"link":    func(o Op) (Reply, error) { return Reply{}, unix.Link(o.Path, o.Path2) },    // Path, Path2
 	"symlink": func(o Op) (Reply, error) { return Reply{}, unix.Symlink(o.Path2, o.Path) }, // Path, Path2: target
 	"mknod":   func(o Op) (Reply, error) { return Reply{}, unix.Mknod(o.Path, o.Mode, 0) }, // Path, Mode

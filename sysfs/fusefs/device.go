@@ -105,7 +105,10 @@ func (d *device) read() {
 			if d.idle.Load() > 0 {
 				return
 			}
-		case !errors.Is(err, unix.ENOENT): // if so, the client was interrupted meanwhile
+		case errors.Is(err, unix.ENOENT): // the client was interrupted meanwhile
+			d.buffers.Put(buf)
+		default:
+			d.buffers.Put(buf)
 			if !d.ended() { // what the poller says of the end is not clear
 				d.log.Warn("read from the kernel", "err", err)
 				return

@@ -339,28 +339,29 @@ func (f *fileSystem) removed(thread uint32) fuse.Status {
 // maxStale bounds what is remembered of threads that never came again.
 const maxStale = 1000
 
-func (f *fileSystem) file(handle uint64) *openFile {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.files[handle]
-}
-
-// begin returns the context of a Show or a Store, or an error if none may begin.
-func (f *fileSystem) begin(cancel <-chan struct{}, in *fuse.InHeader) (context.Context, fuse.Status) {
+// begin returns the context of a Show or a Store and the open file that it is
+// of, or an error if none may begin.
+func (f *fileSystem) begin(cancel <-chan struct{}, in *fuse.InHeader, handle uint64) (context.Context, *openFile, fuse.Status) {
 	select {
 	case <-f.ended:
-		return nil, fuse.ENODEV
+		return nil, nil, fuse.ENODEV
 	default:
-		return &fuse.Context{Caller: in.Caller, Cancel: cancel}, fuse.OK
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	file := f.files[handle]
+	if file == nil { // the kernel has all handles from us
+		return nil, nil, fuse.EBADF
+	}
+	return &fuse.Context{Caller: in.Caller, Cancel: cancel}, file, fuse.OK
 }
 
 func (f *fileSystem) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
-	ctx, status := f.begin(cancel, &in.InHeader)
+	ctx, file, status := f.begin(cancel, &in.InHeader, in.Fh)
 	if !status.Ok() {
 		return nil, status
 	}
-	n, err := f.file(in.Fh).read(ctx, buf, in.Offset)
+	n, err := file.read(ctx, buf, in.Offset)
 	if err != nil {
 		return nil, toErrno(err)
 	}
@@ -368,11 +369,10 @@ func (f *fileSystem) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (
 }
 
 func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
-	ctx, status := f.begin(cancel, &in.InHeader)
+	ctx, file, status := f.begin(cancel, &in.InHeader, in.Fh)
 	if !status.Ok() {
 		return 0, status
 	}
-	file := f.file(in.Fh)
 	defer inodeLocked(file.file, lockdep.Shared)()
 	n, err := file.write(ctx, data, f.slots)
 	return uint32(n), toErrno(err)
@@ -460,7 +460,11 @@ func (f *fileSystem) Unlink(<-chan struct{}, *fuse.InHeader, string) fuse.Status
 
 func (f *fileSystem) Rmdir(<-chan struct{}, *fuse.InHeader, string) fuse.Status { return fuse.EPERM }
 
-func (f *fileSystem) Rename(<-chan struct{}, *fuse.RenameIn, string, string) fuse.Status {
+// Rename knows no flags, as in sysfs, which looks at them first.
+func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, _, _ string) fuse.Status {
+	if in.Flags != 0 {
+		return fuse.EINVAL
+	}
 	return fuse.EPERM
 }
 

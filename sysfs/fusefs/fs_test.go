@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
 	"slabfs/internal/testclient"
@@ -156,6 +157,9 @@ func TestRefusals(t *testing.T) {
 		{Op{Do: "rename", Path: value, Path2: s.at("cache", "new")}, unix.EPERM},
 		{Op{Do: "rename", Path: value, Path2: ro}, unix.EPERM},
 		{Op{Do: "rename", Path: s.at("cache"), Path2: s.at("new")}, unix.EPERM},
+		{Op{Do: "rename", Path: value, Path2: s.at("cache", "new"), Flags: unix.RENAME_NOREPLACE}, unix.EINVAL},
+		{Op{Do: "rename", Path: value, Path2: ro, Flags: unix.RENAME_EXCHANGE}, unix.EINVAL},
+		{Op{Do: "rename", Path: value, Path2: ro, Flags: unix.RENAME_NOREPLACE}, unix.EEXIST},
 		{Op{Do: "rename", Path: value, Path2: value}, 0},
 		{Op{Do: "rename", Path: value, Path2: filepath.Dir(s.Dir()) + "/x"}, unix.EXDEV},
 		{Op{Do: "link", Path: value, Path2: s.at("cache", "new")}, unix.EPERM},
@@ -181,6 +185,18 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("the root lists %d names; want 4", got)
 	}
 	c.OK(Op{Do: "stat", Path: value})
+}
+
+// A file handle that nobody has is refused, as a descriptor would be.
+func TestUnknownHandle(t *testing.T) {
+	x := newFixture()
+	f := newFileSystem(x.tree, Options{}, nil)
+	if _, status := f.Read(nil, &fuse.ReadIn{Fh: 7}, make([]byte, 10)); status != fuse.EBADF {
+		t.Errorf("a read: %v; want EBADF", status)
+	}
+	if n, status := f.Write(nil, &fuse.WriteIn{Fh: 7}, []byte("1")); n != 0 || status != fuse.EBADF {
+		t.Errorf("a write: %d, %v; want EBADF", n, status)
+	}
 }
 
 func TestStat(t *testing.T) {

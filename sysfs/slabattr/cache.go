@@ -28,7 +28,7 @@ var cacheAttrs = []*sysfs.Attribute{
 		Name: "sheaf_capacity", Mode: readWrite,
 		Show: show(func(c *alloc.Cache, w *bytes.Buffer) { fmt.Fprintln(w, c.SheafCapacity()) }),
 		Store: storeUint(32, func(ctx context.Context, c *alloc.Cache, n uint64) error {
-			return errno(c.SetSheafCapacityContext(ctx, uint(n)))
+			return c.SetSheafCapacityContext(ctx, uint(n))
 		}),
 	},
 	{
@@ -148,12 +148,13 @@ func show(write func(c *alloc.Cache, w *bytes.Buffer)) func(context.Context, any
 	}
 }
 
-// store makes a Store in the same way.
+// store makes a Store in the same way. It gives errors of the allocator their
+// numbers, so that no Store of a cache has to.
 func store(take func(ctx context.Context, c *alloc.Cache, data []byte) error) func(context.Context, any, []byte) error {
 	return func(ctx context.Context, obj any, data []byte) error {
 		c := obj.(*alloc.Cache)
 		defer c.CheckReleased()
-		return take(ctx, c, data)
+		return errno(take(ctx, c, data))
 	}
 }
 

@@ -111,17 +111,21 @@ var flagNames = map[string]alloc.Flags{
 	"no_merge":        alloc.NoMerge,
 }
 
+// blank reports whether r parts words in new_cache. What else Unicode takes for a
+// blank does not: it would be part of a word, which no word may have.
+func blank(r rune) bool { return r == ' ' || r == '\t' }
+
 // parseCache reads what new_cache takes: NAME SIZE [align=N] [flags=a,b].
 func parseCache(s string) (name string, size int, o alloc.CacheOptions, err error) {
 	bad := func(what string) (string, int, alloc.CacheOptions, error) {
 		return "", 0, alloc.CacheOptions{}, fmt.Errorf("new cache %q: %s, want NAME SIZE [align=N] [flags=a,b]: %w", s, what, alloc.ErrInvalid)
 	}
-	fields := strings.Fields(s)
-	if len(fields) < 2 {
-		return bad("too few words")
-	}
 	if strings.ContainsAny(s, "\n\r\v\f") {
 		return bad("more than one line")
+	}
+	fields := strings.FieldsFunc(s, blank)
+	if len(fields) < 2 {
+		return bad("too few words")
 	}
 	n, err := sysfs.ParseBytes([]byte(fields[1]), 31)
 	if err != nil {

@@ -108,21 +108,25 @@ type numbered struct {
 
 func (n numbered) Unwrap() []error { return []error{n.error, n.errno} }
 
+// numbers has the number of each error of package alloc.
+var numbers = []struct {
+	is    error
+	errno syscall.Errno
+}{
+	{alloc.ErrExist, syscall.EEXIST},
+	{alloc.ErrNotExist, syscall.ENOENT},
+	{alloc.ErrPermission, syscall.EPERM},
+	{alloc.ErrBusy, syscall.EBUSY},
+	{alloc.ErrNoMemory, syscall.ENOMEM},
+	{alloc.ErrInvalid, syscall.EINVAL},
+	{alloc.ErrNotBuilt, syscall.EINVAL},
+	{alloc.ErrClosed, syscall.ENODEV},
+	{alloc.ErrCallback, syscall.EDEADLK},
+}
+
 // errno adds its number to an error of the allocator.
 func errno(err error) error {
-	for _, e := range []struct {
-		is    error
-		errno syscall.Errno
-	}{
-		{alloc.ErrExist, syscall.EEXIST},
-		{alloc.ErrNotExist, syscall.ENOENT},
-		{alloc.ErrPermission, syscall.EPERM},
-		{alloc.ErrBusy, syscall.EBUSY},
-		{alloc.ErrNoMemory, syscall.ENOMEM},
-		{alloc.ErrInvalid, syscall.EINVAL},
-		{alloc.ErrNotBuilt, syscall.EINVAL},
-		{alloc.ErrClosed, syscall.ENODEV},
-	} {
+	for _, e := range numbers {
 		if errors.Is(err, e.is) {
 			return numbered{err, e.errno}
 		}
