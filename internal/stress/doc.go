@@ -42,7 +42,10 @@
 //   - lockdep, if it is on, reported an order of locks
 //   - the world ended before its time
 //
-// and explains each in two lines, a deadlock from the stacks of all goroutines and an
+// A mount that somebody else keeps at the end, as a container does that was started during
+// the run and has a copy of it, is told of and is no violation.
+//
+// The judge explains each violation in two lines, a deadlock from the stacks of all goroutines and an
 // order of locks from the report (explain.go). A proof that is zero makes the run
 // inconclusive.
 //

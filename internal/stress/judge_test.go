@@ -81,6 +81,13 @@ func TestJudge(t *testing.T) {
 		}, 1, nil, `attach a tree "a tree": no idea; want success (1 times)`},
 		{"unlink after release", []message{{State: with(func(s *state) { s.Counters[early] = 3 })}}, 3, nil,
 			"caches released before the last unlink of them had ended (3 times)"},
+		{"a mount that others keep", []message{
+			{Example: &example{Op: opEnd, Outcome: detached, What: "unmount", Error: "a copy is left"}},
+			{State: with(func(s *state) { s.Ops[opEnd].Outcomes[detached] = 1 })},
+		}, 0, nil, `no violation: "unmount": a copy is left`},
+		{"a detached mount where none is unmounted", []message{
+			{State: with(func(s *state) { s.Ops[opStore].Outcomes[detached] = 1 })},
+		}, 1, nil, "store the mount is detached; want success"},
 		{"several findings", []message{{State: with(func(s *state) { s.Counters[misuse], s.Counters[outlived] = 1, 1 })}}, 2, nil,
 			"shows and stores that went on"},
 		{"an order of locks", []message{

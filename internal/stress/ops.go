@@ -51,6 +51,7 @@ const (
 	busy
 	gone
 	noMemory
+	detached
 	otherwise // none of these
 	outcomes
 )

@@ -53,7 +53,7 @@ var opRules = [ops]opRule{
 	opShellOnline:  {name: "echo 1 > cpuN/online", may: []outcome{done}},
 	opSection:      {name: "RCU section", may: []outcome{done}},
 	opReplace:      {name: "replace under readers", may: []outcome{done, noMemory}},
-	opEnd:          {name: "end: close, unmount", may: []outcome{done}},
+	opEnd:          {name: "end: close, unmount", may: []outcome{done, detached}},
 }
 
 var (
@@ -68,6 +68,7 @@ var (
 // outcomeNames are those of the table and of messages.
 var outcomeNames = [outcomes]string{
 	done: "success", exists: "the name is taken", missing: "no such cache", busy: "objects are live", gone: "the cache is gone", noMemory: "no memory",
+	detached: "the mount is detached",
 }
 
 // A counterRule says what a counter must be.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -133,6 +134,47 @@ func TestRun(t *testing.T) {
 	}
 	if !strings.Contains(errs, "operations, 0 violations") {
 		t.Errorf("standard error is %q; want progress, with operations and violations", errs)
+	}
+}
+
+// TestNamespaceCopy starts what has a copy of all mounts, as a container does,
+// during a run. The copy outlives the run, and is nobody's mistake.
+func TestNamespaceCopy(t *testing.T) {
+	needRoot(t)
+	dir := filepath.Join(t.TempDir(), "mnt")
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var errs buffer
+	errs.mu.Init(bufferClass)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(ctx, Config{Duration: time.Hour, Deadline: time.Minute, Actors: DefaultActors(), Dir: dir, Out: io.Discard, Err: &errs})
+	}()
+	for begun := false; !begun; time.Sleep(10 * time.Millisecond) {
+		_, err := os.Stat(dir + "/sys/kernel/slab/alloc0")
+		begun = err == nil
+	}
+	cmd := exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep infinity")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil && !errors.Is(err, ErrInconclusive) { // it may have been too short
+		t.Errorf("Run while a mount namespace was made: %v; want no violation", err)
+	}
+	if text := errs.String(); !strings.Contains(text, "no violation") || !strings.Contains(text, "another mount namespace") {
+		t.Errorf("standard error is %q; want a word on the copy", text)
 	}
 }
 

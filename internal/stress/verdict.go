@@ -119,6 +119,7 @@ func (j *judge) report() {
 		fmt.Fprintf(j.out, "throughput: %.0f operations in the median second, quartiles %.0f and %.0f; %.0f %% were not refused\n",
 			mid, low, high, 100*float64(all-refused)/float64(max(all, 1)))
 	}
+	j.note()
 	if j.order != "" {
 		fmt.Fprint(j.err, j.order)
 	}
@@ -128,6 +129,18 @@ func (j *judge) report() {
 			break
 		}
 		fmt.Fprintf(j.err, "stress: violation: %s (%d times)\n  %s\n  %s\n", f.what, f.count, f.why[0], f.why[1])
+	}
+}
+
+// note tells of a mount that others keep: a container that was started during
+// the run has a copy of it, a shell may stand in it. That is no mistake of the
+// allocator, and how long they keep it is theirs to say.
+func (j *judge) note() {
+	if j.state.Ops[opEnd].Outcomes[detached] == 0 {
+		return
+	}
+	for _, e := range j.examples[count{op: opEnd, outcome: detached}] {
+		fmt.Fprintf(j.err, "stress: no violation: %s; it has no server any more\n", e)
 	}
 }
 

@@ -307,6 +307,7 @@ var errorsOf = [outcomes][]error{
 	busy:     {alloc.ErrBusy, syscall.EBUSY},
 	gone:     {errDead, syscall.ENODEV},
 	noMemory: {errLimit},
+	detached: {fusefs.ErrDetached},
 }
 
 func outcomeOf(err error) outcome {
