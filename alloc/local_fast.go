@@ -2,26 +2,31 @@
 
 package alloc
 
-// The compiler inlines Alloc and Free as they are here. With one more expression in either, it would not.
+import "unsafe"
 
-// Alloc returns a value, or nil when the allocator's memory limit is reached, which cannot
-// be in as many calls as Prefill was asked for. Its content is undefined: other
-// than Typed.Alloc this does not clear it.
-func (l *Local[T]) Alloc() *T {
+// The compiler inlines Alloc and Free as they are here. With one more expression
+// in Free, it would not.
+
+// Alloc returns a value, or nil when the allocator's memory limit is reached,
+// which it cannot do in the calls that Prefill has promised. Its content is
+// undefined: unlike Typed.Alloc, this does not clear it.
+func (l *Local[T]) Alloc() (p *T) {
 	if l.in == l.out {
-		return l.refill()
+		return (*T)((*ring)(unsafe.Pointer(l)).refill())
 	}
+	p = l.slots[l.out]
 	l.out++
-	return l.slots[l.out]
+	return p
 }
 
-// Free takes back a value of the Typed, whoever allocated it. That it is another cache's is
-// found when it goes there: then a later Free panics, or Return. Until then it may
-// be handed out again. The invariants build finds it at once, and a value that is freed twice.
+// Free takes back a value of the Typed, whoever allocated it. It panics if the
+// value is nil. A value of another cache is found when it reaches the cache: a
+// later Free, or Return, panics. Until then it may be allocated again. The
+// invariants build finds it at once, and a value that is freed twice.
 func (l *Local[T]) Free(p *T) {
-	l.in++
-	if l.in == l.out {
-		l.drain()
-	}
 	l.slots[l.in] = p
+	l.in++
+	if p == nil || l.in == l.out {
+		(*ring)(unsafe.Pointer(l)).drain()
+	}
 }

@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"math"
 	"os/exec"
 	"strings"
 	"sync"
@@ -106,6 +107,163 @@ func TestLocalPrefill(t *testing.T) {
 		}
 		checkRest(t, points.Cache(), nil)
 	})
+}
+
+// What Prefill has promised stays at hand, whatever is freed meanwhile, until it
+// was allocated.
+func TestLocalPromise(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		points := newPoints(t, a)
+		for _, tc := range []struct{ promised, before, freed int }{
+			{255, 0, 1}, {255, 0, 2000}, {1, 0, 300}, {127, 200, 300}, {128, 255, 1}, {200, 255, 2000}, {256, 100, 500}, {1000, 0, 3000},
+		} {
+			l := points.Local()
+			values := make([]*point, tc.before+tc.freed)
+			for i := range values {
+				values[i] = points.Alloc()
+			}
+			for _, p := range values[:tc.before] {
+				l.Free(p)
+			}
+			if !l.Prefill(tc.promised) {
+				t.Fatalf("Prefill(%d) = false", tc.promised)
+			}
+			for _, p := range values[tc.before:] {
+				l.Free(p)
+				if got, most := l.Len(), 255+tc.promised; got < tc.promised || got > most {
+					t.Fatalf("%+v: %d values are at hand; want %d to %d", tc, got, tc.promised, most)
+				}
+			}
+			a.SetMemoryLimit(1)
+			var others []*point
+			for p := points.Alloc(); p != nil; p = points.Alloc() {
+				others = append(others, p)
+			}
+			seen := make(map[*point]bool)
+			for i := range tc.promised {
+				p := l.Alloc()
+				if n := len(others) - 1; i%3 == 0 && n >= 0 {
+					l.Free(others[n])
+					others = others[:n]
+				}
+				if p == nil || seen[p] {
+					t.Fatalf("%+v: Alloc %d of those that were promised = %p (known: %v)", tc, i, p, seen[p])
+				}
+				seen[p] = true
+			}
+			a.SetMemoryLimit(0)
+			for l.Len() > 0 {
+				seen[l.Alloc()] = true
+			}
+			for p := range seen {
+				l.Free(p)
+			}
+			for _, p := range others {
+				l.Free(p)
+				if l.Len() > 255+tc.promised {
+					t.Fatalf("%+v: %d values are at hand", tc, l.Len())
+				}
+			}
+			l.Return()
+			checkRest(t, points.Cache(), nil)
+		}
+	})
+}
+
+// A promise that was kept is over: the Local keeps no more than any other.
+func TestLocalPromiseEnds(t *testing.T) {
+	a := newAllocator(t, Options{})
+	points := newPoints(t, a)
+	l := points.Local()
+	if !l.Prefill(5000) {
+		t.Fatal("Prefill(5000) = false")
+	}
+	var values []*point
+	for range 5000 {
+		values = append(values, l.Alloc())
+	}
+	values = append(values, l.Alloc())
+	for _, p := range values {
+		l.Free(p)
+		if l.Len() > 255 {
+			t.Fatalf("%d values are at hand when nothing is promised any more; want 255 at most", l.Len())
+		}
+	}
+	if !l.Prefill(3) { // they are there
+		t.Fatal("Prefill(3) = false")
+	}
+	l.Return()
+	for range 1000 {
+		values = append(values[:0], points.Alloc(), points.Alloc())
+		l.Free(values[0])
+		l.Free(values[1])
+	}
+	if l.Len() > 255 {
+		t.Errorf("%d values are at hand after Return ended the promise; want 255 at most", l.Len())
+	}
+	l.Return()
+	checkRest(t, points.Cache(), nil)
+}
+
+// Prefill of what can never be there, or is not there now, says so and takes nothing.
+func TestLocalPrefillTooMuch(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		points := newPoints(t, a)
+		l := points.Local()
+		if !l.Prefill(10) {
+			t.Fatal("Prefill(10) = false")
+		}
+		refuse := func(n int) {
+			t.Helper()
+			used := a.MemoryUsed()
+			if l.Prefill(n) || l.Len() != 10 || points.Cache().Stats().Objects != 10 {
+				t.Errorf("Prefill(%d) left %d values at hand and %d live; want false, and 10 as before", n, l.Len(), points.Cache().Stats().Objects)
+			}
+			if n > 1<<30 && a.MemoryUsed() != used {
+				t.Errorf("Prefill(%d) took %d bytes", n, a.MemoryUsed()-used)
+			}
+		}
+		for _, limit := range []int64{0, 1 << 20, 1, math.MaxInt64} {
+			a.SetMemoryLimit(limit)
+			for _, n := range []int{math.MaxInt, math.MaxInt - 10, 1 << 62, 1 << 48} {
+				refuse(n)
+			}
+			if !l.Prefill(math.MinInt) || !l.Prefill(-1) || !l.Prefill(0) || !l.Prefill(10) {
+				t.Error("Prefill of what is at hand = false")
+			}
+		}
+		a.SetMemoryLimit(1 << 20)
+		refuse(1 << 38)
+		refuse(1 << 20 / int(unsafe.Sizeof(point{})))
+		refuse(1<<20/int(unsafe.Sizeof(point{})) + 11)
+		a.SetMemoryLimit(0)
+		l.Return()
+		checkRest(t, points.Cache(), nil)
+	})
+}
+
+// Free of nil panics at once, and changes nothing.
+func TestLocalFreeNil(t *testing.T) {
+	a := newAllocator(t, Options{})
+	points := newPoints(t, a)
+	l := points.Local()
+	for _, n := range []int{0, 1, 254, 255} {
+		for l.Len() < n {
+			l.Free(points.Alloc())
+		}
+		mustPanic(t, func() { l.Free(nil) }, `slabfs: cache "point": Free of nil: did Alloc return nil at the limit?`)
+		if l.Len() != n {
+			t.Errorf("%d values are at hand after Free(nil); want %d", l.Len(), n)
+		}
+	}
+	for range 255 {
+		p := l.Alloc()
+		if p == nil {
+			t.Fatal("Alloc = nil")
+		}
+		points.Free(p)
+	}
+	checkRest(t, points.Cache(), nil)
 }
 
 // A value of another cache is found at the latest by Return, and then nothing else is lost.

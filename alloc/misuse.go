@@ -72,6 +72,11 @@ func (k *core) takeBackAll(c *Cache, objs []unsafe.Pointer) {
 	}
 }
 
+// panicNil is what becomes of a Free of nil.
+func (c *Cache) panicNil(op string) {
+	panic(fmt.Sprintf("slabfs: cache %q: %s of nil: did Alloc return nil at the limit?", c.name, op))
+}
+
 // panicForeign is what becomes of a Free of what lies in no slab of the cache.
 func (c *Cache) panicForeign(obj unsafe.Pointer) {
 	p, ok := pages.Of(obj)
@@ -79,6 +84,8 @@ func (c *Cache) panicForeign(obj unsafe.Pointer) {
 		c.mustLive("Free")
 	}
 	switch {
+	case obj == nil:
+		c.panicNil("Free")
 	case c.usersize != 0: // FreeBytes leaves this check to its cache
 		panic(c.core.a.describeBytes(obj, int(c.usersize)))
 	case !ok:

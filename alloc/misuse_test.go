@@ -30,7 +30,7 @@ func TestFreeRefuses(t *testing.T) {
 		obj  unsafe.Pointer
 		why  string
 	}{
-		{"nil", nil, "which no allocator handed out"},
+		{"nil", nil, "nil: did Alloc return nil at the limit?"},
 		{"of the Go heap", unsafe.Pointer(&local), "which no allocator handed out"},
 		{"of another cache", other, "which belongs to another cache"},
 		{"of a destroyed cache", stale, "which"},

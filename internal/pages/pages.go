@@ -139,6 +139,9 @@ func block(p Page) *freeBlock { return (*freeBlock)(Desc(p)) }
 // Mapped returns how many bytes of the arena have memory behind them, free ones included.
 func Mapped() int64 { return heap.mapped.Load() << Shift }
 
+// Reserved returns the bytes of address space for pages: no more can ever be allocated.
+func Reserved() int64 { return int64(heap.limit) << Shift }
+
 // Warm returns how many bytes are free and have memory behind them: what Return can give back.
 func Warm() int64 { return heap.warm.Load() << Shift }
 
