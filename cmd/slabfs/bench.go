@@ -17,7 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"slabfs/internal/bench"
+	"slabfs/cmd/slabfs/internal/bench"
 )
 
 func newBenchCommand() *cobra.Command {
@@ -46,7 +46,7 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
   slabfs bench --workloads bulk --batches 1,2,4,8,16,32,64,128,250
   slabfs bench --workloads retune --rounds 40
   slabfs bench --workloads all --html report.html --json report.json
-  (cd bench/cpeers && go build -o /tmp/cpeers .) && slabfs bench --peers /tmp/cpeers --workloads 'pair,deep*'
+  GOWORK=off go -C cmd/slabfs/cpeers build -o /tmp/cpeers . && slabfs bench --peers /tmp/cpeers --workloads 'pair,deep*'
   slabfs bench --benchstat > out.txt; benchstat -col /alloc out.txt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -110,7 +110,7 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 	f := cmd.Flags()
 	f.StringSliceVar(&c.Workloads, "workloads", usual, "rows")
 	f.StringSliceVar(&c.Allocators, "allocators", allocators, "columns; the others are compared with the first")
-	f.StringVar(&peers, "peers", "", "a `program` with more columns, which measures in place of this one: that of bench/cpeers")
+	f.StringVar(&peers, "peers", "", "a `program` with more columns, which measures in place of this one: that of cmd/slabfs/cpeers")
 	c.Sizes = []int{64}
 	f.Var(&byteSizes{list: &c.Sizes}, "sizes", "bytes of an object, in workloads that have a row for each size: powers of two from 8 to 16384")
 	f.IntSliceVar(&c.Batches, "batches", []int{32}, "objects that bulk allocates in one call")
@@ -160,7 +160,7 @@ func newGuardCommand(worker []string) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&g.Processes, "processes", 12, "how many may try")
-	cmd.Flags().BoolVar(&g.Record, "record", false, "print a new internal/bench/baseline.json, with the medians of the processes")
+	cmd.Flags().BoolVar(&g.Record, "record", false, "print a new cmd/slabfs/internal/bench/baseline.json, with the medians of the processes")
 	return cmd
 }
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"slabfs/internal/bench"
+	"slabfs/cmd/slabfs/internal/bench"
 )
 
 func TestBenchCommand(t *testing.T) {
@@ -19,7 +19,7 @@ func TestBenchCommand(t *testing.T) {
 		err  bool
 	}{
 		{append(quick, "--workloads=pair,parallel"), "parallel scaling", false},
-		{append(quick, "--workloads=pair", "--benchstat"), "\npkg: slabfs/internal/bench\n", false},
+		{append(quick, "--workloads=pair", "--benchstat"), "\npkg: slabfs/cmd/slabfs/internal/bench\n", false},
 		{append(quick, "--workloads", "deep", "--check"), "\nplain  ", false},
 		{append(quick, "--workloads", "pair", "--sizes", "8", "--check"), "\npair 64 ", false},
 		{append(quick, "--workloads", "pair,deep*", "--sizes=8", "--sizes=128,1K"), "\ndeep-reverse 1024 ", false},

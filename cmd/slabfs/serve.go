@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slabfs/alloc"
+	"slabfs/cmd/slabfs/internal/load"
 	"slabfs/internal/invariants"
-	"slabfs/internal/load"
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs/fusefs"
 	"slabfs/sysfs/slabattr"

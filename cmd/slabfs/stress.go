@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"slabfs/cmd/slabfs/internal/stress"
 	"slabfs/internal/fault"
-	"slabfs/internal/stress"
 	"slabfs/sysfs/fusefs"
 )
 

@@ -19,42 +19,16 @@ import (
 
 const (
 	module = "slabfs"
-	root   = "../.." // of the module
+	root   = "../.." // of the workspace
 )
-
-// allowed lists, for each package of the module, the module packages that its
-// files may import; tests may import more. A package that is not listed may
-// import none. Imports point down the list only.
-var allowed = map[string][]string{
-	"cmd/slabfs":       {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "workqueue", "internal/bench", "internal/cpu", "internal/fault", "internal/invariants", "internal/load", "internal/lockdep", "internal/stress"},
-	"integration":      {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/fault", "internal/leaktest", "internal/lockdep", "internal/testclient"},
-	"sysfs/slabattr":   {"alloc", "alloc/rcu", "sysfs", "sysfs/fusefs", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep"},
-	"sysfs/fusefs":     {"sysfs", "internal/fault", "internal/invariants", "internal/lockdep"},
-	"sysfs":            {"internal/fault", "internal/invariants", "internal/lockdep"},
-	"alloc":            {"alloc/rcu", "workqueue", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep", "internal/pages", "internal/percpu", "internal/rseq"},
-	"alloc/rcu":        {"workqueue", "internal/cpu", "internal/fault", "internal/invariants", "internal/lockdep", "internal/percpu", "internal/rseq"},
-	"workqueue":        {"internal/invariants", "internal/lockdep"},
-	"internal/percpu":  {"internal/cpu", "internal/invariants", "internal/lockdep", "internal/pages", "internal/rseq"},
-	"internal/rseq":    {"internal/cpu", "internal/invariants", "internal/lockdep"},
-	"internal/pages":   {"internal/cpu", "internal/invariants", "internal/lockdep"},
-	"internal/cpu":     {"internal/invariants", "internal/lockdep"},
-	"internal/lockdep": {"internal/invariants"},
-
-	"internal/bench":      {"alloc", "sysfs/fusefs", "sysfs/slabattr", "internal/lockdep"},
-	"internal/stress":     {"alloc", "sysfs", "sysfs/fusefs", "sysfs/slabattr", "internal/fault", "internal/lockdep"},
-	"internal/load":       {"alloc", "sysfs", "internal/lockdep"},
-	"internal/testclient": {"internal/lockdep"},
-	"internal/leaktest":   {},
-	"internal/seqtest":    {"internal/rseq"},
-}
 
 // only lists modules of others and who may import them; tests may too.
 var only = map[string][]string{
 	"github.com/hanwen/go-fuse": {"sysfs/fusefs"},
 	"github.com/spf13":          {"cmd/slabfs"},
 	"golang.org/x/arch":         {"internal/seqtest"},
-	"github.com/bytedance":      {"internal/bench"},
-	"modernc.org":               {"internal/bench"},
+	"github.com/bytedance":      {"cmd/slabfs/internal/bench"},
+	"modernc.org":               {"cmd/slabfs/internal/bench"},
 	"C":                         {},
 }
 
@@ -62,10 +36,10 @@ var only = map[string][]string{
 // in files whose name ends in _unsafe.go, and in tests.
 var unsafeIn = []string{"alloc", "internal/pages", "internal/percpu", "internal/rseq"}
 
-// A file is one Go file of the module.
+// A file is one Go file of the workspace.
 type file struct {
-	path string // from the module's root
-	pkg  string // its directory, from the module's root
+	path string // from the root
+	pkg  string // its directory, from the root
 	test bool
 	fset *token.FileSet
 	*ast.File
@@ -76,7 +50,7 @@ func (f *file) at(n ast.Node) string {
 	return fmt.Sprintf("%s:%d", f.path, f.fset.Position(n.Pos()).Line)
 }
 
-// goFiles parses every Go file of the module.
+// goFiles parses every Go file of the workspace.
 func goFiles(t *testing.T) []*file {
 	t.Helper()
 	var files []*file
@@ -97,10 +71,11 @@ func goFiles(t *testing.T) []*file {
 	return files
 }
 
-// walk calls f with each file of the module, other modules, hidden directories
-// and test data left out.
+// walk calls f with each file of the workspace's modules. It leaves out other
+// modules, hidden directories and test data.
 func walk(t *testing.T, f func(name string)) {
 	t.Helper()
+	used := workspace(t)
 	err := fs.WalkDir(os.DirFS(root), ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -110,10 +85,8 @@ func walk(t *testing.T, f func(name string)) {
 		case name == ".":
 		case strings.HasPrefix(d.Name(), "."), d.Name() == "testdata":
 			return fs.SkipDir
-		default:
-			if _, err := os.Stat(filepath.Join(root, name, "go.mod")); err == nil {
-				return fs.SkipDir
-			}
+		case isModule(name) && !slices.Contains(used, name):
+			return fs.SkipDir
 		}
 		return nil
 	})
@@ -134,22 +107,6 @@ func importPath(t *testing.T, s *ast.ImportSpec) string {
 
 // within reports whether the import path p is of the module or package tree of.
 func within(p, of string) bool { return p == of || strings.HasPrefix(p, of+"/") }
-
-func TestArrows(t *testing.T) {
-	for _, f := range goFiles(t) {
-		for _, s := range f.Imports {
-			p := importPath(t, s)
-			if of, ok := strings.CutPrefix(p, module+"/"); ok && !f.test && !slices.Contains(allowed[f.pkg], of) {
-				t.Errorf("%s: %s may not import %s", f.at(s), f.pkg, of)
-			}
-			for of, by := range only {
-				if within(p, of) && !f.test && !slices.Contains(by, f.pkg) {
-					t.Errorf("%s: %s may not import %s; only %q may", f.at(s), f.pkg, p, by)
-				}
-			}
-		}
-	}
-}
 
 // TestAllocIsSmall checks what a program links that wants only the allocator.
 func TestAllocIsSmall(t *testing.T) {

@@ -206,7 +206,7 @@ func TestReplaceTable(t *testing.T) {
 // the lines that say where, when and how it was measured. Nobody has written it by hand.
 func TestReadme(t *testing.T) {
 	read := func(name string) string {
-		text, err := os.ReadFile(filepath.Join("..", "..", name))
+		text, err := os.ReadFile(filepath.Join("..", "..", "..", "..", name))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,8 +1,8 @@
-module slabfs/bench/cpeers
+module slabfs/cmd/slabfs/cpeers
 
 go 1.25.0
 
-require slabfs v0.0.0
+require slabfs/cmd/slabfs v0.0.0
 
 require (
 	github.com/bytedance/gopkg v0.1.4 // indirect
@@ -10,6 +10,10 @@ require (
 	github.com/moby/sys/mountinfo v0.7.3 // indirect
 	golang.org/x/sys v0.46.0 // indirect
 	modernc.org/memory v1.12.1 // indirect
+	slabfs v0.0.0 // indirect
 )
 
-replace slabfs => ../..
+replace (
+	slabfs => ../../..
+	slabfs/cmd/slabfs => ..
+)

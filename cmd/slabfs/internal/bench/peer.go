@@ -16,7 +16,7 @@ import (
 )
 
 // A Peer is an allocator that this program does not link: another one does, and measures
-// for it (Config.Program). bench/cpeers is one, so that this one needs no C compiler.
+// for it (Config.Program). cmd/slabfs/cpeers is one, so that this one needs no C compiler.
 type Peer struct {
 	Name, What string
 	Loops      bool // a call of Alloc or Free would not show what it is: only for workloads with loops of their own

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"slabfs/internal/bench"
+	"slabfs/cmd/slabfs/internal/bench"
 )
 
 // libraries by the name of their column.

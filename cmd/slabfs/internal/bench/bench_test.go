@@ -180,7 +180,7 @@ func TestBenchstat(t *testing.T) {
 	if err := fixed().Benchstat(&out); err != nil {
 		t.Fatal(err)
 	}
-	head := "goos: linux\ngoarch: amd64\npkg: slabfs/internal/bench\ncpu: Test CPU @ 2.80GHz\nkernel: 6.18.1\ngo: go1.26.8\n" +
+	head := "goos: linux\ngoarch: amd64\npkg: slabfs/cmd/slabfs/internal/bench\ncpu: Test CPU @ 2.80GHz\nkernel: 6.18.1\ngo: go1.26.8\n" +
 		"BenchmarkPair/size=64/alloc=slabfs-2 1000 5 ns/op\nBenchmarkPair/size=64/alloc=slabfs-2 1000 5.1 ns/op\n" +
 		"BenchmarkPair/size=64/alloc=slabfs-2 1000 5.3 ns/op\nBenchmarkPair/size=64/alloc=slabfs-2 1000 7 ns/op\n"
 	if !strings.HasPrefix(out.String(), head) {

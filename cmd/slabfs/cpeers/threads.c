@@ -1,4 +1,4 @@
-// xmalloc and larson as xmalloc.go and larson.go of internal/bench define them: the same sizes,
+// xmalloc and larson as xmalloc.go and larson.go of cmd/slabfs/internal/bench define them: the same sizes,
 // threads, hand-over and counting.
 
 #define _GNU_SOURCE

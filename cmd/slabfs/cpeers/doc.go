@@ -8,7 +8,7 @@
 // It is a module of its own, so that slabfs needs no C compiler. On Debian:
 //
 //	apt install gcc libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4
-//	cd bench/cpeers && go build -o /tmp/cpeers . && cd ../..
+//	GOWORK=off go -C cmd/slabfs/cpeers build -o /tmp/cpeers .
 //	slabfs bench --peers /tmp/cpeers --workloads 'pair,deep*,bulk,xmalloc,larson'
 //
 // All of them are loaded into one process, side by side, so that cells can be interleaved;

@@ -212,7 +212,7 @@ func align(w io.Writer, rows [][]string) {
 func (r *Report) Benchstat(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	m := r.Machine
-	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: slabfs/internal/bench\ncpu: %s\nkernel: %s\ngo: %s\n", m.OS, m.Arch, m.CPU, m.Kernel, m.Go)
+	fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: slabfs/cmd/slabfs/internal/bench\ncpu: %s\nkernel: %s\ngo: %s\n", m.OS, m.Arch, m.CPU, m.Kernel, m.Go)
 	samples := r.calm()
 	for _, row := range r.rows() {
 		title := strings.ToUpper(row.workload.name[:1]) + row.workload.name[1:]

@@ -8,7 +8,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"slabfs/internal/bench"
+	"slabfs/cmd/slabfs/internal/bench"
 )
 
 // threads are the workloads with threads of C.
