@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -40,6 +41,9 @@ const possibleEnv = "SLABFS_TEST_POSSIBLE"
 // nodesEnv lists the CPUs of the memory nodes that the tests take for the machine's: "0-3;4-7".
 const nodesEnv = "SLABFS_TEST_NODES"
 
+// pageSizeEnv is the size of the system's page in bytes that the tests take for the machine's.
+const pageSizeEnv = "SLABFS_TEST_PAGE_SIZE"
+
 const oneNode = "0" // and all other CPUs, since no node has them
 
 func TestMain(m *testing.M) {
@@ -53,6 +57,13 @@ func TestMain(m *testing.M) {
 			panic(err)
 		}
 		cpu.FakePossible(m)
+	}
+	if n := os.Getenv(pageSizeEnv); n != "" {
+		bytes, err := strconv.Atoi(n)
+		if err != nil {
+			panic(err)
+		}
+		pages.FakeSystemPage(bytes)
 	}
 	if lists := os.Getenv(nodesEnv); lists != "" {
 		var nodes []cpu.Node

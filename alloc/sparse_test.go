@@ -189,8 +189,8 @@ func TestUnregisteredThread(t *testing.T) {
 func resident(t *testing.T, p unsafe.Pointer) bool {
 	t.Helper()
 	var in [1]byte
-	page := uintptr(p) &^ (pages.Size - 1)
-	if _, _, e := unix.RawSyscall(unix.SYS_MINCORE, page, pages.Size, uintptr(unsafe.Pointer(&in))); e != 0 {
+	page := uintptr(p) &^ (uintptr(os.Getpagesize()) - 1)
+	if _, _, e := unix.RawSyscall(unix.SYS_MINCORE, page, 1, uintptr(unsafe.Pointer(&in))); e != 0 {
 		t.Fatal(fmt.Errorf("mincore: %w", e))
 	}
 	return in[0]&1 != 0

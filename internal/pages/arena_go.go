@@ -16,9 +16,11 @@ const (
 // allocation each, so that pointer arithmetic stays within one variable. Behind
 // the tables is a word, for their end to point to.
 func reserveArena(tables, n uintptr) (table, arena unsafe.Pointer, err error) {
-	if table, err = reserveSpace(tables + 8); err != nil {
+	align := uintptr(SystemPage()) // which may be made up
+	if table, err = reserveSpace(tables + 8 + align); err != nil {
 		return nil, nil, err
 	}
+	table = unsafe.Add(table, -uintptr(table)&(align-1))
 	p := unsafe.Pointer(unsafe.SliceData(make([]byte, n+arenaAlign)))
 	return table, unsafe.Add(p, -uintptr(p)&(arenaAlign-1)), nil
 }
@@ -27,6 +29,7 @@ func commitArena(unsafe.Pointer, uintptr) error { return nil }
 
 // discard loses the pages' content, as the system would.
 func discard(p Page, n int) error {
-	clear(unsafe.Slice((*byte)(At(p)), n<<Shift))
-	return nil
+	whole, err := asSystem(At(p), uintptr(n)<<Shift)
+	clear(whole)
+	return err
 }

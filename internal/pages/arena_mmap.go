@@ -33,5 +33,9 @@ func commitArena(p unsafe.Pointer, n uintptr) error { return commit(p, n) }
 // discard gives the memory of n pages back to the system. The address stays
 // reserved: it must never come to be part of the Go heap while a stale pointer to it may exist.
 func discard(p Page, n int) error {
-	return unix.Madvise(unsafe.Slice((*byte)(At(p)), n<<Shift), adviceDiscard)
+	whole, err := asSystem(At(p), uintptr(n)<<Shift)
+	if err != nil {
+		return err
+	}
+	return unix.Madvise(whole, adviceDiscard)
 }

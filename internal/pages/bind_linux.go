@@ -19,7 +19,11 @@ func bind(p Page, n, id int) error {
 	}
 	mask[id/64] = 1 << (id % 64)
 	// The kernel takes the number of bits to be one less than what it is told.
-	_, _, e := unix.Syscall6(unix.SYS_MBIND, uintptr(At(p)), uintptr(n)<<Shift, unix.MPOL_PREFERRED,
+	whole, err := asSystem(At(p), uintptr(n)<<Shift)
+	if err != nil {
+		return err
+	}
+	_, _, e := unix.Syscall6(unix.SYS_MBIND, uintptr(unsafe.Pointer(&whole[0])), uintptr(len(whole)), unix.MPOL_PREFERRED,
 		uintptr(unsafe.Pointer(&mask)), maxNode+1, 0)
 	if e != 0 {
 		return e

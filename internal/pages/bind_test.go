@@ -20,11 +20,11 @@ func TestBind(t *testing.T) {
 		}
 		return mode, mask
 	}
-	p, err := Alloc(0, 0)
+	p, err := Alloc(systemOrder, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer Free(p, 0)
+	defer Free(p, systemOrder)
 	if err := bind(p, 1, 0); err != nil {
 		t.Skipf("mbind: %v", err)
 	}

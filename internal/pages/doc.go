@@ -3,6 +3,7 @@
 //
 //	arena       the reserved address space; addresses in it are never unmapped
 //	page        4 KiB; its number counts from the arena's begin, and 0 is no page
+//	system page what the system gives and takes back: 1, 4 or 16 pages (system.go)
 //	block       2^order pages, aligned to their size, from a buddy allocator
 //	run         any number of consecutive pages
 //	owner       a number per page, set by whoever holds the page; 0 is nobody

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +28,11 @@ func adviseHuge(want bool) error {
 			return fmt.Errorf("they have %s bytes, not %d: %w", strings.TrimSpace(string(text)), arenaAlign, ErrNoHuge)
 		}
 	}
-	if err := unix.Madvise(unsafe.Slice((*byte)(heap.base), uintptr(heap.limit)<<Shift), advice); err != nil {
+	whole, err := asSystem(heap.base, uintptr(heap.limit)<<Shift)
+	if err != nil {
+		return err
+	}
+	if err := unix.Madvise(whole, advice); err != nil {
 		return fmt.Errorf("%w: %w", err, ErrNoHuge)
 	}
 	return nil

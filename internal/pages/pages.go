@@ -142,7 +142,8 @@ func Mapped() int64 { return heap.mapped.Load() << Shift }
 // Reserved returns the bytes of address space for pages: no more can ever be allocated.
 func Reserved() int64 { return int64(heap.limit) << Shift }
 
-// Warm returns how many bytes are free and have memory behind them: what Return can give back.
+// Warm returns how many bytes are free and have memory behind them: what Return can give
+// back, except for free pages that share a system page with others.
 func Warm() int64 { return heap.warm.Load() << Shift }
 
 // Alloc returns a block of 2^order pages, aligned to its size, of a node of cpu.Nodes, or of another if it

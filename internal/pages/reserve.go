@@ -99,7 +99,9 @@ func grow(end Page) error {
 func Metadata() int64 {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
+	const owners, descs = 4 * blockPages, DescSize / 2 * blockPages // of a block
 	blocks := int64(heap.end.Load()/blockPages) - 1
-	return (blocks*4+(blocks+int64(heap.odds))*DescSize/2)*blockPages +
+	even := atMost(blocks * descs)
+	return atMost(blocks*owners) + even + min(int64(heap.odds)*atMost(descs), even) +
 		int64(len(heap.touched)*8+len(heap.odd)+len(heap.nodeOf)*2) + int64(bitmaps.end)*wordSize
 }

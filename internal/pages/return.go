@@ -3,8 +3,9 @@ package pages
 import "time"
 
 // Return gives memory of free pages back to the system until at most keep bytes
-// of free pages have memory behind them. Largest blocks go first. It returns how
-// many bytes it gave back. Pages keep their addresses; their content is lost.
+// of free pages have memory behind them. Largest blocks go first, and blocks smaller
+// than a system page stay: others use the rest of it. It returns how many bytes it gave
+// back. Pages keep their addresses; their content is lost.
 func Return(keep int64) int64 { return giveBack(keep, Warm()-keep, 0) }
 
 // ReturnIdle gives back memory that nobody has missed. If the call before was at least period
@@ -35,7 +36,7 @@ func Returns() uint64 { return heap.returns.Load() }
 // bytes are left or, since others free and allocate meanwhile, most bytes are given.
 func giveBack(keep, most int64, least int) int64 {
 	var given int64
-	for order := MaxOrder; order >= least; order-- {
+	for order := MaxOrder; order >= max(least, systemOrder); order-- {
 		for given < most && Warm() > keep {
 			n := returnOne(order)
 			if n < 0 {

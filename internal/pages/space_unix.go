@@ -25,7 +25,11 @@ func probeSpace(n uintptr) error {
 // releaseSpace gives back what reserveSpace took and nobody has seen.
 func releaseSpace(p unsafe.Pointer, n uintptr) { _ = unix.MunmapPtr(p, n) }
 
-// commit makes a part of reserved space usable; n is a multiple of a page's size.
+// commit makes a part of reserved space usable.
 func commit(p unsafe.Pointer, n uintptr) error {
-	return unix.Mprotect(unsafe.Slice((*byte)(p), n), unix.PROT_READ|unix.PROT_WRITE)
+	whole, err := asSystem(p, n)
+	if err != nil {
+		return err
+	}
+	return unix.Mprotect(whole, unix.PROT_READ|unix.PROT_WRITE)
 }

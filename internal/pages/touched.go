@@ -2,8 +2,9 @@ package pages
 
 import "math/bits"
 
-// A page is touched from the moment it is handed out until its memory is given
-// back to the system.
+// A page is touched from the moment that it, or another page of its system page, is
+// handed out until its memory is given back to the system. Pages of one system page
+// are all touched, or none is.
 
 // touch marks n pages from p on.
 //
@@ -15,8 +16,9 @@ func touch(p Page, n int) {
 	}
 }
 
-// touchNew marks the first n pages of a run of have pages that is about to be used. Where huge
-// pages were asked for, memory comes to all of one when the first byte of it is touched.
+// touchNew marks the first n pages of a run of have pages that is about to be used, and
+// the rest of their system pages. Where huge pages were asked for, memory comes to all of one
+// when the first byte of it is touched.
 //
 // Preconditions: heap.mu is held; the run is on no list.
 func touchNew(p Page, n, have int) {
@@ -27,7 +29,8 @@ func touchNew(p Page, n, have int) {
 			}
 		}
 	}
-	touch(p, n)
+	from, to := wholePages(p, n)
+	touch(from, int(to-from))
 }
 
 // untouch takes the mark off n pages from p on.
