@@ -18,7 +18,9 @@
 // the sum is not above 0. The offset, one for each copy of the code, is the lowest
 // number until Start has proven, on a fresh thread, that the process is of the first or
 // of the second kind; then it is Offset. A C library's 0(FS) must never be written
-// through without knowing the offset: what lies behind it is the C library's.
+// through without knowing the offset: what lies behind it is the C library's. A C
+// library unmaps a thread's area when the thread ends, so only assembly goes from
+// 0(FS) to an area, where Go preempts no goroutine.
 //
 // # What can go wrong
 //

@@ -39,6 +39,7 @@ const (
 var builds = map[string]*build{
 	"pure Go":       {dir: "engine", env: noCgo},
 	"cgo":           {dir: "engine", env: cgo, args: []string{"-tags=withcgo"}, c: true},
+	"ends":          {dir: "ends", env: cgo, c: true},
 	"net":           {dir: "engine", env: cgo, args: []string{"-tags=withnet"}, long: true, c: true},
 	"static glibc":  {dir: "engine", env: cgo, args: []string{"-tags=withcgo", "-ldflags=-linkmode=external -extldflags=-static"}, long: true, c: true},
 	"PIE":           {dir: "engine", env: noCgo, args: []string{"-buildmode=pie"}, long: true},
@@ -93,6 +94,7 @@ var runs = []run{
 	{name: "cgo, rseq refused from the start", build: "cgo", args: []string{"-filter=rseq=1", "-again"}, want: isLock},
 	{name: "cgo, membarrier refused", build: "cgo", args: []string{"-filter=membarrier=1"}, want: isLock},
 	{name: "cgo, a thread loses its registration", build: "cgo", args: []string{"-unregister"}, want: `engine=rseq unregistered=1 aborts=\d+`},
+	{name: "cgo, threads end and glibc unmaps their stacks", build: "ends", env: "GLIBC_TUNABLES=glibc.pthread.stack_cache_size=0", want: "engine=rseq unregistered=0"},
 	{name: "net with cgo", build: "net", want: isRSeq},
 	{name: "static glibc", build: "static glibc", want: isLock},
 	{name: "static glibc, rseq forced", build: "static glibc", env: forced, want: "the program is static; use engine lock", fails: true},

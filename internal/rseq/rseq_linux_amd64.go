@@ -186,16 +186,16 @@ func Fence() error {
 }
 
 // Register registers the calling thread if it has not been yet. It is for slow
-// paths, and costs one load where nothing is to be done.
+// paths, and costs one call where nothing is to be done.
 //
 // Preconditions: Start returned nil.
 func Register() {
-	switch word := fsWord(); {
+	switch word, cpu := thread(); {
 	case word == 0 && Offset == 0:
 		registerThread()
 	case word == 0: // a C library owns the threads, and this one is none of its own: not ours to touch
 		countForeign(0)
-	case Offset != 0 && !(*Area)(at(uintptr(word+Offset))).registered():
+	case Offset != 0 && cpu < 0:
 		countForeign(word)
 	}
 }
@@ -205,11 +205,8 @@ func Register() {
 //
 // Preconditions: Start returned nil.
 func CPU() int {
-	word := fsWord()
-	if word == 0 {
-		return -1
-	}
-	return int(int32(atomic.LoadUint32(&(*Area)(at(uintptr(word + Offset))).cpuID)))
+	_, cpu := thread()
+	return int(cpu)
 }
 
 // Registered reports whether sequences run on the calling thread, as good a hint as CPU.
@@ -360,7 +357,16 @@ var auxvOnce = sync.OnceValue(func() map[uintptr]uintptr {
 
 func auxv(key uintptr) uintptr { return auxvOnce()[key] }
 
-// fsWord returns the word at 0(FS).
+// thread returns the word at 0(FS) of the calling thread, and the CPU that its
+// area names: below 0 where it has none. Only assembly may look from the one to
+// the other. In Go code the goroutine could be preempted in between and go on
+// where its old thread has ended, and a C library has unmapped that thread's area.
+//
+// Preconditions: Start returned nil.
+func thread() (word uint64, cpu int32)
+
+// fsWord returns the word at 0(FS). To look for an area there, the goroutine must
+// be locked to its thread.
 func fsWord() uint64
 
 // setFSWord sets it, which only a thread that Go made may do.

@@ -1,6 +1,22 @@
 #include "go_asm.h"
 #include "textflag.h"
 
+// func thread() (word uint64, cpu int32)
+//
+// Go preempts no goroutine inside of assembly, so the area is the calling
+// thread's until it was read.
+TEXT ·thread(SB), NOSPLIT, $0-12
+	MOVL  $-1, AX
+	MOVQ  0(FS), SI
+	MOVQ  SI, word+0(FP)
+	TESTQ SI, SI
+	JEQ   none
+	ADDQ  ·Offset(SB), SI
+	MOVL  Area_cpuID(SI), AX
+none:
+	MOVL AX, cpu+8(FP)
+	RET
+
 // func fsWord() uint64
 TEXT ·fsWord(SB), NOSPLIT, $0-8
 	MOVQ 0(FS), AX
