@@ -68,11 +68,14 @@ func (c *Cache) Name() string { return c.name }
 func (c *Cache) ObjectSize() int { return int(c.objectSize) }
 
 // Alloc returns an object, or nil when the allocator's memory limit is reached.
-// Its content is undefined, but for what a constructor made of it and its users left.
+// Its content is undefined. In a cache with a constructor, an object is as its last
+// user left it.
 func (c *Cache) Alloc() unsafe.Pointer { return allocFast(c) }
 
-// AllocZeroed is Alloc that clears the object. It panics on a typesafe-by-RCU cache, where
-// a reader may be looking at it: use Alloc, and set what must be set by atomic stores.
+// AllocZeroed is Alloc that clears the object. What a constructor made is cleared
+// too, for good: it does not run again for that object. AllocZeroed panics on a
+// typesafe-by-RCU cache, where a reader may be looking at the object: use Alloc,
+// and set what must be set by atomic stores.
 func (c *Cache) AllocZeroed() unsafe.Pointer {
 	if c.core.typesafe() {
 		panic(fmt.Sprintf("slabfs: AllocZeroed on cache %q, which is typesafe by RCU: it would clear what a reader may look at; use Alloc", c.name))

@@ -9,6 +9,9 @@ import (
 
 // A Typed is a cache of values of one type. It may be used from any goroutine.
 //
+// Values do not lie on the Go heap. Given a pointer to one, runtime.SetFinalizer
+// and weak.Make abort the program, and runtime.AddCleanup panics.
+//
 // It is the Cache itself under a type that knows T, and not a pointer to one, which would be
 // two loads more for a pair.
 type Typed[T any] struct {
@@ -20,10 +23,12 @@ type Typed[T any] struct {
 // the garbage collector never looks at them, and what they pointed to would be
 // freed. A Ref is fine. If o.Align is 0, objects are aligned as T is.
 //
+// Alloc and AllocRef clear what o.Ctor made; Local.Alloc and the Alloc of the Cache
+// below do not. A constructor runs once for each object, and not again after that.
+//
 // Errors: those of NewCache; ErrInvalid with the path of each field that holds
 // Go pointers, and for TypesafeByRCU, since Alloc clears what a reader may look at.
 func NewTyped[T any](a *Allocator, name string, o CacheOptions) (*Typed[T], error) {
-	var zero T
 	t := reflect.TypeFor[T]()
 	if bad := pointerPaths(nil, t, t.String()); len(bad) > 0 {
 		return nil, fmt.Errorf("create cache %q: %s holds Go pointers, which the collector would not see: %s; use a Ref or an index: %w",
@@ -32,7 +37,7 @@ func NewTyped[T any](a *Allocator, name string, o CacheOptions) (*Typed[T], erro
 	if o.Flags&TypesafeByRCU != 0 {
 		return nil, fmt.Errorf("create cache %q: a Typed clears values, which readers of a typesafe-by-RCU cache may look at; use NewCache: %w", name, ErrInvalid)
 	}
-	c, err := a.NewCache(name, int(unsafe.Sizeof(zero)), o)
+	c, err := a.NewCache(name, int(t.Size()), o)
 	if err != nil {
 		return nil, err
 	}
@@ -68,11 +73,21 @@ func (t *Typed[T]) Cache() *Cache { return &t.cache }
 func (t *Typed[T]) Alloc() *T {
 	p := (*T)(allocFast(&t.cache))
 	if p != nil {
-		var zero T
-		*p = zero
+		if unsafe.Sizeof(*p) > zeroInline { // the compiler keeps one branch
+			clear(bytesOf(p))
+		} else {
+			var zero T
+			*p = zero
+		}
 	}
 	return p
 }
+
+// zeroInline bounds the size of values that are cleared by a store of the zero
+// value. A variable of more than 128 KiB would lie on the Go heap.
+const zeroInline = 1 << 10
+
+func bytesOf[T any](p *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p)) }
 
 // Free takes a value back; see Cache.Free.
 func (t *Typed[T]) Free(p *T) { freeFast(&t.cache, unsafe.Pointer(p)) }

@@ -55,6 +55,57 @@ func TestTyped(t *testing.T) {
 	}
 }
 
+// Alloc clears values of every size, without a copy of one on the Go heap.
+func TestTypedSizes(t *testing.T) {
+	a := newAllocator(t, Options{})
+	checkCleared[byte](t, a)
+	checkCleared[[13]byte](t, a)
+	checkCleared[point](t, a)
+	checkCleared[[zeroInline]byte](t, a)
+	checkCleared[[zeroInline + 1]byte](t, a)
+	checkCleared[[10_000]uint64](t, a)
+	checkCleared[[128 << 10]byte](t, a)
+	checkCleared[[128<<10 + 1]byte](t, a)
+	checkCleared[[1 << 20]byte](t, a)
+	checkCleared[[100_000]point](t, a)
+	checkCleared[[maxSize]byte](t, a)
+}
+
+func checkCleared[T any](t *testing.T, a *Allocator) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	values, err := NewTyped[T](a, "cleared", CacheOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtime.ReadMemStats(&after)
+	first := values.Alloc() // makes the slab
+	size := unsafe.Sizeof(*first)
+	if n := after.TotalAlloc - before.TotalAlloc; n > 100<<10 {
+		t.Errorf("NewTyped of %d bytes takes %d bytes of the Go heap", size, n)
+	}
+	dirty := func(p *T) {
+		for i := range bytesOf(p) {
+			bytesOf(p)[i] = 0xa5
+		}
+		values.Free(p)
+	}
+	dirty(values.Alloc())
+	p := values.Alloc()
+	for i, b := range bytesOf(p) {
+		if b != 0 {
+			t.Fatalf("byte %d of %d is %#x; want 0", i, size, b)
+		}
+	}
+	dirty(p)
+	if n := testing.AllocsPerRun(10, func() { values.Free(values.Alloc()) }); n != 0 {
+		t.Errorf("a pair of %d bytes = %v allocations on the Go heap; want 0", size, n)
+	}
+	values.Free(first)
+	destroy(t, values.Cache())
+}
+
 func TestRef(t *testing.T) {
 	var r Ref[point]
 	if !r.IsNil() || r.Get() != nil || unsafe.Sizeof(r) != 8 {
