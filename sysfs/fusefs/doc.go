@@ -29,8 +29,8 @@
 //
 // Tree and kernel must not disagree for long. Once a kobject is out of the tree,
 // lookups of it answer ENOENT, and opening what the kernel still remembers
-// answers ESTALE, which makes it look up again. So no answer depends on the
-// notification; it only empties the kernel's cache before the entry timeout
+// answers ESTALE, which makes it look up again (removed.go). So no answer depends on
+// the notification; it only empties the kernel's cache before the entry timeout
 // does, which is never more than a second.
 //
 // To notify is to take the kernel's lock of the parent directory, which a client

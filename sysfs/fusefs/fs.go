@@ -38,7 +38,7 @@ type fileSystem struct {
 	inodes  map[uint64]*inode    // mu: what the kernel knows
 	files   map[uint64]*openFile // mu: key: file handle
 	handles uint64               // mu: last one given out
-	stale   map[uint32]time.Time // mu: when a thread was told ESTALE
+	doubt   time.Time            // mu: until when no name of a file is to be believed
 	left    []departure          // mu: of the last second, oldest first
 }
 
@@ -52,6 +52,8 @@ type inode struct {
 	node    sysfs.Node
 	lookups uint64    // how many the kernel will forget
 	again   time.Time // when the kernel last looked up what it knew
+	asked   int       // lookups that let the kernel keep no name, and have not led to an open
+	good    time.Time // until when the kernel may take the name for good without asking; zero: it asks
 }
 
 func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem {
@@ -64,7 +66,6 @@ func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem 
 		ended:         ended,
 		inodes:        map[uint64]*inode{fuse.FUSE_ROOT_ID: {node: t.Root(), lookups: 1}},
 		files:         make(map[uint64]*openFile),
-		stale:         make(map[uint32]time.Time),
 	}
 	f.mu.Init(lockdep.Leaf)
 	return f
@@ -201,13 +202,13 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 	if n == nil || !f.remember(n) {
 		return fuse.ENOENT
 	}
-	f.fillEntry(n, out)
+	f.fillEntry(n, out, true)
 	return fuse.OK
 }
 
-func (f *fileSystem) fillEntry(n sysfs.Node, out *fuse.EntryOut) {
+func (f *fileSystem) fillEntry(n sysfs.Node, out *fuse.EntryOut, walk bool) {
 	out.NodeId = n.Ino()
-	out.SetEntryTimeout(f.entryTimeout)
+	out.SetEntryTimeout(f.believe(n, walk))
 	out.SetAttrTimeout(f.attrTimeout)
 	fillAttr(n, &out.Attr)
 }
@@ -297,8 +298,11 @@ func (f *fileSystem) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fus
 // kernel's check: sysfs does so.
 func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	file, ok := f.node(in.NodeId).(*sysfs.File)
-	if !ok || file.Removed() {
-		return f.removed(in.Pid)
+	switch {
+	case !ok:
+		return fuse.Status(syscall.ESTALE)
+	case file.Removed():
+		return f.removed(file)
 	}
 	mode, access := file.Meta().Mode, in.Flags&syscall.O_ACCMODE
 	switch {
@@ -309,35 +313,15 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.stale, in.Pid)
+	if i := f.inodes[in.NodeId]; i != nil {
+		i.opened()
+	}
 	f.handles++
 	f.files[f.handles] = newOpenFile(file)
 	out.Fh = f.handles
 	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
 	return fuse.OK
 }
-
-// removed answers the open of a removed file. ESTALE makes the kernel walk the
-// path again, asking us, so that it finds ENOENT or what has the name now. It does
-// so once, at once: if that is removed too by the time of its open, the same
-// thread comes again, and gets ENODEV, as from sysfs.
-func (f *fileSystem) removed(thread uint32) fuse.Status {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	told, ok := f.stale[thread]
-	delete(f.stale, thread)
-	if ok && time.Since(told) < time.Second {
-		return fuse.ENODEV
-	}
-	if len(f.stale) >= maxStale {
-		clear(f.stale)
-	}
-	f.stale[thread] = time.Now()
-	return fuse.Status(syscall.ESTALE)
-}
-
-// maxStale bounds what is remembered of threads that never came again.
-const maxStale = 1000
 
 // begin returns the context of a Show or a Store and the open file that it is
 // of, or an error if none may begin.
@@ -424,7 +408,7 @@ func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.D
 			break
 		}
 		if e.node != nil && f.remember(e.node) {
-			f.fillEntry(e.node, entry)
+			f.fillEntry(e.node, entry, false)
 		}
 	}
 	return fuse.OK

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,7 +43,8 @@ func TestMain(m *testing.M) {
 }
 
 func serveChild(dir string) {
-	s, err := Mount(dir, newFixture().tree, Options{
+	x := newFixture()
+	s, err := Mount(dir, x.tree, Options{
 		AllowOther:   os.Getenv("ALLOW_OTHER") != "",
 		AbortOnPanic: true,
 	})
@@ -51,6 +53,16 @@ func serveChild(dir string) {
 		os.Exit(1)
 	}
 	fmt.Println("ready")
+	if os.Getenv("CHURN") != "" { // whatever is opened is about to be removed
+		go func() {
+			for {
+				time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
+				x.cache.Remove()
+				x.tree.Root().Child("alias-cache").(*sysfs.Link).Remove()
+				x.add("cache")
+			}
+		}()
+	}
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test goes away or closes it
 	if err := s.Unmount(context.Background()); err != nil {
 		fmt.Println(err)
@@ -268,11 +280,18 @@ type child struct {
 
 func startChild(tb testing.TB, dir string, uid int, extraEnv ...string) *child {
 	tb.Helper()
+	return startChildIn(tb, 0, dir, uid, extraEnv...)
+}
+
+// startChildIn is startChild with new namespaces.
+func startChildIn(tb testing.TB, namespaces uintptr, dir string, uid int, extraEnv ...string) *child {
+	tb.Helper()
 	cmd := exec.Command("/proc/self/exe")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
 	cmd.Env = append(append(os.Environ(), serveEnv+"="+dir), extraEnv...)
 	cmd.Stderr = os.Stderr
 	if uid != 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
 	}
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -136,6 +136,7 @@ func (s *Server) hide(r sysfs.Removal) {
 	if s.device == nil || s.fs.settling(r.Node) || !expireEntry(s.device, r.Parent.Ino(), r.Node.Name()) {
 		s.fuse.EntryNotify(r.Parent.Ino(), r.Node.Name()) // an error means that the kernel did not know the name
 	}
+	s.fs.disbelieve(r.Node)
 }
 
 // tidy makes the kernel forget what it knows of a name that is gone: with a directory

@@ -1,0 +1,97 @@
+package fusefs
+
+import (
+	"syscall"
+	"time"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+
+	"slabfs/sysfs"
+)
+
+// The kernel opens a removed file in one of three cases, and what it has been told
+// of names says in which. Nothing is remembered of the client: to a server in
+// another PID namespace all clients have the same number.
+//
+//	too late     It asked for the file's name, and the removal came in between. For a
+//	             moment there was no such name: ENOENT. An ESTALE might be the second.
+//	by memory    It took the file's name for good, perhaps long after the removal.
+//	             ESTALE makes it walk the path again, once, and ask for each name.
+//	without path It came by /proc/self/fd, or from within the directory, when the
+//	             directory's name was gone. There is one ESTALE, then ENODEV as in sysfs.
+//
+// While a client walks again, names of files are answered without a time-out, so
+// that the open which follows is not taken for one by memory.
+
+// doubts is how long after an ESTALE names of files are not to be believed. The
+// client that got it walks again at once, unless the machine is very slow.
+const doubts = 10 * time.Second
+
+// believe returns how long the kernel may take the name of n for good, and
+// remembers it. walk says that a client is on its way to n and opens it next,
+// unless it only looks.
+func (f *fileSystem) believe(n sysfs.Node, walk bool) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, now := f.inodes[n.Ino()], time.Now()
+	if i == nil { // removed and forgotten meanwhile
+		return 0
+	}
+	if _, ok := n.(*sysfs.File); ok && now.Before(f.doubt) {
+		i.good = time.Time{}
+		if walk {
+			i.asked++
+		}
+		return 0
+	}
+	i.good = now.Add(f.entryTimeout + settles) // it begins when the answer arrives
+	if f.entryTimeout == 0 {
+		i.good = time.Time{}
+	}
+	return f.entryTimeout
+}
+
+// disbelieve notes that the kernel will ask for the name of n.
+func (f *fileSystem) disbelieve(n sysfs.Node) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if i := f.inodes[n.Ino()]; i != nil {
+		i.good = time.Time{}
+	}
+}
+
+// opened takes an open for that of a client that asked for the name, and reports
+// whether there was such a client.
+//
+// Preconditions: the file system's mu is held.
+func (i *inode) opened() bool {
+	if i.asked == 0 {
+		return false
+	}
+	i.asked--
+	return true
+}
+
+// removed answers the open of a removed file.
+func (f *fileSystem) removed(file *sysfs.File) fuse.Status {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	good := func(n sysfs.Node) bool {
+		i := f.inodes[n.Ino()]
+		return i != nil && now.Before(i.good)
+	}
+	if i := f.inodes[file.Ino()]; i != nil && i.opened() {
+		return fuse.ENOENT
+	}
+	if !good(file) {
+		return fuse.ENODEV
+	}
+	for dir := file.Parent(); dir.Parent() != nil; dir = dir.Parent() {
+		if !good(dir) {
+			f.inodes[file.Ino()].good = time.Time{}
+		}
+	}
+	f.doubt = now.Add(doubts)
+	return fuse.Status(syscall.ESTALE)
+}
