@@ -308,6 +308,17 @@ var ops = map[string]func(Op) (Reply, error){
 		_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, o.Path, 0)
 		return Reply{}, err
 	},
+	"churn": func(o Op) (Reply, error) { // Path, Path2, Data, Size; Size times: writes Data to Path/make, looks up Path2, writes Data to Path/drop, looks again; gives N: how often Path2 was still there
+		var r Reply
+		for range o.Size {
+			there, err := churnOnce(o)
+			if err != nil {
+				return r, err
+			}
+			r.N += int64(there)
+		}
+		return r, nil
+	},
 	"sync": func(Op) (Reply, error) { return Reply{}, nil }, // nothing: is the client there?
 	"setxattr": func(o Op) (Reply, error) { // Path, Path2: name, Data
 		return Reply{}, unix.Setxattr(o.Path, o.Path2, o.Data, 0)
@@ -443,6 +454,37 @@ func readOnce(path string, buf []byte) error {
 		return err
 	}
 	_, err = unix.Read(fd, buf)
+	return errors.Join(err, unix.Close(fd))
+}
+
+// churnOnce reports 1 if what was dropped is still there.
+func churnOnce(o Op) (there int, err error) {
+	var st unix.Stat_t
+	if err := writeOnce(o.Path+"/make", o.Data); err != nil {
+		return 0, err
+	}
+	if err := unix.Lstat(o.Path2, &st); err != nil {
+		return 0, err
+	}
+	if err := writeOnce(o.Path+"/drop", o.Data); err != nil {
+		return 0, err
+	}
+	switch err := unix.Lstat(o.Path2, &st); err {
+	case nil:
+		return 1, nil
+	case unix.ENOENT:
+		return 0, nil
+	default:
+		return 0, err
+	}
+}
+
+func writeOnce(path string, data []byte) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, data)
 	return errors.Join(err, unix.Close(fd))
 }
 

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -342,7 +343,7 @@ func TestDeleteAllWaitsForFaultingWriter(t *testing.T) {
 }
 
 // A client that faults inside getdents holds the lock that a notification
-// needs: removals wait 250 ms for it once, and then not at all.
+// needs: removals wait a second for it once, and then not at all.
 func TestStuckNotification(t *testing.T) {
 	x, slow := newFixture(), newFixture()
 	second, third := x.add("second"), x.add("third")
@@ -413,6 +414,41 @@ func TestNotifierWaits(t *testing.T) {
 		n.stop()
 		if d := timed(); d != 0 {
 			t.Errorf("after stop a remover waited %v; want 0", d)
+		}
+	})
+}
+
+// Many may remove at once, and a busy machine may take long for each notification:
+// as long as the kernel answers, each remover waits for its own.
+func TestRemoversWaitTheirTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const removers, each = 120, notifyWait - time.Millisecond
+		hidden := make(map[sysfs.Node]*atomic.Bool, removers)
+		n := newNotifier(func(r sysfs.Removal) {
+			time.Sleep(each)
+			hidden[r.Node].Store(true)
+		}, func(sysfs.Removal) {}, func() ([]sysfs.Node, bool) { return nil, false })
+		defer n.stop()
+		root := sysfs.NewTree().Root()
+		for i := range removers {
+			k, err := root.Add(fmt.Sprint("name", i), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hidden[k] = new(atomic.Bool)
+		}
+		var group sync.WaitGroup
+		for k, done := range hidden {
+			group.Go(func() {
+				n.entry(sysfs.Removal{Parent: root, Node: k})
+				if !done.Load() {
+					t.Errorf("a remover went on before %s was hidden", k.Name())
+				}
+			})
+		}
+		group.Wait()
+		if late, skipped := n.late.Load(), n.skipped.Load(); late+skipped != 0 {
+			t.Errorf("late %d, skipped %d; want 0, 0", late, skipped)
 		}
 	})
 }

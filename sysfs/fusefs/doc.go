@@ -35,9 +35,11 @@
 //
 // To notify is to take the kernel's lock of the parent directory, which a client
 // can hold for as long as it likes (by a page fault inside getdents). So one
-// goroutine sends one notification of the entry for each removal, a remover waits for
-// it for 250 ms at most, and while one is stuck, later removals do not wait at all.
-// Stats counts both. Unmount waits for none.
+// goroutine sends one notification of the entry for each removal, and a remover waits
+// for its own: when Remove returns, no client finds the name. It waits however long the
+// queue is, as long as the kernel answers each within a second. While one takes longer,
+// it is stuck, and no removal waits: then the name may be found for as long as the entry
+// timeout says. Stats counts these. Unmount waits for none.
 //
 // What removers wait for only lets the entry expire, which takes as long for a directory
 // of which the kernel knows a hundred files as for one of which it knows none. A

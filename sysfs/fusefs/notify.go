@@ -8,8 +8,10 @@ import (
 	"slabfs/sysfs"
 )
 
-// notifyWait is how long a remover waits for the kernel to hear of it.
-const notifyWait = 250 * time.Millisecond
+// notifyWait is how long the kernel may take for one notification before
+// removers no longer wait for it: as long as it believes in a name by itself.
+// Each waits its turn before that, however many are in front of it.
+const notifyWait = maxTimeout
 
 // tidyAfter is how long the kernel keeps what is hidden, so that the remover, and who
 // waits for it, goes on first.
@@ -93,35 +95,36 @@ func (n *notifier) loop() {
 	}
 }
 
-// stuck reports whether the notification under way has used up its time.
-func (n *notifier) stuck() bool {
-	began := n.busy.Load()
-	return began != 0 && time.Since(time.Unix(0, began)) >= n.wait
+// left returns for how long the kernel may still take for the notification under
+// way: 0 or less if it is stuck.
+func (n *notifier) left() time.Duration {
+	if began := n.busy.Load(); began != 0 {
+		return n.wait - time.Since(time.Unix(0, began))
+	}
+	return n.wait
 }
 
-// entry sends one notification and waits until the entry is hidden, up to n.wait.
+// entry sends one notification and waits until the entry is hidden, as long as
+// the kernel answers notifications: this one, and those in front of it.
 func (n *notifier) entry(r sysfs.Removal) {
-	if n.stuck() {
-		n.skipped.Add(1)
-		return
-	}
-	timeout := time.NewTimer(n.wait)
-	defer timeout.Stop()
 	j := notice{r, make(chan struct{})}
-	select {
-	case n.jobs <- j:
-	case <-timeout.C:
-		n.skipped.Add(1)
-		return
-	case <-n.quit:
-		return
+	jobs, missed := n.jobs, &n.skipped
+	for left := n.left(); left > 0; left = n.left() {
+		turn := time.NewTimer(left)
+		select {
+		case jobs <- j:
+			jobs, missed = nil, &n.late // it is under way
+		case <-j.done:
+			turn.Stop()
+			return
+		case <-turn.C:
+		case <-n.quit:
+			turn.Stop()
+			return
+		}
+		turn.Stop()
 	}
-	select {
-	case <-j.done:
-	case <-timeout.C:
-		n.late.Add(1)
-	case <-n.quit:
-	}
+	missed.Add(1)
 }
 
 // stop ends the loop, without waiting for a notification under way.

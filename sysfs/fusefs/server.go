@@ -45,7 +45,7 @@ type Server struct {
 // Stats counts notifications of removals.
 type Stats struct {
 	Notified uint64 // answered by the kernel
-	Late     uint64 // not finished within 250 ms; the remover went on
+	Late     uint64 // not answered within a second; the remover went on
 	Skipped  uint64 // not sent, because one was stuck
 }
 
