@@ -286,3 +286,38 @@ func TestExecNamespace(t *testing.T) {
 		t.Errorf("mounts of the command when another server has ended:\n%s", text)
 	}
 }
+
+// In a chroot too, whose root is no mount point.
+func TestExecInChroot(t *testing.T) {
+	needRoot(t)
+	if os.Getenv(insideEnv) == "" {
+		t.Parallel()
+		inside(t)
+		return
+	}
+	s := root.mount(t, root.newDir(t, true))
+	top := t.TempDir()
+	for _, dir := range []string{"/bin", "/lib", "/lib64", "/usr", "/proc", "/sys", "/dev", filepath.Dir(binary), s.dir} {
+		if _, err := os.Stat(dir); err != nil {
+			continue
+		}
+		to := filepath.Join(top, dir)
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Mount(dir, to, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := unix.Unmount(to, unix.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	c := s.exec("--", "sh", "-c", "head -n 1 /proc/slabinfo; cat /sys/kernel/slab/kmalloc-8/object_size; pwd; ls -d /etc")
+	c.SysProcAttr = &syscall.SysProcAttr{Chroot: top}
+	status, out, errs := finish(t, c)
+	if want := "slabinfo - version: 2.1\n8\n/\n"; out != want || status == 0 || !strings.Contains(errs, "/etc") {
+		t.Errorf("exec in a chroot: status %d, output %q, %q; want %q, and no /etc there", status, out, errs, want)
+	}
+}

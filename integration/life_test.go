@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"slabfs/internal/lockdep"
 	"slabfs/internal/testclient"
 )
 
@@ -261,9 +262,12 @@ func TestBusyAtTheEnd(t *testing.T) {
 			}
 			c.OK(Op{Do: "pread", FD: fd, Size: 1})
 			about := "detached while in use"
-			if second {
-				s.signal(unix.SIGINT)
+			if second { // one at once is the same, see TestSignalTwiceAtOnce
 				about = "second signal"
+				for !s.over() {
+					_ = s.cmd.Process.Signal(unix.SIGINT)
+					time.Sleep(100 * time.Millisecond)
+				}
 			}
 			s.wantStatus(0)
 			wantLine(t, "end of a busy server", s.errs.String(), s.dir, about)
@@ -296,6 +300,134 @@ func TestBusyAtTheEnd(t *testing.T) {
 		s.wantStatus(0)
 		wantLine(t, "end of a server with a copy", s.errs.String(), s.dir, "another mount namespace")
 	})
+}
+
+// timeout(1) sends its signal to the command and to the group of both. That is one
+// end, and it waits for users of the mount.
+func TestSignalTwiceAtOnce(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	s := root.mount(t, root.newDir(t, false))
+	c := root.client(t)
+	c.OK(Op{Do: "open", Path: s.module("version")})
+	for range 2 {
+		s.signal(unix.SIGTERM)
+		time.Sleep(50 * time.Millisecond) // as two that are told apart
+	}
+	time.Sleep(200 * time.Millisecond)
+	if s.over() || !mounted(t, s.dir) {
+		t.Errorf("ended %v, mounted %v while a client had a file open; want a server that waits", s.over(), mounted(t, s.dir))
+	}
+	c.Kill()
+	s.wantStatus(0)
+	if errs := s.errs.String(); errs != "" {
+		t.Errorf("it said %q; want nothing", errs)
+	}
+}
+
+// Signals that ask for stacks get them, and leave no mount.
+func TestStacks(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for _, sig := range []unix.Signal{unix.SIGQUIT, unix.SIGABRT} {
+		s := root.mount(t, root.newDir(t, false), "--load")
+		root.client(t).OK(Op{Do: "open", Path: s.module("version")})
+		s.signal(sig)
+		s.wantStatus(2)
+		if errs := s.errs.String(); !strings.Contains(errs, "goroutine ") || !strings.Contains(errs, "main.serve(") {
+			t.Errorf("after %v:\n%swant the stacks of all goroutines", sig, errs)
+		}
+		if mounted(t, s.dir) || exists(t, s.dir) {
+			t.Errorf("after %v: mounted %v, directory is there %v; want neither", sig, mounted(t, s.dir), exists(t, s.dir))
+		}
+	}
+}
+
+// stop stops a process, and returns when none of its threads runs any more.
+func stop(t *testing.T, p *os.Process) {
+	t.Helper()
+	if err := p.Signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the process stops", func() bool {
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.Pid))
+		for _, task := range tasks {
+			if stat, _ := os.ReadFile(task); !bytes.Contains(stat, []byte(") T ")) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A server that does not answer keeps no command from its end.
+func TestStoppedServer(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	s := root.mount(t, root.newDir(t, true))
+	c := root.client(t)
+	c.OK(Op{Do: "open", Path: s.module("version")})
+	stop(t, s.cmd.Process)
+	time.Sleep(1100 * time.Millisecond) // the kernel forgets what it could answer itself
+	for _, tc := range []struct {
+		args   []string
+		status int
+		about  string
+	}{
+		{[]string{"mount", s.dir}, 2, "does not answer"},
+		{[]string{"mount", "--daemon", s.dir}, 2, "does not answer"},
+		{[]string{"exec", s.dir, "true"}, 2, "does not answer"},
+		{[]string{"umount", s.dir}, 2, "in use"},
+		{[]string{"umount", s.path("sys")}, 2, "not mounted"},
+		{[]string{"umount", "--lazy", s.dir}, 0, ""},
+	} {
+		status, _, errs := root.run(t, tc.args...)
+		if status != tc.status || !strings.Contains(errs, tc.about) {
+			t.Errorf("%q: status %d, %q; want %d, %q", tc.args, status, errs, tc.status, tc.about)
+		}
+	}
+	if mounted(t, s.dir) {
+		t.Error("it is still mounted after a lazy umount")
+	}
+	s.signal(unix.SIGCONT)
+	c.Kill()
+	s.wantStatus(0)
+
+	// One that nobody uses goes without being asked.
+	idle := root.mount(t, root.newDir(t, true))
+	stop(t, idle.cmd.Process)
+	if status, _, errs := root.run(t, "umount", idle.dir); status != 0 || errs != "" {
+		t.Errorf("umount of what nobody uses: status %d, %q; want 0", status, errs)
+	}
+	idle.signal(unix.SIGCONT)
+	idle.wantStatus(0)
+}
+
+// A parent of the mount point is renamed: the mount goes all the same, with the
+// directory that was made for it, and what is in its place stays.
+func TestMovedAway(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGQUIT} {
+		s := root.mount(t, root.newDir(t, false))
+		parent := filepath.Dir(s.dir)
+		if err := errors.Join(os.Rename(parent, parent+"-moved"), os.Mkdir(parent, 0o755), os.Mkdir(s.dir, 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		moved := filepath.Join(parent+"-moved", "mnt")
+		if !mounted(t, moved) {
+			t.Fatalf("%s is not mounted", moved)
+		}
+		s.signal(sig)
+		s.wantStatus(map[unix.Signal]int{unix.SIGQUIT: 2}[sig])
+		if errs := s.errs.String(); sig == unix.SIGTERM && errs != "" {
+			t.Errorf("it said %q; want nothing", errs)
+		}
+		if mounted(t, moved) || exists(t, moved) || !exists(t, s.dir) {
+			t.Errorf("%v: mounted %v, its directory is there %v, another in its place %v; want false, false, true",
+				sig, mounted(t, moved), exists(t, moved), exists(t, s.dir))
+		}
+	}
 }
 
 // processes returns the processes that have all of these words in their command lines.
@@ -382,53 +514,65 @@ func TestDaemon(t *testing.T) {
 	eventually(t, "the last daemon ends", func() bool { return len(processes(t, dir)) == 0 })
 }
 
-// A daemon whose parent was killed, and that was told to end by several signals
-// before it was ready, ends all the same.
-func TestDaemonOrphaned(t *testing.T) {
+// hearsSignals reports whether a mount command has its signals set up: it ignores
+// SIGPIPE last of all.
+func hearsSignals(pid int) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	_, ignored, _ := strings.Cut(string(status), "SigIgn:\t")
+	ignored, _, _ = strings.Cut(ignored, "\n")
+	mask, _ := strconv.ParseUint(ignored, 16, 64)
+	return mask&(1<<(unix.SIGPIPE-1)) != 0
+}
+
+// A signal ends the command from the first line on, while it waits for a reader
+// of its log. A daemon ends with its parent.
+func TestEndedBeforeMounted(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
-	dir := root.newDir(t, false)
-	fifo := filepath.Join(t.TempDir(), "log") // the daemon waits for who reads it, with its signals set up
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	parent := root.command("mount", "--daemon", "--log-file", fifo, dir)
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
-	}
-	pid := 0
-	eventually(t, "the daemon is about to open its log", func() bool {
-		for _, pid = range processes(t, dir) {
-			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-			_, ignored, _ := strings.Cut(string(status), "SigIgn:\t")
-			ignored, _, _ = strings.Cut(ignored, "\n")
-			mask, _ := strconv.ParseUint(ignored, 16, 64)
-			if pid != parent.Process.Pid && mask&(1<<(unix.SIGPIPE-1)) != 0 { // the last of them
-				return true
+	for _, daemon := range []bool{false, true} {
+		for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGKILL} {
+			if sig == unix.SIGKILL && !daemon {
+				continue // it leaves nobody
+			}
+			dir := root.newDir(t, false)
+			fifo := filepath.Join(t.TempDir(), "log")
+			if err := unix.Mkfifo(fifo, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"mount", "--log-file", fifo, dir}
+			if daemon {
+				args = append(args, "--daemon")
+			}
+			c := root.command(args...)
+			var errs buffer
+			errs.mu.Init(lockdep.Leaf)
+			c.Stderr = &errs
+			if err := c.Start(); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "it hears signals", func() bool {
+				for _, pid := range processes(t, dir) {
+					if (pid != c.Process.Pid) == daemon && hearsSignals(pid) {
+						return true
+					}
+				}
+				return false
+			})
+			if err := c.Process.Signal(sig); err != nil {
+				t.Error(err)
+			}
+			_ = c.Wait()
+			eventually(t, fmt.Sprintf("all processes end after %v, daemon=%v", sig, daemon), func() bool { return len(processes(t, dir)) == 0 })
+			if status := c.ProcessState.ExitCode(); !daemon && status != 0 {
+				t.Errorf("after %v: status %d; want 0", sig, status)
+			}
+			if !daemon {
+				wantLine(t, "a signal before the mount", errs.String(), "before anything was mounted")
+			}
+			if mounted(t, dir) || exists(t, dir) {
+				t.Errorf("mounted %v, directory is there %v; want neither", mounted(t, dir), exists(t, dir))
 			}
 		}
-		return false
-	})
-	t.Cleanup(func() {
-		if t.Failed() {
-			_ = unix.Kill(pid, unix.SIGKILL)
-		}
-	})
-	_ = parent.Process.Kill()
-	_ = parent.Wait()
-	for _, sig := range []unix.Signal{unix.SIGTERM, unix.SIGHUP} {
-		if err := unix.Kill(pid, sig); err != nil {
-			t.Fatal(err)
-		}
-	}
-	log, err := os.OpenFile(fifo, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close()
-	eventually(t, "the daemon ends", func() bool { return len(processes(t, dir)) == 0 })
-	if mounted(t, dir) || exists(t, dir) {
-		t.Errorf("mounted %v, directory is there %v; want neither", mounted(t, dir), exists(t, dir))
 	}
 }
 
@@ -464,6 +608,10 @@ func TestDaemonFails(t *testing.T) {
 	needRoot(t)
 	t.Parallel()
 	missing := filepath.Join(root.newDir(t, false), "deeper")
+	dangling := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink("nowhere", dangling); err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		args   []string
 		env    string
@@ -471,8 +619,12 @@ func TestDaemonFails(t *testing.T) {
 		about  string
 	}{
 		{args: []string{missing}, status: 2, about: "make its parent first"},
-		{args: []string{root.newDir(t, true), "-o", "nonsense"}, status: 2, about: "mount options"},
+		{args: []string{root.newDir(t, true), "-o", "nonsense"}, status: 2, about: `mount option "nonsense"`},
 		{args: []string{root.newDir(t, false), "--cache", "a:0"}, status: 1, about: "size"},
+		{args: []string{root.newDir(t, false), "--log-file", "/tmp"}, status: 2, about: "is a directory"},
+		{args: []string{"/proc/self"}, status: 2, about: "ps"},
+		{args: []string{"/dev"}, status: 2, about: "/dev/fuse"},
+		{args: []string{dangling}, status: 2, about: "dangling"},
 		{args: []string{root.newDir(t, false)}, env: "SLABFS_PERCPU=nonsense", status: 2, about: "SLABFS_PERCPU"},
 	} {
 		for _, daemon := range []bool{false, true} {
@@ -515,6 +667,15 @@ func TestUsage(t *testing.T) {
 		{"mount a --cache load-small:8 --load", []string{"load-small"}},
 		{"umount", []string{"one directory"}},
 		{"version x", []string{"version"}},
+		{"help bogus", []string{"unknown command", `"bogus"`, "slabfs --help"}},
+		{"help mount bogus", []string{`"mount bogus"`}},
+		{"stress --duration -1s", []string{"--duration", "above 0"}},
+		{"stress --duration 0", []string{"--duration", "above 0"}},
+		{"stress --deadline 0", []string{"--deadline", "above 0"}},
+		{"stress --deadline -5s", []string{"--deadline", "above 0"}},
+		{"stress --seed -1", []string{"--seed", "from 0 to 18446744073709551615"}},
+		{"bench --duration -1ms", []string{"--duration", "above 0"}},
+		{"bench --rounds -1", []string{"more than zero"}},
 	} {
 		status, out, errs := root.run(t, strings.Fields(tc.args)...)
 		wantLine(t, "slabfs "+tc.args, errs, tc.about...)
@@ -527,6 +688,7 @@ func TestUsage(t *testing.T) {
 	}
 	for args, want := range map[string]string{
 		"version":       "slabfs 0.",
+		"--version":     "slabfs 0.",
 		"--help":        "slabfs mount --load ./mnt",
 		"mount --help":  "--memory-limit",
 		"help mount":    "slabfs mount --daemon",
@@ -535,6 +697,26 @@ func TestUsage(t *testing.T) {
 		status, out, errs := root.run(t, strings.Fields(args)...)
 		if status != 0 || errs != "" || !strings.Contains(out, want) {
 			t.Errorf("slabfs %s: status %d, %q, output\n%swant 0 and %q", args, status, errs, out, want)
+		}
+	}
+}
+
+// What cannot be written down is no success.
+func TestFullOutput(t *testing.T) {
+	t.Parallel()
+	for _, args := range []string{"version", "--version", "--help", "help mount", "stress --help"} {
+		full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := root.command(strings.Fields(args)...)
+		var errs bytes.Buffer
+		c.Stdout, c.Stderr = full, &errs
+		_ = c.Run()
+		full.Close()
+		wantLine(t, args, errs.String(), "no space left on device")
+		if status := c.ProcessState.ExitCode(); status != 2 {
+			t.Errorf("slabfs %s > /dev/full: status %d; want 2", args, status)
 		}
 	}
 }

@@ -98,7 +98,7 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 			}
 			for _, o := range outputs {
 				if err := o.write(report, cmd.OutOrStdout()); err != nil {
-					return &statusError{statusCheck, err}
+					return &statusError{statusMount, fmt.Errorf("bench: %w", err)}
 				}
 			}
 			if check {
@@ -116,7 +116,8 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 	f.IntSliceVar(&c.Batches, "batches", []int{32}, "objects that bulk allocates in one call")
 	f.IntVar(&c.Goroutines, "goroutines", max(runtime.GOMAXPROCS(0), 2), "how many work at once, in workloads with several")
 	f.IntVar(&c.Rounds, "rounds", 10, "how often a process measures each cell")
-	f.DurationVar(&c.Duration, "duration", 5*time.Millisecond, "how long a cell runs, about; 10 times as long where goroutines come and go or wait for each other")
+	c.Duration = 5 * time.Millisecond
+	f.Var((*duration)(&c.Duration), "duration", "how long a cell runs, about; 10 times as long where goroutines come and go or wait for each other")
 	f.IntVar(&c.Processes, "processes", 5, "how many processes, one after the other")
 	f.IntVar(&c.Objects, "objects", 10_000_000, "how many are live in gc")
 	f.BoolVar(&benchstat, "benchstat", false, "print text for benchstat, not the table")
@@ -193,7 +194,7 @@ func outputsOf(files [4]string, benchstat bool) ([]output, error) {
 				err = f.Close()
 			}
 			if err != nil {
-				return nil, fmt.Errorf("bench: %w", err)
+				return nil, &statusError{statusMount, fmt.Errorf("bench: %w", err)}
 			}
 		}
 		list = append(list, output{format, files[i], i == 3})

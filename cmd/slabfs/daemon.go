@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 
@@ -28,6 +29,15 @@ var inBackground = sync.OnceValue(func() bool {
 	return ok
 })
 
+// The child ends with its parent until it has mounted. The kernel goes by threads:
+// that of the parent which started the child, and the first one of the child,
+// from which alone the signal can be called off.
+func init() {
+	if inBackground() {
+		runtime.LockOSThread()
+	}
+}
+
 // startBackground starts the child. It returns when the child has mounted, and
 // said so on out, or has failed, and then fails with the same exit status.
 func startBackground(out io.Writer) error {
@@ -38,11 +48,12 @@ func startBackground(out io.Writer) error {
 	if err != nil {
 		return fail(err)
 	}
+	runtime.LockOSThread() // until the child is ready, or this process ends
 	child := exec.Command(self, os.Args[1:]...)
 	child.Args[0] = os.Args[0]
 	child.Env = append(os.Environ(), backgroundEnv+"=1")
 	child.Stderr = os.Stderr
-	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGTERM}
 	// What else is open here, such as a lock file, is not to stay open for as long
 	// as the child lives. Before Linux 5.11 it does.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
@@ -84,7 +95,7 @@ func sayReady(line string, errs *os.File) error {
 	if errs == nil {
 		errs = null
 	}
-	if err := errors.Join(os.Chdir("/"), dup(null, os.Stdin), dup(errs, os.Stderr)); err != nil {
+	if err := errors.Join(os.Chdir("/"), dup(null, os.Stdin), dup(errs, os.Stderr), unix.Prctl(unix.PR_SET_PDEATHSIG, 0, 0, 0, 0)); err != nil {
 		return err
 	}
 	_, err = fmt.Println(line)

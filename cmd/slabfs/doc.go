@@ -12,7 +12,8 @@
 //
 //	0  all is well
 //	1  the command line is wrong
-//	2  mounting failed, also because a live slabfs is mounted there; unmounting failed
+//	2  the system refused something: to mount, also because a live slabfs is
+//	   mounted there, to unmount, to open a file, to print; SIGQUIT or SIGABRT came
 //	3  a stale mount, whose server was killed, could not be cleaned
 //	4  the connection was lost: somebody aborted it
 //	5  a check found a violation, or could not conclude

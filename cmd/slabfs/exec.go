@@ -6,14 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
 
-	"github.com/moby/sys/mountinfo"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"slabfs/sysfs/fusefs"
 )
 
 // What shells say of a command that cannot be run.
@@ -103,30 +103,18 @@ func cannotRun(command string, err error) error {
 
 // findMount returns the path of dir, on which a live slabfs must be mounted.
 func findMount(dir string) (string, error) {
-	path, err := filepath.Abs(dir)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path)
-	}
-	if err == nil { // unlike stat(2), it is not answered from what the kernel remembers
-		err = unix.Statfs(path, new(unix.Statfs_t))
-	}
+	path, err := fusefs.Find(dir)
 	switch {
-	case errors.Is(err, unix.ENOTCONN):
+	case errors.Is(err, fusefs.ErrStale):
 		return "", fmt.Errorf("the server of the mount on %q is dead; mount it again", dir)
+	case errors.Is(err, fusefs.ErrNoAnswer):
+		return "", fmt.Errorf("%w; `slabfs umount --lazy %s` gets rid of it", err, dir)
+	case errors.Is(err, fusefs.ErrNotMounted):
+		return "", fmt.Errorf("no slabfs is mounted on %q; try: slabfs mount --load %s", dir, dir)
 	case errors.Is(err, fs.ErrPermission):
 		return "", fmt.Errorf("%w; the mount of another user must be made with -o allow_other", err)
-	case err != nil:
-		return "", err
 	}
-	// Of several mounts on one directory the last is the one that is seen.
-	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != path, false })
-	if err != nil {
-		return "", err
-	}
-	if len(mounts) == 0 || mounts[len(mounts)-1].FSType != "fuse.slabfs" {
-		return "", fmt.Errorf("no slabfs is mounted on %q; try: slabfs mount --load %s", dir, dir)
-	}
-	return path, nil
+	return path, err
 }
 
 // enter gives the calling thread a mount namespace of its own in which source
@@ -134,22 +122,54 @@ func findMount(dir string) (string, error) {
 //
 // Preconditions: the goroutine is locked to its thread.
 func enter(source string) error {
-	wd, wdErr := os.Getwd()
+	wd, wdErr := unix.Getwd() // os.Getwd would look at the directory, whose server may be stopped
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("make a mount namespace: %w; it needs root (CAP_SYS_ADMIN)", err)
 	}
-	// What is mounted here stays here. What others unmount goes away here, too:
-	// a private copy would keep it alive.
-	if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+	if err := keepMounts(); err != nil {
 		return fmt.Errorf("keep mounts from spreading: %w", err)
 	}
 	for _, file := range kernelFiles {
 		if err := unix.Mount(source+file, file, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("put %s over %s: %w; both must be there", source+file, file, err)
 		}
-	}
-	if wdErr == nil {
-		_ = os.Chdir(wd) // it may be one that lies below what was put over it
+		if wdErr == nil && strings.HasPrefix(wd+"/", file+"/") {
+			_ = os.Chdir(wd) // it is one that lies below what was put over it
+		}
 	}
 	return nil
+}
+
+// keepMounts has what is mounted in this namespace stay in it. What others unmount
+// goes away here, too: a private copy would keep it alive.
+//
+// Preconditions: the thread has a mount namespace and a root of its own.
+func keepMounts() error {
+	slave := func() error { return unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, "") }
+	err := slave()
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	// In a chroot / is no mount point. To enter the namespace once more is to
+	// stand at its own root.
+	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	wd, err := unix.Open(".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(wd)
+	self, err := unix.Open("/proc/thread-self/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(self)
+	if err := unix.Setns(self, unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	err = slave()
+	return errors.Join(err, unix.Fchdir(root), unix.Chroot("."), unix.Fchdir(wd))
 }

@@ -3,18 +3,20 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"slabfs/internal/lockdep"
+	"slabfs/sysfs/slabattr"
 )
 
 // Exit statuses; doc.go tells what they mean.
 const (
 	statusUsage = 1
-	statusMount = 2
+	statusMount = 2 // also whatever else the system refuses
 	statusStale = 3
 	statusLost  = 4
 )
@@ -34,7 +36,12 @@ func main() {
 	if calledByMount(os.Args) {
 		c = newHelperCommand()
 	}
+	out := &watchedOutput{to: os.Stdout}
+	c.SetOut(out)
 	err := c.Execute()
+	if out.err != nil && !errors.As(err, new(*statusError)) {
+		err = &statusError{statusMount, fmt.Errorf("print: %w", out.err)}
+	}
 	if n := lockdep.Violations(); n > 0 && err == nil {
 		err = &statusError{statusCheck, fmt.Errorf("locks were taken in a wrong order in %d ways; the first was reported", n)}
 	}
@@ -49,6 +56,21 @@ func main() {
 		fmt.Fprintf(os.Stderr, "slabfs: %s\n", oneLine(err))
 	}
 	os.Exit(status)
+}
+
+// A watchedOutput remembers that something could not be written: not everybody
+// who prints looks.
+type watchedOutput struct {
+	to  io.Writer
+	err error
+}
+
+func (o *watchedOutput) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if err != nil {
+		o.err = err
+	}
+	return n, err
 }
 
 func oneLine(err error) string {
@@ -69,6 +91,7 @@ does, echo tunes it while it works, as in /sys/kernel/slab of Linux.`,
 		SilenceUsage:       true,
 		DisableSuggestions: true, // they take several lines
 		CompletionOptions:  cobra.CompletionOptions{HiddenDefaultCmd: true},
+		Version:            slabattr.Version,
 		RunE: func(*cobra.Command, []string) error {
 			return errors.New("no command given; try `slabfs mount --load ./mnt`, or `slabfs --help`")
 		},
@@ -76,8 +99,26 @@ does, echo tunes it while it works, as in /sys/kernel/slab of Linux.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())
 	})
+	root.SetVersionTemplate(versionLine())
+	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(newMountCommand(), newUmountCommand(), newExecCommand(), newBenchCommand(), newStressCommand(), newVersionCommand())
 	return root
+}
+
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "print what a command does",
+		RunE: func(c *cobra.Command, args []string) error {
+			about, rest, err := c.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return fmt.Errorf("help: unknown command %q; see `slabfs --help`", strings.Join(args, " "))
+			}
+			about.InitDefaultHelpFlag()
+			about.InitDefaultVersionFlag()
+			return about.Help()
+		},
+	}
 }
 
 // oneDir is what commands take that work on one mount point.

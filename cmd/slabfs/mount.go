@@ -38,12 +38,14 @@ by an id such as :0000192, and each name is a link to it. With --no-merge each h
 a directory of its own, as with the flag no_merge.
 
 At the end a mount that is in use is waited for, 5 seconds at most, and then
-detached. A second signal ends at once. What a killed server left on DIR is
-cleaned first.
+detached. A second signal, a second later or more, ends at once. SIGQUIT and
+SIGABRT detach the mount and print the stacks of all goroutines. What a killed
+server left on DIR is cleaned first.
 
 Exit status: 0 fine, also after an umount by somebody else; 1 usage; 2 mounting
-failed, or a live slabfs is there; 3 a stale mount could not be cleaned; 4 the
-connection was aborted; 5 locks were taken in a wrong order (--lockdep).
+failed, or a live slabfs is there, or SIGQUIT or SIGABRT came; 3 a stale mount
+could not be cleaned; 4 the connection was aborted; 5 locks were taken in a wrong
+order (--lockdep).
 
 mount(8) and fstab can do the same, with type fuse.slabfs; long flags are mount
 options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,

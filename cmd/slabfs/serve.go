@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -21,23 +19,14 @@ import (
 	"slabfs/sysfs/slabattr"
 )
 
-// unmountPatience is how long a mount that is in use is waited for at the end.
-const unmountPatience = 5 * time.Second
+// mountPatience is how long mounting may go on when a signal is to end it.
+const mountPatience = 5 * time.Second
 
 // serve mounts an allocator's files on dir until a signal or the loss of the
 // connection.
 func serve(dir string, o *mountOptions) error {
-	// From here on signals end the command in order. Who started it under nohup
-	// wants no SIGHUP; SIGINT counts even for a job that a shell script put in the
-	// background. A reader of our output that is gone is no reason to leave a mount.
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
-	if !signal.Ignored(unix.SIGHUP) {
-		signal.Notify(signals, unix.SIGHUP)
-	}
-	signal.Ignore(unix.SIGPIPE)
-
-	log, logFile, err := openLog(o)
+	signals := hearSignals()
+	log, logFile, err := openLog(o) // may wait, for the reader of a FIFO
 	if err != nil {
 		return err
 	}
@@ -67,7 +56,8 @@ func serve(dir string, o *mountOptions) error {
 		defer l.Stop()
 	}
 
-	srv, made, err := mount(dir, files, fusefs.Options{
+	signals.endOrderly()
+	srv, err := mount(dir, files, signals, fusefs.Options{
 		MountOptions: o.options,
 		Logger:       log,
 		Debug:        o.debug,
@@ -82,27 +72,18 @@ func serve(dir string, o *mountOptions) error {
 		return &statusError{status, err}
 	}
 	srv.OnEnd(files.Detach)
-
-	note := ""
-	if made {
-		note = ", which was made for it"
-	}
-	ready := fmt.Sprintf("mounted on %s%s; try: cat %s", dir, note, filepath.Join(dir, "sys/kernel/slab/kmalloc-64/objects"))
-	if err := sayReady(ready, logFile); err != nil {
+	srv.UnmountOnSignal(unix.SIGQUIT, unix.SIGABRT)
+	if err := sayReady(readyLine(dir, srv), logFile); err != nil {
 		log.Warn("nobody waits for this mount any more, unmounting", "error", err)
-		select {
-		case signals <- unix.SIGTERM:
-		default: // there are signals already
-		}
+		signals.putBack(unix.SIGTERM)
 	}
 
 	select {
-	case <-signals:
-		err = unmount(srv, signals)
+	case <-signals.c:
+		err = srv.UnmountUntil(signals.c)
 	case <-srv.Done():
 		err = srv.Err()
 	}
-	removeMade(srv, made)
 	switch {
 	case errors.Is(err, fusefs.ErrDetached):
 		fmt.Fprintf(os.Stderr, "slabfs: %v; who has it open gets errors from now on\n", err)
@@ -118,6 +99,57 @@ func serve(dir string, o *mountOptions) error {
 	return nil
 }
 
+func readyLine(dir string, srv *fusefs.Server) string {
+	note := ""
+	if srv.MadeDir() {
+		note = ", which was made for it"
+	}
+	return fmt.Sprintf("mounted on %s%s; try: cat %s", dir, note, filepath.Join(dir, "sys/kernel/slab/kmalloc-64/objects"))
+}
+
+// signals are those that end the command.
+type signals struct {
+	c     chan os.Signal
+	early chan struct{} // a value on it says that from now on a signal ends the command in order
+}
+
+// hearSignals has signals end the command at once, for as long as it has mounted
+// nothing. Who started it under nohup wants no SIGHUP; SIGINT counts even for a job
+// that a shell script put in the background. A reader of our output that is gone is
+// no reason to leave a mount.
+func hearSignals() signals {
+	s := signals{make(chan os.Signal, 2), make(chan struct{})}
+	signal.Notify(s.c, unix.SIGINT, unix.SIGTERM)
+	if !signal.Ignored(unix.SIGHUP) {
+		signal.Notify(s.c, unix.SIGHUP)
+	}
+	signal.Ignore(unix.SIGPIPE)
+	status := 0
+	if inBackground() {
+		status = statusMount // what the parent waits for does not come
+	}
+	go func() {
+		select {
+		case sig := <-s.c:
+			fmt.Fprintf(os.Stderr, "slabfs: ended before anything was mounted: %v\n", sig)
+			os.Exit(status)
+		case <-s.early:
+		}
+	}()
+	return s
+}
+
+// endOrderly is called before a mount is begun: signals are for who serves it now.
+func (s signals) endOrderly() { s.early <- struct{}{} }
+
+// putBack has a signal, or one that comes after it, seen again.
+func (s signals) putBack(sig os.Signal) {
+	select {
+	case s.c <- sig:
+	default: // there are signals already
+	}
+}
+
 // openLog returns the log that the flags ask for, and its file if it has one.
 func openLog(o *mountOptions) (*slog.Logger, *os.File, error) {
 	level := slog.LevelInfo
@@ -130,65 +162,35 @@ func openLog(o *mountOptions) (*slog.Logger, *os.File, error) {
 		var err error
 		file, err = os.OpenFile(o.logFile, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 		if err != nil {
-			return nil, nil, fmt.Errorf("--log-file: %w", err)
+			return nil, nil, &statusError{statusMount, fmt.Errorf("--log-file: %w", err)}
 		}
 		out = file
 	}
 	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})), file, nil
 }
 
-// mount mounts on dir, and makes it if it is missing.
-func mount(dir string, files *slabattr.Tree, o fusefs.Options) (srv *fusefs.Server, made bool, err error) {
-	for range 10 {
-		switch err := os.Mkdir(dir, 0o755); {
-		case err == nil:
-			made = true
-		case errors.Is(err, fs.ErrNotExist):
-			return nil, false, fmt.Errorf("make the mount point: %w; make its parent first", err)
-		case !errors.Is(err, fs.ErrExist):
-			return nil, false, fmt.Errorf("make the mount point: %w", err)
-		}
-		srv, err = fusefs.Mount(dir, files.Sysfs(), o)
-		if err == nil {
-			return srv, made, nil
-		}
-		if _, serr := os.Lstat(dir); !errors.Is(serr, fs.ErrNotExist) {
-			break
-		}
-		made = false // a server that is ending had made it and removed it just now
+// mount mounts on dir. A signal that comes meanwhile is left for whoever serves.
+// If mounting does not end then, mount fails.
+func mount(dir string, files *slabattr.Tree, s signals, o fusefs.Options) (*fusefs.Server, error) {
+	type result struct {
+		srv *fusefs.Server
+		err error
 	}
-	if made {
-		_ = os.Remove(dir)
-	}
-	return nil, false, err
-}
-
-// unmount ends the server in order, or at once when a further signal comes.
-func unmount(srv *fusefs.Server, signals <-chan os.Signal) error {
-	ended := make(chan error, 1)
+	mounted := make(chan result, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), unmountPatience)
-		defer cancel()
-		ended <- srv.Unmount(ctx)
+		srv, err := fusefs.Mount(dir, files.Sysfs(), o)
+		mounted <- result{srv, err}
 	}()
 	select {
-	case err := <-ended:
-		return err
-	case <-signals:
-	}
-	err := fusefs.Unmount(context.Background(), srv.Dir(), true)
-	if err != nil && !errors.Is(err, fusefs.ErrNotMounted) {
-		return err
-	}
-	return fmt.Errorf("second signal: %q: %w", srv.Dir(), fusefs.ErrDetached)
-}
-
-// removeMade removes the mount point if the command had made it.
-func removeMade(srv *fusefs.Server, made bool) {
-	if !made {
-		return
-	}
-	if err := os.Remove(srv.Dir()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		slog.Warn("the mount point stays", "error", err)
+	case r := <-mounted:
+		return r.srv, r.err
+	case sig := <-s.c:
+		select {
+		case r := <-mounted:
+			s.putBack(sig)
+			return r.srv, r.err
+		case <-time.After(mountPatience):
+			return nil, fmt.Errorf("mount %q: %v came, and mounting does not end; `slabfs umount --lazy` clears what it may have left", dir, sig)
+		}
 	}
 }

@@ -68,9 +68,10 @@ cleaned; 5 a violation, or inconclusive.`,
 		},
 	}
 	f := cmd.Flags()
-	f.DurationVar(&c.Duration, "duration", 10*time.Second, "how long")
-	f.DurationVar(&c.Deadline, "deadline", 10*time.Second, "an operation that takes longer is taken for a deadlock")
-	f.Uint64Var(&c.Seed, "seed", 0, "what the actors choose (default random; it is printed)")
+	c.Duration, c.Deadline = 10*time.Second, 10*time.Second
+	f.Var((*duration)(&c.Duration), "duration", "how long")
+	f.Var((*duration)(&c.Deadline), "deadline", "an operation that takes longer is taken for a deadlock")
+	f.Var((*seed)(&c.Seed), "seed", "what the actors choose (default random; it is printed)")
 	f.Var(c.Actors, "actors", "how many actors of a kind, such as store=8,hoard=0; see above")
 	f.BoolVar(&hotplug, "hotplug", true, "have writers of the hotplug lock come all the time; false is --actors cpus=0,hotplug=0")
 	f.BoolVar(&c.Lockdep, "lockdep", false, "check the order of locks too")

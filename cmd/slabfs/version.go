@@ -15,8 +15,12 @@ func newVersionCommand() *cobra.Command {
 		Short: "print the version",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "slabfs %s %s/%s %s\n", slabattr.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+			_, err := fmt.Fprint(c.OutOrStdout(), versionLine())
 			return err
 		},
 	}
+}
+
+func versionLine() string {
+	return fmt.Sprintf("slabfs %s %s/%s %s\n", slabattr.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
 }

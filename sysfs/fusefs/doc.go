@@ -55,6 +55,12 @@
 // the kernel take each such name out, once: what nobody uses goes then, the rest with its
 // last user, and nothing has to be tried again.
 //
+// # Mounts
+//
+// Where mounts are is read from mountinfo (point.go): a look at a mount whose server is
+// stopped would never end. A server knows its own mount by its numbers, and the directory
+// that Mount made by an open descriptor, so that a rename of a parent does not hide them.
+//
 // # Locks
 //
 //	openFile.mu   of->mutex: one operation at a time on one open file; waited for interruptibly

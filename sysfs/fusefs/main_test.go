@@ -43,14 +43,18 @@ func TestMain(m *testing.M) {
 }
 
 func serveChild(dir string) {
+	o := Options{AllowOther: os.Getenv("ALLOW_OTHER") != "", AbortOnPanic: true}
+	if os.Getenv("NO_CACHE") != "" {
+		o.AttrTimeout, o.EntryTimeout = NoCache, NoCache
+	}
 	x := newFixture()
-	s, err := Mount(dir, x.tree, Options{
-		AllowOther:   os.Getenv("ALLOW_OTHER") != "",
-		AbortOnPanic: true,
-	})
+	s, err := Mount(dir, x.tree, o)
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
+	}
+	if os.Getenv("ON_SIGNAL") != "" {
+		s.UnmountOnSignal()
 	}
 	fmt.Println("ready")
 	if os.Getenv("CHURN") != "" { // whatever is opened is about to be removed
@@ -62,6 +66,10 @@ func serveChild(dir string) {
 				x.add("cache")
 			}
 		}()
+	}
+	if os.Getenv("ON_SIGNAL") != "" {
+		<-s.Done()
+		os.Exit(0)
 	}
 	_, _ = io.Copy(io.Discard, os.Stdin) // until the test goes away or closes it
 	if err := s.Unmount(context.Background()); err != nil {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"golang.org/x/sys/unix"
 
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs"
@@ -22,7 +21,8 @@ const unmountTimeout = 5 * time.Second
 // A Server serves one tree on one directory.
 type Server struct {
 	dir      string       // I
-	minor    int          // I: device number of the mount, by which mountinfo tells it from others
+	minor    int          // I: device number of the mount
+	mountID  int          // I: with minor, what mountinfo tells the mount from others by
 	tree     *sysfs.Tree  // I
 	log      *slog.Logger // I
 	fs       *fileSystem  // I
@@ -31,9 +31,13 @@ type Server struct {
 	device   *device      // I: reads requests instead of go-fuse, and is what the notifier writes to; nil if it cannot be had
 	forget   func()       // I: stops hearing of removals
 
-	unmounting atomic.Bool   // A: Unmount was called
-	stopped    chan struct{} // closed when no further Show or Store begins
-	done       chan struct{} // closed when the functions of OnEnd have run
+	unmounting atomic.Bool             // A: Unmount was called
+	signalled  atomic.Bool             // A: a signal is about to end the process, and Done must not come first
+	made       atomic.Pointer[madeDir] // A: the mount point, until it is removed; nil if it was there before
+	stopped    chan struct{}           // closed when no further Show or Store begins
+	cleaned    chan struct{}           // closed when the functions of OnEnd have run
+	done       chan struct{}           // the same, unless signalled
+	closeDone  func()                  // I
 	endOnce    sync.Once
 
 	mu    lockdep.Mutex
@@ -50,7 +54,8 @@ type Stats struct {
 }
 
 func newServer(dir string, t *sysfs.Tree, o Options) *Server {
-	s := &Server{dir: dir, tree: t, log: o.Logger, stopped: make(chan struct{}), done: make(chan struct{})}
+	s := &Server{dir: dir, tree: t, log: o.Logger, stopped: make(chan struct{}), cleaned: make(chan struct{}), done: make(chan struct{})}
+	s.closeDone = sync.OnceFunc(func() { close(s.done) })
 	s.mu.Init(lockdep.Leaf)
 	s.fs = newFileSystem(t, o, s.stopped)
 	s.notifier = newNotifier(s.hide, s.tidy, s.fs.leftovers)
@@ -63,7 +68,7 @@ func newServer(dir string, t *sysfs.Tree, o Options) *Server {
 func (s *Server) serve(mo *fuse.MountOptions) error {
 	m, err := topMount(s.dir)
 	if err == nil && m != nil {
-		s.minor = m.Minor
+		s.minor, s.mountID = m.Minor, m.ID
 		s.device = newDevice(s.minor, s.fs, mo, s.fuse.KernelSettings(), s.log)
 	}
 	s.forget = s.tree.OnRemove(s.observer())
@@ -91,25 +96,28 @@ func (s *Server) verdict() error {
 	if s.unmounting.Load() {
 		return nil
 	}
-	// Device numbers are used again at once: what is mounted there may be another
-	// server's by now, and alive.
-	if m, err := topMount(s.dir); err == nil && (m == nil || m.Minor != s.minor || !stale(s.dir)) {
+	// Numbers are used again at once: what has them may be another server's by
+	// now, and alive.
+	m, err := s.find()
+	if err == nil && (m == nil || !errors.Is(ask(context.Background(), m.Mountpoint), ErrStale)) {
 		return fmt.Errorf("serve %q: %w", s.dir, ErrUnmounted)
 	}
-	err := fmt.Errorf("serve %q: %w", s.dir, ErrConnectionLost)
-	if derr := unmount(s.dir, true); derr != nil {
+	err = fmt.Errorf("serve %q: %w", s.dir, ErrConnectionLost)
+	if derr := s.unmountOnce(true); derr != nil {
 		err = fmt.Errorf("%w; detach: %w", err, derr)
 	}
 	return err
 }
 
 // end makes serving end, once: no Show and no Store begins any more, removals
-// are not notified, then the functions of OnEnd run.
+// are not notified, a directory that was made is removed, then the functions of
+// OnEnd run.
 func (s *Server) end(err error) {
 	s.endOnce.Do(func() {
 		close(s.stopped)
 		s.forget()
 		s.notifier.stop()
+		s.removeDir()
 		s.mu.Lock()
 		s.err, s.ended = err, true
 		functions := s.onEnd
@@ -117,8 +125,20 @@ func (s *Server) end(err error) {
 		for _, f := range functions {
 			f()
 		}
-		close(s.done)
+		close(s.cleaned)
+		if !s.signalled.Load() {
+			s.closeDone()
+		}
 	})
+}
+
+// removeDir removes the mount point if it was made for this server.
+func (s *Server) removeDir() {
+	if d := s.made.Swap(nil); d != nil {
+		if err := d.remove(); err != nil {
+			s.log.Warn("the mount point stays", "error", err)
+		}
+	}
 }
 
 // Unmount ends serving. While the mount is in use it tries again until ctx
@@ -150,37 +170,13 @@ func (s *Server) Unmount(ctx context.Context) error {
 		return err
 	}
 	select {
-	case <-s.done:
+	case <-s.cleaned:
 		return nil
 	case <-ctx.Done():
 		err := fmt.Errorf("unmount %q: a copy of the mount is left, as a bind mount or in another mount namespace: %w", s.dir, ErrDetached)
 		s.end(err)
 		return err
 	}
-}
-
-// unmountOurs unmounts s.dir if this server's mount is there.
-func (s *Server) unmountOurs(ctx context.Context) error {
-	m, err := topMount(s.dir)
-	switch {
-	case err != nil:
-		return err
-	case m == nil:
-		return nil
-	case m.Minor != s.minor:
-		return fmt.Errorf("%w: something else is mounted over it", ErrBusy)
-	}
-	err = unmountRetry(ctx, s.dir, false)
-	if errors.Is(err, unix.EINVAL) { // somebody else was faster
-		return nil
-	}
-	if !errors.Is(err, unix.EBUSY) {
-		return err
-	}
-	if err := unmount(s.dir, true); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("detach: %w", err)
-	}
-	return ErrDetached
 }
 
 // OnEnd makes f run when serving has ended, however it did. If it has ended
@@ -215,6 +211,9 @@ func (s *Server) Tree() *sysfs.Tree { return s.tree }
 
 // Dir returns the mount point, with symbolic links resolved.
 func (s *Server) Dir() string { return s.dir }
+
+// MadeDir reports whether Mount made the directory, and it is still to be removed.
+func (s *Server) MadeDir() bool { return s.made.Load() != nil }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {

@@ -1,0 +1,167 @@
+package fusefs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+	"golang.org/x/sys/unix"
+)
+
+// connect mounts and reads the kernel's first message. It returns how.
+func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
+	root := os.Geteuid() == 0
+	// Ours come last and win: mount(8) adds dev and suid by itself.
+	options := append(slices.Clone(o.MountOptions), "default_permissions", "nosuid", "nodev", "noexec")
+	allowOther := o.AllowOther || root || slices.Contains(options, "allow_other")
+	options = slices.DeleteFunc(options, func(s string) bool { return s == "allow_other" })
+	level := slog.LevelWarn // what go-fuse has to say otherwise
+	if o.Debug {
+		level = slog.LevelDebug
+	}
+	mo := &fuse.MountOptions{
+		Name:              fsName,
+		FsName:            fsName,
+		AllowOther:        allowOther,
+		Options:           options,
+		DirectMountStrict: root,
+		// More than a page, so that a longer write comes whole and is cut here, not
+		// in two by the kernel. Reads of long files take fewer requests.
+		MaxWrite:          maxWrite,
+		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
+		Debug:             o.Debug,
+		Logger:            log.New(libraryLog{o.Logger, level}, "", 0),
+		PanicHandler: func(p any) fuse.Status {
+			o.Logger.Error("panic in a show or store", "panic", p, "stack", string(debug.Stack()))
+			if o.AbortOnPanic {
+				_ = s.unmountOnce(true)
+				s.removeDir()
+				os.Exit(2)
+			}
+			return fuse.EIO
+		},
+	}
+	var err error
+	if root {
+		s.fuse, err = connectDirectly(s.fs, s.dir, mo)
+	} else {
+		s.fuse, err = fuse.NewServer(s.fs, s.dir, mo)
+	}
+	if err != nil {
+		return nil, explain(err, root, allowOther, o.MountOptions)
+	}
+	return mo, nil
+}
+
+// libraryLog hands on what go-fuse logs. That it can read no more from the kernel
+// is no news when the mount ends, not even when a request was on its way, which
+// go-fuse reports: verdict says why it ended.
+type libraryLog struct {
+	log   *slog.Logger
+	level slog.Level
+}
+
+func (l libraryLog) Write(line []byte) (int, error) {
+	level := l.level
+	if bytes.HasPrefix(line, []byte("Failed to read from fuse conn")) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, string(bytes.TrimSuffix(line, []byte("\n"))))
+	return len(line), nil
+}
+
+// connectDirectly is fuse.NewServer with close-on-exec, which go-fuse does not
+// set on a /dev/fuse that it has opened itself. A child that inherited it would
+// keep a dead mount alive, so none may be forked in between.
+func connectDirectly(fsys fuse.RawFileSystem, dir string, mo *fuse.MountOptions) (*fuse.Server, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	server, err := fuse.NewServer(fsys, dir, mo)
+	if err != nil {
+		return nil, err
+	}
+	if err := closeFuseOnExec(); err != nil {
+		return nil, errors.Join(err, unmount(dir, true))
+	}
+	return server, nil
+}
+
+// closeFuseOnExec marks this process's descriptors of /dev/fuse.
+func closeFuseOnExec() error {
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range fds {
+		var fd int
+		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || target != "/dev/fuse" {
+			continue
+		}
+		if _, err := fmt.Sscan(e.Name(), &fd); err == nil {
+			syscall.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
+// refusedOption returns the first mount option that the kernel refuses, "" if it
+// cannot tell.
+func refusedOption(options []string) string {
+	fd, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC) // Linux 5.2
+	if err != nil {
+		return ""
+	}
+	defer unix.Close(fd)
+	for _, o := range options {
+		name, value, hasValue := strings.Cut(o, "=")
+		if hasValue {
+			err = unix.FsconfigSetString(fd, name, value)
+		} else {
+			err = unix.FsconfigSetFlag(fd, name)
+		}
+		if errors.Is(err, unix.EINVAL) {
+			return o
+		}
+	}
+	return ""
+}
+
+// explain adds to a failed mount what to do about it.
+func explain(err error, root, allowOther bool, options []string) error {
+	device := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK)
+	switch {
+	case device == unix.ENOENT:
+		return fmt.Errorf("%w: there is no /dev/fuse; `modprobe fuse`, or give the container --device /dev/fuse", err)
+	case root && errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: mounting needs CAP_SYS_ADMIN and /dev/fuse; give the container --cap-add SYS_ADMIN --device /dev/fuse", err)
+	case root && errors.Is(err, unix.EINVAL):
+		if o := refusedOption(options); o != "" {
+			return fmt.Errorf("%w: the kernel does not know the mount option %q, or not its value", err, o)
+		}
+		return err
+	case root:
+		return err
+	case errors.Is(err, exec.ErrNotFound):
+		return fmt.Errorf("%w: install fuse3, whose fusermount3 mounts for users", err)
+	}
+	// fusermount3 has told its reason on standard error; we get a status.
+	err = errors.New(strings.TrimSpace(err.Error()))
+	if device != nil {
+		return fmt.Errorf("%w: users may not open /dev/fuse, and fusermount3 opens it as the user; `chmod 0666 /dev/fuse`", err)
+	}
+	if allowOther {
+		return fmt.Errorf("%w: allow_other needs the line user_allow_other in /etc/fuse.conf", err)
+	}
+	return err
+}
