@@ -433,6 +433,9 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			for _, obj := range objs {
 				cached("sheaf", pointer(obj))
 			}
+			if pc.rests && len(objs) > 0 || !pc.rests && !k.active.Load() {
+				tb.Errorf("CPU %d: a sheaf of %d objects rests: %v; the core is active: %v", i, len(objs), pc.rests, k.active.Load())
+			}
 			if most := int(k.sheafCap.Load()); len(objs) > most {
 				tb.Errorf("CPU %d: %d objects on a sheaf for %d", i, len(objs), most)
 			}
@@ -445,8 +448,20 @@ func checkRest(tb testing.TB, c *Cache, live []unsafe.Pointer) {
 			tb.Errorf("CPU %d: %d slabs counted, %d kept", i, got, pc.slabs.n)
 		}
 	}
+	empty := make([]int, len(k.nodes))
+	for p, s := range slabs {
+		if s.free == k.objects {
+			empty[pages.Node(p)]++
+		}
+	}
 	for i, n := range k.nodes {
 		n.mu.Lock()
+		if n.empty != empty[i] {
+			tb.Errorf("node %d: %d empty slabs counted; found %d", i, n.empty, empty[i])
+		}
+		if !k.active.Load() && len(n.barn)+n.empty+cpuFree[i] > 0 {
+			tb.Errorf("node %d: %d objects in the barn, %d empty slabs, %d objects free on CPUs' slabs of a core that is not active", i, len(n.barn), n.empty, cpuFree[i])
+		}
 		for _, obj := range n.barn {
 			cached("barn", pointer(obj))
 			if home := k.nodeOf(k.slabOf(pointer(obj))); home != n {

@@ -99,6 +99,7 @@ type Allocator struct {
 	reclaims   atomic.Uint64 // A: reclaims that ended
 	returned   atomic.Uint64 // A: slabs given back after a grace period
 	reclaimer  reclaimer
+	active     activeCores
 
 	order           order // I: of destroy
 	publishesLocked bool  // I: fault.PublishUnderLocks
@@ -141,6 +142,7 @@ func New(o Options) (*Allocator, error) {
 	a.flushLock.Init(lockdep.Flush)
 	a.mu.Init(lockdep.SlabMutex)
 	a.reclaimer.mu.Init(lockdep.Reclaim)
+	a.active.mu.Init(lockdep.Leaf)
 	a.cores.Store(new([]*core))
 	a.queue = workqueue.New("slab", workqueue.Options{})
 	a.giver = a.queue.NewWork(a.giveMemory)

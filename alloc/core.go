@@ -47,6 +47,9 @@ type core struct {
 
 	unreported atomic.Int64 // A: damage that was not logged yet
 
+	active   atomic.Bool // A: see activeCores
+	activeAt int         // place in their list, under their mu
+
 	sheafCap atomic.Int32 // A, D: objects that a sheaf takes, 0 to sheafMax; Stats reads it without a lock
 	dying    bool         // D: no call may be served any more
 	released atomic.Bool  // A: its areas and slabs are given back: nothing may look at it
@@ -63,6 +66,7 @@ type cpuState struct {
 	node  *node        // I: where its slabs are from
 	open  atomic.Bool  // A: the area was opened; stays true while it is closed, for a moment or offline
 	off   bool         // L: the CPU is offline: its area is closed, and it keeps no slabs
+	rests bool         // L: a reclaim emptied the area, which is closed until its next use
 	flow  flow         // L: what was last done behind the sheaf
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
 	n     gauge        // A: slabs.n
@@ -224,16 +228,25 @@ func (k *core) unlockCPUs() {
 	}
 }
 
-// openArea lets objects into the CPU's sheaf, on the first slow path there while it is online.
+// openArea makes the core active, and lets objects into the CPU's sheaf if it
+// is online. Every slow path calls it before it moves objects.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) openArea(pc *cpuState) {
-	if capacity := int(k.sheafCap.Load()); capacity > 0 && !pc.off && !pc.open.Load() {
+	if !k.active.Load() {
+		k.a.active.add(k)
+	}
+	capacity := int(k.sheafCap.Load())
+	if capacity == 0 || pc.off || pc.open.Load() && !pc.rests {
+		return
+	}
+	if !pc.open.Load() {
 		pc.open.Store(true)
-		pc.area.Open(capacity)
 		pc.count(SheafAlloc, 1)
 		k.a.areas.Add(int64(percpu.Bytes(k.sheafMax)))
 	}
+	pc.rests = false
+	pc.area.Open(capacity)
 }
 
 // mayKeep reports whether a CPU may keep one more slab: the cpu slab and as many cpu partial slabs as

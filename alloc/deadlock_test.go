@@ -200,6 +200,7 @@ func TestHotplugHoldsBack(t *testing.T) {
 	a := newAllocator(t, Options{})
 	c := newCache(t, a, "stays", 64, CacheOptions{})
 	d := newCache(t, a, "goes", 64, CacheOptions{})
+	freeAll(c, allocN(t, c, 10)) // or a reclaim would leave it alone
 	var done atomic.Int32
 	var wg sync.WaitGroup
 	ops := []func(){

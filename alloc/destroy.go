@@ -321,6 +321,7 @@ func (a *Allocator) shutDown(cores []*core) (err error) {
 			continue
 		}
 		k.dying = true
+		a.active.remove(k)
 		k.root.kill()
 		for _, c := range k.handles {
 			c.kill()

@@ -125,7 +125,7 @@ func TestBusyAgainstShrink(t *testing.T) {
 	c := newCache(t, a, "busy", 64, CacheOptions{})
 	keep := c.Alloc()
 	stop := make(chan struct{})
-	wait := disturb(stop, func(*rand.Rand) { c.Shrink() }, func(*rand.Rand) { a.reclaimAll() })
+	wait := disturb(stop, func(*rand.Rand) { c.Shrink() }, func(*rand.Rand) { a.emptyCores(nil, true) })
 	within("destroy against shrink", func() {
 		for range scaled(500) {
 			c.SetMinPartial(1000)

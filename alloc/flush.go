@@ -104,11 +104,11 @@ func (k *core) reopenAreas() {
 	}
 }
 
-// reopen opens a sheaf again, unless it never was, or its CPU is offline.
+// reopen opens a sheaf again, unless it never was, or rests, or its CPU is offline.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) reopen(pc *cpuState) {
-	if pc.open.Load() && !pc.off {
+	if pc.open.Load() && !pc.rests && !pc.off {
 		pc.area.Open(int(k.sheafCap.Load()))
 	}
 }

@@ -42,6 +42,12 @@ func (a *Allocator) SetOnlineContext(ctx context.Context, n int, online bool) er
 	return fmt.Errorf("take CPU %d offline: %w", n, err)
 }
 
+func (a *Allocator) reportDamage() {
+	for _, k := range *a.cores.Load() {
+		k.reportDamage()
+	}
+}
+
 // hotplugState is the allocator's part when CPUs come and go.
 func (a *Allocator) hotplugState() *cpu.State {
 	return &cpu.State{Name: "slab:online", Online: a.cpuOnline, Offline: a.cpuOffline}

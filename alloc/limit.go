@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"slabfs/internal/lockdep"
@@ -33,16 +34,16 @@ func (a *Allocator) unreserve(bytes int64) { a.used.Add(-bytes) }
 
 // A reclaimer makes free objects of all caches into free pages, one reclaim at a time.
 //
-// Protection of fields: mu.
+// Protection of fields: L, mu; A, atomic, written under mu.
 type reclaimer struct {
-	mu     lockdep.RWSem // reclaim_lock, taken for writing only
-	gained bool          // the last reclaim freed pages
-	left   int64         // what it left that could become free pages, in bytes
-	ended  time.Time
+	mu      lockdep.RWSem // reclaim_lock, taken for writing only
+	gained  bool          // L: the last reclaim freed pages
+	ended   time.Time     // L: the last one that freed pages, or emptied all
+	running atomic.Bool   // A
 }
 
-// retryUseless is how long after a reclaim that freed nothing the next may come,
-// if frees since then cannot have emptied a slab for all that the counters tell.
+// retryUseless is how long after a reclaim that freed nothing the next may come
+// that empties all caches in use.
 const retryUseless = time.Millisecond
 
 // An attempt is when memory was asked for.
@@ -50,52 +51,73 @@ type attempt struct{ reclaims, returned uint64 }
 
 func (a *Allocator) newAttempt() attempt { return attempt{a.reclaims.Load(), a.returned.Load()} }
 
-// reclaim flushes and shrinks all caches and reports whether pages were freed,
-// so that another attempt makes sense. seen is the attempt that failed: if a reclaim
-// ended since, its result is shared.
+// reclaim makes pages of free objects and reports whether pages were freed, so
+// that another attempt makes sense. seen is the attempt that failed: if a
+// reclaim ended since, its result is shared. k is the cache that wants an
+// object, or nil.
+//
+// It empties the caches in use. Goroutines that loop at the limit must not keep
+// the sheaves of all others empty. So for a millisecond after a reclaim that
+// freed nothing, it empties only k, and caches that have a slab whose objects
+// are all free. While nobody uses a cache, hasEmptySlab is exact.
 //
 // Of typesafe-by-RCU caches the slabs that become empty wait for a grace period, and
 // reclaim does not. So if k is one, it takes one of those back, or is flushed, which leaves
 // it min_partial slabs, and the others only if nothing was found there. What a grace period
 // gave back meanwhile counts as freed.
 //
-// Goroutines that allocate in a loop at the limit must not keep the sheaves of
-// all others empty. So a reclaim that freed nothing is repeated only when there
-// is more to be had than it left, or after a millisecond. Until then only k, the
-// cache that wants an object, is flushed, and only if it has one somewhere.
-//
-// Preconditions: no lock is held; k may be nil.
+// Preconditions: no lock is held.
 func (a *Allocator) reclaim(seen attempt, k *core) bool {
+	typesafe := k != nil && k.typesafe()
+	if !typesafe && a.nothingToReclaim(seen) {
+		return false
+	}
+	gained, emptied := a.reclaimFor(seen, k)
+	for _, c := range emptied {
+		c.reportDamage()
+	}
+	return gained
+}
+
+// nothingToReclaim reports, without a lock, that no cache is in use and that no
+// reclaim has freed pages since that attempt or is about to.
+func (a *Allocator) nothingToReclaim(seen attempt) bool {
+	// In this order: a reclaim counts itself before it stops running.
+	return a.active.n.Load() == 0 && !a.reclaimer.running.Load() && a.newAttempt() == seen
+}
+
+// reclaimFor is what reclaim does under its lock. It returns what it emptied.
+//
+// Preconditions: no lock is held.
+func (a *Allocator) reclaimFor(seen attempt, k *core) (gained bool, emptied []*core) {
 	r := &a.reclaimer
-	defer a.reportDamage()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.running.Store(true)
+	defer r.running.Store(false)
 	since := a.reclaims.Load() != seen.reclaims
 	switch {
 	case since && r.gained, a.returned.Load() != seen.returned:
-		return true
+		return true, nil
 	case k != nil && k.typesafe() && k.takeWaiting():
-		return true
+		return true, nil
 	case k != nil && k.typesafe() && k.freeObjects()+k.cached() > 0:
 		// What a fence that fails leaves in other CPUs' slabs is free, but not to be had. Without
 		// min_partial every slab may wait now.
 		if err := k.flushAlone(); err == nil && k.freeObjects() > 0 || k.takeWaiting() {
-			return true
+			return true, nil
 		}
 	}
 	before := a.used.Load()
-	if !r.gained && a.reclaimable() <= r.left && (since || time.Since(r.ended) < retryUseless) {
-		if k != nil && k.cpuFree()+k.cached() > 0 {
-			_ = k.flushAlone() // without min_partial it may free pages
-		}
-		return a.used.Load() < before || a.returned.Load() != seen.returned
+	all := r.gained || !since && time.Since(r.ended) >= retryUseless
+	emptied = a.emptyCores(k, all)
+	gained = a.used.Load() < before
+	if gained || all {
+		r.gained = gained
+		r.ended = time.Now()
+		a.reclaims.Add(1)
 	}
-	a.reclaimAll()
-	r.gained = a.used.Load() < before
-	r.left = a.reclaimable()
-	r.ended = time.Now()
-	a.reclaims.Add(1)
-	return r.gained || a.returned.Load() != seen.returned
+	return gained || a.returned.Load() != seen.returned, emptied
 }
 
 // flushAlone is a flush of the one cache that wants an object.
@@ -107,29 +129,20 @@ func (k *core) flushAlone() error {
 	return k.flushAllLocked(context.Background(), nil, nil) // its context never ends
 }
 
-func (a *Allocator) reclaimAll() {
+// emptyCores empties the active cores: all of them, or k if it has free objects
+// somewhere and those that have an empty slab. It returns which.
+//
+// Preconditions: no lock below reclaim_lock is held.
+func (a *Allocator) emptyCores(k *core, all bool) (emptied []*core) {
 	a.hotplug.RLock()
 	defer a.hotplug.RUnlock()
-	for _, k := range *a.cores.Load() {
-		_ = k.flushAllLocked(context.Background(), nil, k.shrinkNodes) // its context never ends
+	for _, c := range a.active.all() {
+		if all || c == k && c.cpuFree()+c.cached() > 0 || c.hasEmptySlab() {
+			c.empty()
+			emptied = append(emptied, c)
+		}
 	}
-}
-
-func (a *Allocator) reportDamage() {
-	for _, k := range *a.cores.Load() {
-		k.reportDamage()
-	}
-}
-
-// reclaimable returns how many bytes of slabs the free objects would come to if
-// they lay side by side, from counters.
-func (a *Allocator) reclaimable() int64 {
-	var sum int64
-	for _, k := range *a.cores.Load() {
-		free := k.freeObjects() + k.cached()
-		sum += free / int64(k.objects) * int64(slabBytes(k.order))
-	}
-	return sum
+	return emptied
 }
 
 // cached returns how many free objects are on sheaves and in barns.

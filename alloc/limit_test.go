@@ -211,7 +211,7 @@ func TestLimitWithoutMinPartial(t *testing.T) {
 				exactly(t, second, func() { freeAll(c, objs) })
 				r := &a.reclaimer
 				r.mu.Lock()
-				r.gained, r.left, r.ended = false, 1<<30, time.Now().Add(time.Minute)
+				r.gained, r.ended = false, time.Now().Add(time.Minute)
 				r.mu.Unlock()
 				exactly(t, first, func() { objs = fill(c) })
 				if len(objs) != c.core.objects {

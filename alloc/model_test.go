@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 	"unsafe"
 )
 
@@ -91,11 +90,8 @@ func (w *world) step(op byte, arg int) {
 		for range 1 + arg%8 {
 			obj := w.c.Alloc()
 			if obj == nil {
-				time.Sleep(retryUseless) // a reclaim that was useless just now is not repeated
-				if obj = w.c.Alloc(); obj == nil {
-					w.refused(slabBytes(k.order))
-					return
-				}
+				w.refused(slabBytes(k.order))
+				return
 			}
 			w.own(obj)
 		}

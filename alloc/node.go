@@ -24,6 +24,7 @@ type node struct {
 	partial slabList  // L: slabs with free objects that no CPU keeps, those to fill first in front
 	barn    []uintptr // L: free objects, of sheaves
 	wait    graceWait // L: slabs that are not counted any more
+	empty   int       // L: slabs whose objects are all free in them
 
 	slabs    gauge // A: all slabs
 	partials gauge // A: partial.n
@@ -67,6 +68,7 @@ func (n *node) removePartial(p pages.Page) {
 // Preconditions: n.mu is held.
 func (k *core) drop(n *node, p pages.Page, discard *slabList) {
 	pages.SetOwner(p, 1<<k.order, 0)
+	n.empty--
 	n.slabs.Add(-1)
 	n.free.Add(-int64(k.objects))
 	if k.typesafe() {
@@ -103,7 +105,11 @@ func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabLi
 			continue
 		}
 		free += put
-		switch s := slabAt(p); s.where {
+		s := slabAt(p)
+		if s.inUse == 0 {
+			n.empty++
+		}
+		switch s.where {
 		case onCPU:
 			cpuFree += put
 			frozen += put

@@ -77,6 +77,7 @@ func (k *core) takeWaiting() bool {
 	if k.dying {
 		return false
 	}
+	k.openArea(pc)
 	for i := range k.nodes {
 		if k.takeWaitingOf(k.nodes[(pc.node.at+i)%len(k.nodes)], pc) {
 			return true
@@ -100,6 +101,7 @@ func (k *core) takeWaitingOf(n *node, pc *cpuState) bool {
 	}
 	k.a.waiting.Add(-int64(slabBytes(k.order)))
 	pages.SetOwner(p, 1<<k.order, k.number)
+	n.empty++
 	n.slabs.Add(1)
 	n.free.Add(int64(k.objects))
 	pc.count(AllocSlab, 1)

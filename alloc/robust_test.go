@@ -165,7 +165,7 @@ func TestBusyUnderLoad(t *testing.T) {
 		worker := func(r *rand.Rand) { work(c, l, &x, r, 100) }
 		wait := disturb(stop, worker, worker,
 			func(*rand.Rand) { c.Shrink() },
-			func(*rand.Rand) { a.reclaimAll() },
+			func(*rand.Rand) { a.emptyCores(nil, true) },
 			func(*rand.Rand) { a.Hotplug().Lock(); a.Hotplug().Unlock() })
 		within("destroys of a cache at work", func() {
 			for i := range scaled(1000) {

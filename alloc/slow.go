@@ -66,8 +66,11 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 		if others {
 			again = k.a.reclaim(seen, k) // if not, its flush may have brought what other CPUs had
 		}
-		others = true
 		c.mustLive("Alloc")
+		if others && !again && !k.active.Load() && k.freeObjects() == 0 {
+			return nil
+		}
+		others = true
 		pc = k.lockCPU()
 	}
 }
@@ -90,14 +93,14 @@ func (k *core) refill(pc *cpuState, dst []uintptr, others bool, discard *slabLis
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
-	k.openArea(pc)
-	want := k.wanted(pc)
 	if n := pc.node; n.inBarn.Load() == 0 && n.free.Load() == 0 { // as before each new slab
 		if k.sheafCap.Load() > 0 {
 			pc.count(BarnGetFail, 1)
 		}
 		return 0
 	}
+	k.openArea(pc)
+	want := k.wanted(pc)
 	if want <= len(dst) {
 		n, _ := k.takeObjects(pc, dst)
 		pc.flow = toSheaf // or sheaves of two or three would never get any
@@ -139,7 +142,7 @@ func (k *core) stock(n *node, pc *cpuState, dst, objs []uintptr, fromBarn bool, 
 //
 // Preconditions: pc.mu is held.
 func (k *core) wanted(pc *cpuState) int {
-	if pc.open.Load() && !pc.off && (!k.seq || rseq.Registered()) {
+	if pc.open.Load() && !pc.rests && !pc.off && (!k.seq || rseq.Registered()) {
 		return k.batchFor(pc, toSheaf)
 	}
 	return 1
@@ -194,7 +197,7 @@ func (k *core) takeFromSlabs(pc *cpuState, dst []uintptr) (got int) {
 			}
 			continue
 		}
-		got += k.take(p, dst[got:])
+		got += k.takeLinked(n, p, dst[got:])
 		if k.freeIn(slabAt(p)) == 0 {
 			k.unkeep(pc, p)
 			pc.count(DeactivateBypass, 1)
@@ -215,13 +218,23 @@ func (k *core) takeFromSlabs(pc *cpuState, dst []uintptr) (got int) {
 func (k *core) takeFromNode(n *node, dst []uintptr) (got int) {
 	for got < len(dst) && n.partial.head != 0 {
 		p := n.partial.head
-		got += k.take(p, dst[got:])
+		got += k.takeLinked(n, p, dst[got:])
 		if k.freeIn(slabAt(p)) == 0 {
 			n.removePartial(p)
 		}
 	}
 	n.free.Add(-int64(got))
 	return got
+}
+
+// takeLinked takes objects from a slab on a list of the node or of one of its CPUs.
+//
+// Preconditions: n.mu is held.
+func (k *core) takeLinked(n *node, p pages.Page, dst []uintptr) int {
+	if slabAt(p).inUse == 0 {
+		n.empty--
+	}
+	return k.take(p, dst)
 }
 
 // refillFromOthers is refill from the partial list of the first of the other nodes that has something
@@ -236,9 +249,10 @@ func (k *core) refillFromOthers(pc *cpuState, dst []uintptr, must bool, discard 
 	}
 	for i := 1; i < len(k.nodes) && got == 0; i++ {
 		n := k.nodes[(pc.node.at+i)%len(k.nodes)]
-		if !must && uint64(n.partials.Load()) <= k.minPartial.Load() {
+		if partials := n.partials.Load(); partials == 0 || !must && uint64(partials) <= k.minPartial.Load() {
 			continue
 		}
+		k.openArea(pc)
 		n.mu.Lock()
 		objs := n.spare(k.wanted(pc))
 		if objs = objs[:k.takeFromNode(n, objs)]; len(objs) > 0 {
@@ -288,6 +302,7 @@ func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
 		k.freeSlab(p) // at once: no reader has seen it
 		c.panicDead("Alloc")
 	}
+	k.openArea(pc)
 	var discard slabList
 	n := k.nodeOf(p)
 	n.mu.Lock()
@@ -405,11 +420,12 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) makeRoom(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
+	closed := !pc.open.Load() || pc.rests
+	k.openArea(pc)
 	if pc.off {
 		return 0, k.giveObjects(pc, objs, discard)
 	}
-	if !pc.open.Load() {
-		k.openArea(pc)
+	if closed {
 		objs = objs[k.pushBulk(pc, objs):]
 		if len(objs) == 0 {
 			return 0, 0

@@ -677,7 +677,7 @@ func TestTypesafeTorture(t *testing.T) {
 						t.Error(err)
 					}
 				case 1:
-					a.reclaimAll()
+					a.emptyCores(nil, true)
 				case 2: // where slabs that wait are taken back
 					a.SetMemoryLimit(a.MemoryUsed() * r.Int64N(2))
 				default:
