@@ -1,7 +1,7 @@
 package cpu
 
 import (
-	"runtime"
+	"math/bits"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,21 +25,16 @@ func probeRead() bool {
 	if _, _, ecx, _ := cpuid(7, 0); ecx>>22&1 == 0 {
 		return false // no RDPID
 	}
-	answer := make(chan bool)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with its changed affinity
-		answer <- agree()
-	}()
-	return <-answer
+	var same bool
+	Aside(func() { same = agree() })
+	return same
 }
 
+// agree compares the two on the thread at hand, whose affinity it changes.
 func agree() bool {
-	var may unix.CPUSet
-	if unix.SchedGetaffinity(0, &may) != nil {
-		return false
-	}
+	may := affinity()
 	first, last := -1, -1
-	for n := range len(may) * 64 {
+	for n := range len(may) * bits.UintSize {
 		if may.IsSet(n) {
 			if first < 0 {
 				first = n
@@ -48,12 +43,12 @@ func agree() bool {
 		}
 	}
 	for _, n := range []int{first, last} {
-		var one unix.CPUSet
 		if n < 0 {
 			return false
 		}
+		one := unix.NewCPUSet(n + 1)
 		one.Set(n)
-		if unix.SchedSetaffinity(0, &one) != nil || int(readCPU()) != n {
+		if unix.SchedSetaffinityDynamic(0, one) != nil || int(readCPU()) != n {
 			return false
 		}
 	}

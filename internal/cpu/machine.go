@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"io/fs"
 	"os"
 	"runtime"
 	"sync"
@@ -14,8 +15,11 @@ var possible = sync.OnceValue(func() Mask {
 	if fake.Count() > 0 {
 		return fake
 	}
-	return readMask("possible")
+	return readPossible(system)
 })
+
+// system is where the machine's CPUs are listed.
+var system = os.DirFS("/sys/devices/system/cpu")
 
 var fake Mask
 
@@ -23,20 +27,30 @@ var fake Mask
 // own, and must be called before anybody asks.
 func FakePossible(m Mask) { fake = m }
 
-// Present returns the CPUs that the machine has now.
-func Present() Mask { return readMask("present") }
-
-// readMask reads a cpulist of the machine. Where there is none, the CPUs that
-// the runtime counts are taken to be 0 to n-1.
-func readMask(name string) Mask {
-	if text, err := os.ReadFile("/sys/devices/system/cpu/" + name); err == nil {
-		if m, err := ParseList(string(text)); err == nil && m.Count() > 0 {
-			return m
-		}
+// Present returns the CPUs that the machine has now. Where it does not tell, they
+// are as many as the runtime counts.
+func Present() Mask {
+	if m := list(system, "present"); m.Count() > 0 {
+		return m
 	}
-	var m Mask
-	for n := range runtime.NumCPU() {
-		m.Set(n)
+	return first(runtime.NumCPU())
+}
+
+// readPossible reads which CPUs are possible. Where there is no list, as in many
+// sandboxes, it is every number that the system's masks have room for. The
+// runtime's count would not do: it counts the CPUs that the process may use, and
+// the only one of these may have the highest number.
+func readPossible(system fs.FS) Mask {
+	if m := list(system, "possible"); m.Count() > 0 {
+		return m
+	}
+	return first(max(maskRoom(), runtime.NumCPU()))
+}
+
+// first returns the set of the numbers below n.
+func first(n int) (m Mask) {
+	for i := range n {
+		m.Set(i)
 	}
 	return m
 }

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"slabfs/internal/cpu"
 	"slabfs/internal/lockdep"
 )
 
@@ -71,29 +72,13 @@ func Start() error {
 	state.mu.Lock()
 	defer state.mu.Unlock()
 	if !state.done {
-		state.err = probeAside()
+		// Never on the main thread: in a PIE binary without cgo ld.so has registered an
+		// area for that one before Go moved FS away, and the kernel refuses a second
+		// one there only.
+		cpu.Aside(func() { state.err = probe() })
 		state.done = true
 	}
 	return state.err
-}
-
-// probeAside runs the probe on a thread that ends with it. It must not be the
-// main thread: in a PIE binary without cgo ld.so has registered an area for that one,
-// before Go moved FS away, and the kernel refuses a second one there only.
-//
-// Preconditions: state.mu is held.
-func probeAside() error {
-	answer := make(chan error)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() != unix.Getpid() {
-			answer <- probe()
-			return
-		}
-		defer runtime.UnlockOSThread()
-		answer <- probeAside() // elsewhere, since this thread is taken
-	}()
-	return <-answer
 }
 
 // probe tries all that sequences need, on the thread at hand.

@@ -3,13 +3,14 @@ package rseq
 import (
 	"bytes"
 	"encoding/binary"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"slabfs/internal/cpu"
 )
 
 // need skips the test where the kernel, or a filter, has no sequences. Where it
@@ -37,21 +38,6 @@ func needOwn(tb testing.TB) {
 	}
 }
 
-// onThread runs f on a thread that ends with it, and that no goroutine was locked to before.
-func onThread(f func()) {
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() { // the main thread would not end
-			defer runtime.UnlockOSThread()
-			onThread(f)
-			return
-		}
-		f()
-	})
-	wg.Wait()
-}
-
 func TestStart(t *testing.T) {
 	need(t)
 	if err := Start(); err != nil {
@@ -65,7 +51,7 @@ func TestStart(t *testing.T) {
 // The area that a thread gets is the one that the kernel keeps up to date.
 func TestRegister(t *testing.T) {
 	needOwn(t)
-	onThread(func() {
+	cpu.Aside(func() {
 		before := Failed()
 		Register()
 		word := fsWord()
@@ -135,7 +121,7 @@ func TestAreasAreReused(t *testing.T) {
 		ready.Add(len(words))
 		for i := range words {
 			threads.Go(func() {
-				onThread(func() {
+				cpu.Aside(func() {
 					Register()
 					words[i] = fsWord()
 					ready.Done()
@@ -170,7 +156,7 @@ func TestFailed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	onThread(func() {
+	cpu.Aside(func() {
 		if fsWord() != 0 {
 			t.Skip("the thread is registered already")
 		}
@@ -229,7 +215,7 @@ func TestSpinLayout(t *testing.T) {
 // A fence starts over a sequence that runs elsewhere, also when that waits for nothing.
 func TestFence(t *testing.T) {
 	needOwn(t)
-	onThread(func() {
+	cpu.Aside(func() {
 		Register()
 		area := (*Area)(at(uintptr(fsWord())))
 		for range 100 {

@@ -4,12 +4,12 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
-	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"slabfs/alloc"
+	"slabfs/internal/cpu"
 	"slabfs/internal/lockdep"
 )
 
@@ -24,7 +24,11 @@ type worker struct {
 }
 
 func (w *worker) run(stop <-chan struct{}) {
-	runtime.LockOSThread() // never unlocked: the thread ends with its affinity
+	cpu.Aside(func() { w.runBound(stop) })
+}
+
+// runBound is run on a thread that is this worker's.
+func (w *worker) runBound(stop <-chan struct{}) {
 	var one unix.CPUSet
 	one.Set(w.cpu)
 	if err := unix.SchedSetaffinity(0, &one); err != nil {
