@@ -2,6 +2,7 @@ package leaktest
 
 import (
 	"fmt"
+	"reflect"
 	"regexp"
 	"runtime"
 	"strings"
@@ -26,7 +27,10 @@ func Take() Snapshot {
 
 // ours matches the stack of a goroutine that runs code of this module, or of the FUSE
 // library, or was started by it.
-var ours = regexp.MustCompile(`(?m)^(created by )?(slabfs/|github\.com/hanwen/go-fuse)`)
+var ours = regexp.MustCompile(`(?m)^(created by )?(` + regexp.QuoteMeta(module) + `/|github\.com/hanwen/go-fuse)`)
+
+// module is the path of this module, which is renamed when it is published.
+var module = strings.TrimSuffix(reflect.TypeFor[Snapshot]().PkgPath(), "/internal/leaktest")
 
 // stacks returns the goroutines besides the caller's, by the first words of their
 // stack: "goroutine 7".
