@@ -2,6 +2,7 @@ package rseq
 
 import (
 	"errors"
+	"iter"
 	"unsafe"
 )
 
@@ -21,7 +22,11 @@ type (
 		_, vaddr, _, _, size uint64
 	}
 	dynEntry struct{ tag, value uint64 }
-	symbol   struct {
+	debug    struct {
+		_, _, _, _ uint64
+		linker     uint64 // r_ldbase
+	}
+	symbol struct {
 		name        uint32
 		info, other uint8
 		shndx       uint16
@@ -31,9 +36,11 @@ type (
 
 const (
 	ptDynamic = 2
+	ptPhdr    = 6
 	dtHash    = 4
 	dtStrtab  = 5
 	dtSymtab  = 6
+	dtDebug   = 21
 	dtGNUHash = 0x6ffffef5
 )
 
@@ -46,6 +53,9 @@ var (
 // glibcOffset returns where glibc's area lies from the thread pointer.
 func glibcOffset() (uint64, error) {
 	base := auxv(atBase)
+	if base == 0 {
+		base = linkerOf(auxv(atPhdr), auxv(atPhent), auxv(atPhnum))
+	}
 	if base == 0 {
 		return 0, errNoLinker
 	}
@@ -63,23 +73,60 @@ func glibcOffset() (uint64, error) {
 // at returns an address as a pointer. What it points to was mapped by the kernel, not by Go.
 func at(addr uintptr) unsafe.Pointer { return unsafe.Add(unsafe.Pointer(nil), addr) }
 
+// linkerOf returns the base of the dynamic linker of the program with these
+// program headers, or 0 if it has none. The kernel knows of no linker if it was
+// told to run the linker itself: ld.so PROGRAM.
+func linkerOf(phdr, size, n uintptr) uintptr {
+	var base uintptr // of the program
+	for ph := range headers(phdr, size, n) {
+		if ph.typ == ptPhdr {
+			base = phdr - uintptr(ph.vaddr)
+		}
+	}
+	for e := range dynamic(base, headers(phdr, size, n)) {
+		if e.tag == dtDebug && e.value != 0 { // the linker wrote it, for debuggers
+			return uintptr((*debug)(at(uintptr(e.value))).linker)
+		}
+	}
+	return 0
+}
+
+// headers yields program headers that lie in memory.
+func headers(phdr, size, n uintptr) iter.Seq[*progHeader] {
+	return func(yield func(*progHeader) bool) {
+		for i := range n {
+			if !yield((*progHeader)(at(phdr + i*size))) {
+				return
+			}
+		}
+	}
+}
+
+// dynamic yields the entries of the dynamic section that the program headers of
+// the image at base tell of.
+func dynamic(base uintptr, headers iter.Seq[*progHeader]) iter.Seq[*dynEntry] {
+	return func(yield func(*dynEntry) bool) {
+		for ph := range headers {
+			if ph.typ != ptDynamic {
+				continue
+			}
+			for e := (*dynEntry)(at(base + uintptr(ph.vaddr))); e.tag != 0; e = (*dynEntry)(unsafe.Add(unsafe.Pointer(e), unsafe.Sizeof(*e))) {
+				if !yield(e) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // lookup returns the address of a symbol of the image at base, or nil.
 func lookup(base uintptr, name string) unsafe.Pointer {
 	h := (*elfHeader)(at(base))
 	if string(h.magic[:4]) != "\x7fELF" {
 		return nil
 	}
-	var dyn unsafe.Pointer
-	for i := range uintptr(h.phnum) {
-		if ph := (*progHeader)(at(base + uintptr(h.phoff) + i*uintptr(h.phentsize))); ph.typ == ptDynamic {
-			dyn = at(base + uintptr(ph.vaddr))
-		}
-	}
-	if dyn == nil {
-		return nil
-	}
 	var symtab, strtab, hash, gnuHash uintptr
-	for e := (*dynEntry)(dyn); e.tag != 0; e = (*dynEntry)(unsafe.Add(unsafe.Pointer(e), unsafe.Sizeof(*e))) {
+	for e := range dynamic(base, headers(base+uintptr(h.phoff), uintptr(h.phentsize), uintptr(h.phnum))) {
 		addr := uintptr(e.value)
 		if addr < base { // not relocated in place
 			addr += base

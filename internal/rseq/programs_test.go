@@ -225,12 +225,10 @@ func TestStaysStatic(t *testing.T) {
 	}
 }
 
-// A dynamic linker that does not show where glibc's areas are: a copy of the
-// machine's with the name of the symbol changed.
-func TestHiddenSymbol(t *testing.T) {
-	need(t)
-	needC(t)
-	f, err := elf.Open(builds["cgo"].get(t))
+// interpreter returns the dynamic linker that a program asks for.
+func interpreter(t *testing.T, program string) string {
+	t.Helper()
+	f, err := elf.Open(program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +237,27 @@ func TestHiddenSymbol(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	linker, err := os.ReadFile(strings.TrimRight(string(interp), "\x00"))
+	return strings.TrimRight(string(interp), "\x00")
+}
+
+// A program that its dynamic linker was told to run, of which the kernel tells
+// the program nothing then.
+func TestRunByLinker(t *testing.T) {
+	need(t)
+	for _, name := range []string{"cgo", "PIE with cgo"} {
+		t.Run(name, func(t *testing.T) {
+			program := builds[name].get(t)
+			(&run{want: isRSeq}).check(t, interpreter(t, program), program)
+		})
+	}
+}
+
+// A dynamic linker that does not show where glibc's areas are: a copy of the
+// machine's with the name of the symbol changed.
+func TestHiddenSymbol(t *testing.T) {
+	need(t)
+	needC(t)
+	linker, err := os.ReadFile(interpreter(t, builds["cgo"].get(t)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,9 @@ const (
 	areaLen  = 32 // length of the first struct rseq, which every kernel knows
 	pageSize = 4096
 
+	atPhdr        = 3
+	atPhent       = 4
+	atPhnum       = 5
 	atBase        = 7
 	atFeatureSize = 27
 	atAlign       = 28
