@@ -721,6 +721,27 @@ func TestFullOutput(t *testing.T) {
 	}
 }
 
+// Where too few files may be open there is an error, and enough is enough.
+func TestFewOpenFiles(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	for n := 3; n < 16; n++ {
+		u := user{shell: fmt.Sprintf("ulimit -n %d", n)}
+		for _, args := range [][]string{{"version"}, {"mount", root.newDir(t, false)}} {
+			status, _, errs := u.run(t, args...)
+			if n < 5 { // the shell itself, or the loader, may fail
+				continue
+			}
+			wantLine(t, fmt.Sprintf("%q with %d files", args, n), errs, "RLIMIT_NOFILE", "ulimit -n 1024")
+			if status != 2 {
+				t.Errorf("%q with %d files: status %d; want 2", args, n, status)
+			}
+		}
+	}
+	s := user{shell: "ulimit -n 16"}.mount(t, root.newDir(t, false), "--load")
+	cat(root.client(t), s.attr("load-small", "objects"))
+}
+
 func TestMountFlags(t *testing.T) {
 	needRoot(t)
 	t.Parallel()

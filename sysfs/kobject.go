@@ -25,6 +25,8 @@ type Link struct {
 	target string // I
 }
 
+const linkMode = 0o777 // which nobody looks at
+
 func newNode(t *Tree, parent *Kobject, name string, obj any, mode fs.FileMode) node {
 	return node{tree: t, parent: parent, name: name, ino: t.inodes.Add(1), position: position(name), mode: mode, born: time.Now(), obj: obj}
 }
@@ -140,7 +142,7 @@ func (k *Kobject) Link(name string, target *Kobject) (*Link, error) {
 	if target.Removed() {
 		return nil, fmt.Errorf("link %q in %q: target %q: %w", name, k.Path(), target.Path(), ErrGone)
 	}
-	l := &Link{node: newNode(k.tree, k, name, nil, 0o777), target: rel}
+	l := &Link{node: newNode(k.tree, k, name, nil, linkMode), target: rel}
 	if err := k.publish(l); err != nil {
 		return nil, err
 	}

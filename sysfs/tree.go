@@ -21,12 +21,12 @@ import (
 
 // A Tree is a hierarchy of kobjects. Several servers may serve one.
 type Tree struct {
-	root     *Kobject      // I
-	uid, gid uint32        // I: owner of new nodes
-	noDrain  bool          // I: fault.NoDrain
-	inodes   atomic.Uint64 // A: numbers given out; never reused
+	root    *Kobject      // I
+	noDrain bool          // I: fault.NoDrain
+	inodes  atomic.Uint64 // A: numbers given out; never reused
 
 	mu        lockdep.Mutex
+	access    Access            // T
 	drained   *sync.Cond        // over mu; an active count fell to zero, or a removal ended
 	calls     map[uintptr]*call // T: what each goroutine is in, innermost first
 	observers []*observer       // T
@@ -60,9 +60,8 @@ type TreeStats struct {
 // the group of this process.
 func NewTree() *Tree {
 	t := &Tree{
-		uid:   uint32(os.Geteuid()),
-		gid:   uint32(os.Getegid()),
-		calls: make(map[uintptr]*call),
+		access: Access{UID: uint32(os.Geteuid()), GID: uint32(os.Getegid()), Umask: OwnModes},
+		calls:  make(map[uintptr]*call),
 
 		noDrain: fault.Injected() == fault.NoDrain,
 	}
@@ -70,6 +69,39 @@ func NewTree() *Tree {
 	t.drained = sync.NewCond(&t.mu)
 	t.root = newKobject(t, nil, "", nil)
 	return t
+}
+
+// Access says to whom nodes belong and who else may use them, old nodes and new
+// ones, except what chmod and chown have changed since.
+type Access struct {
+	UID, GID uint32
+
+	// Umask other than OwnModes gives group and others what the owner of a file
+	// may do, except these bits: with 027 a file of mode 0600 has mode 0640.
+	Umask fs.FileMode
+}
+
+// OwnModes as Access.Umask leaves files the modes that the program gave them.
+const OwnModes = ^fs.FileMode(0)
+
+// SetAccess changes the access. At first all belongs to the user and the group of
+// this process, and files have their own modes.
+func (t *Tree) SetAccess(change func(*Access)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	change(&t.access)
+}
+
+// mode returns the permissions of a node that has such ones by itself.
+func (a Access) mode(own fs.FileMode) fs.FileMode {
+	switch {
+	case a.Umask == OwnModes, own == linkMode:
+		return own
+	case own&0o111 == 0: // a file
+		owner := own & 0o700
+		own |= owner>>3 | owner>>6
+	}
+	return own &^ (a.Umask & 0o777)
 }
 
 // Root returns the directory at the top. It cannot be removed.
@@ -165,7 +197,7 @@ type node struct {
 	name     string      // I
 	ino      uint64      // I
 	position uint64      // I
-	mode     fs.FileMode // I: until meta says otherwise
+	mode     fs.FileMode // I: until meta says otherwise, or the tree's access
 	born     time.Time   // I
 	obj      any         // what the program gave; nil once drained, since a client may keep the node for long
 	meta     *Meta       // T: nil until changed
@@ -228,5 +260,6 @@ func (n *node) metaLocked() Meta {
 	if n.meta != nil {
 		return *n.meta
 	}
-	return Meta{n.mode, n.tree.uid, n.tree.gid, n.born, n.born, n.born}
+	a := n.tree.access
+	return Meta{a.mode(n.mode), a.UID, a.GID, n.born, n.born, n.born}
 }

@@ -97,8 +97,8 @@ var (
 	ignoredPrefixes = []string{"x-", "X-", "comment=", "user="}
 )
 
-// kernelOptions are passed on; with a value if they end in =.
-var kernelOptions = []string{"ro", "rw", "allow_other", "context=", "fscontext=", "defcontext=", "rootcontext="}
+// kernelOptions are passed on to the server or the kernel; with a value if they end in =.
+var kernelOptions = []string{"ro", "rw", "allow_other", "uid=", "gid=", "umask=", "context=", "fscontext=", "defcontext=", "rootcontext="}
 
 // setOptions sets the flags of slabfs mount as options say: a flag that takes no
 // value by its name, such as load, others as name=value. A - may be written _.

@@ -61,6 +61,7 @@ func TestSetOptions(t *testing.T) {
 		{options: "memory_limit=1K,log-file=/l", set: "log-file=/l memory-limit=1024"},
 		{options: "cache=a:8,cache=b:9", set: "cache=[a:8,b:9]"},
 		{options: "ro,allow_other,context=a:b", set: "options=[ro,allow_other,context=a:b]"},
+		{options: "uid=1,gid=2,umask=027", set: "options=[uid=1,gid=2,umask=027]"},
 		{options: "context", err: `"context": unknown`},
 		{options: "load,remount,ro", set: "load=true", err: "unmount it and mount it again"},
 		{options: "daemon", err: `"daemon": unknown`},

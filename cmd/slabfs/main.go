@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	_ "slabfs/cmd/slabfs/internal/openfiles" // before go-fuse, which would panic
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs/slabattr"
 )

@@ -19,10 +19,11 @@ type layer struct {
 // layers has the packages from the top down. Imports run down only.
 // docs/design.md shows the same list.
 var layers = []layer{
-	{"cmd/slabfs", []string{"cmd/slabfs/internal/bench", "cmd/slabfs/internal/stress", "cmd/slabfs/internal/load", "sysfs/slabattr", "sysfs/fusefs", "sysfs", "alloc", "internal/lockdep", "internal/fault", "internal/invariants"}},
+	{"cmd/slabfs", []string{"cmd/slabfs/internal/bench", "cmd/slabfs/internal/stress", "cmd/slabfs/internal/load", "cmd/slabfs/internal/openfiles", "sysfs/slabattr", "sysfs/fusefs", "sysfs", "alloc", "internal/lockdep", "internal/fault", "internal/invariants"}},
 	{"cmd/slabfs/internal/bench", []string{"sysfs/slabattr", "sysfs/fusefs", "alloc", "internal/lockdep"}},
 	{"cmd/slabfs/internal/stress", []string{"sysfs/slabattr", "sysfs/fusefs", "alloc", "internal/lockdep", "internal/fault"}},
 	{"cmd/slabfs/internal/load", []string{"sysfs", "alloc", "internal/cpu", "internal/lockdep"}},
+	{"cmd/slabfs/internal/openfiles", nil},
 	{"integration", nil},
 	{"sysfs/slabattr", []string{"sysfs/fusefs", "sysfs", "alloc", "internal/cpu", "internal/lockdep", "internal/fault"}},
 	{"sysfs/fusefs", []string{"sysfs", "internal/lockdep", "internal/fault"}},

@@ -290,6 +290,40 @@ func TestChangeMeta(t *testing.T) {
 
 // A directory's times move with its entries if somebody has set its metadata,
 // otherwise they do not, as in sysfs.
+// Mount options say who may use the files, those of later directories too.
+func TestAccessOptions(t *testing.T) {
+	x := newFixture()
+	s := serve(t, x.tree, Options{AllowOther: true, MountOptions: []string{"uid=7", "gid=1234", "umask=027"}})
+	x.add("later")
+	c := testclient.Start(t, testclient.Options{})
+	for name, want := range map[string]uint32{
+		"": 0o40750, "value": 0o100640, "ro": 0o100440, "wo": 0o100200, "count": 0o100440,
+	} {
+		for _, dir := range []string{"cache", "later"} {
+			st := c.OK(Op{Do: "stat", Path: s.at(dir, name)}).Stat
+			if st.Mode != want || st.UID != 7 || st.GID != 1234 {
+				t.Errorf("%s/%s: mode %#o of %d:%d; want %#o of 7:1234", dir, name, st.Mode, st.UID, st.GID, want)
+			}
+		}
+	}
+	if st := c.OK(Op{Do: "lstat", Path: s.at("alias-later")}).Stat; st.Mode != 0o120777 || st.GID != 1234 {
+		t.Errorf("link: mode %#o of group %d; want 0120777 of 1234", st.Mode, st.GID)
+	}
+	member := testclient.Start(t, testclient.Options{UID: 1234}) // in the group of that number
+	member.OK(Op{Do: "cat", Path: s.at("later", "value")})
+	member.Want(unix.EACCES, Op{Do: "echo", Path: s.at("later", "value"), Data: []byte("1")})
+	testclient.Start(t, testclient.Options{UID: testclient.Nobody}).Want(unix.EACCES, Op{Do: "cat", Path: s.at("later", "value")})
+	// What is changed later counts.
+	c.OK(Op{Do: "chmod", Path: s.at("cache", "value"), Mode: 0o600})
+	member.Want(unix.EACCES, Op{Do: "cat", Path: s.at("cache", "value")})
+
+	for _, o := range []string{"uid=", "gid", "gid=adm", "uid=-1", "gid=4294967295", "umask=8", "umask=1000"} {
+		if _, err := Mount(s.Dir(), x.tree, Options{MountOptions: []string{o}}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q: want", o)) {
+			t.Errorf("mount with %s: %v; want what is allowed", o, err)
+		}
+	}
+}
+
 func TestDirectoryTimes(t *testing.T) {
 	x := newFixture()
 	s := serve(t, x.tree, Options{AttrTimeout: NoCache})

@@ -46,7 +46,8 @@ type Options struct {
 	AllowOther bool
 
 	// MountOptions are passed on, as mount -o would: "ro", "context=...". The mount
-	// is nosuid, nodev and noexec in any case, as sysfs is.
+	// is nosuid, nodev and noexec in any case, as sysfs is. "uid=N", "gid=N" and
+	// "umask=OCTAL" change the tree's sysfs.Access.
 	MountOptions []string
 
 	// KeepDir has Mount make no directory and remove none: it must be there.
@@ -98,6 +99,10 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	}
 	if o.MaxStores <= 0 {
 		o.MaxStores = 64
+	}
+	var err error
+	if o.MountOptions, err = setAccess(t, o.MountOptions); err != nil {
+		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}
 	mounting <- struct{}{}
 	defer func() { <-mounting }()
