@@ -68,6 +68,7 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 		}
 		c.mustLive("Alloc")
 		if others && !again && !k.active.Load() && k.freeObjects() == 0 {
+			k.a.nils.Add(1)
 			return nil
 		}
 		others = true
