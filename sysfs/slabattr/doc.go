@@ -16,4 +16,6 @@
 // Mount is the one call that a program needs:
 //
 //	srv, err := slabattr.Mount("/run/myservice/slab", allocator, fusefs.Options{})
+//
+// With srv.UnmountOnSignal a program that a signal ends leaves no dead mount.
 package slabattr

@@ -49,8 +49,9 @@ func mustAdd(k *sysfs.Kobject, name string, obj any, attrs ...*sysfs.Attribute) 
 }
 
 // Mount serves the files of an allocator on a directory until the server is
-// unmounted. Where there is no /dev/fuse it returns an error that says what to
-// do, and the allocator works on.
+// unmounted. It makes the directory if it is missing, and then removes it again.
+// Where there is no /dev/fuse it returns an error that says what to do, and the
+// allocator works on.
 func Mount(dir string, a *alloc.Allocator, o fusefs.Options) (*fusefs.Server, error) {
 	t := New(a)
 	srv, err := fusefs.Mount(dir, t.tree, o)
