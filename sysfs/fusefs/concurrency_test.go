@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"slabfs/internal/lockdep"
 	"slabfs/internal/testclient"
 	"slabfs/sysfs"
 )
@@ -61,7 +62,8 @@ func TestInterrupt(t *testing.T) {
 	s := serve(t, x.tree, Options{MaxStores: 1})
 	c := testclient.Start(t, testclient.Options{})
 	write := func(c *testclient.Client) *testclient.Pending {
-		fd := c.OK(Op{Do: "open", Path: s.at("cache", "wait"), Flags: unix.O_WRONLY}).FD
+		// Those that open for writing only would wait for each other in the kernel.
+		fd := c.OK(Op{Do: "open", Path: s.at("cache", "wait"), Flags: unix.O_RDWR}).FD
 		return c.Go(Op{Do: "write", FD: fd, Data: []byte("1")})
 	}
 	inside := write(c)
@@ -459,7 +461,7 @@ func TestSignalWithoutWait(t *testing.T) {
 	x := newFixture()
 	signalled, cancel := context.WithCancel(t.Context())
 	cancel()
-	of := newOpenFile(x.cache.Child("value").(*sysfs.File))
+	of := newOpenFile(x.cache.Child("value").(*sysfs.File), lockdep.Shared)
 	slots := make(chan struct{}, 1)
 	buf := make([]byte, 16)
 	for i := range 100 { // a choice by chance would show

@@ -23,7 +23,7 @@ import (
 func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
 	root := os.Geteuid() == 0
 	// Ours come last and win: mount(8) adds dev and suid by itself.
-	options := append(slices.Clone(o.MountOptions), "default_permissions", "nosuid", "nodev", "noexec")
+	options := append(slices.Clone(o.MountOptions), "default_permissions", "nosuid", "nodev", "noexec", fmt.Sprint("max_read=", maxRead))
 	allowOther := o.AllowOther || root || slices.Contains(options, "allow_other")
 	options = slices.DeleteFunc(options, func(s string) bool { return s == "allow_other" })
 	level := slog.LevelWarn // what go-fuse has to say otherwise
@@ -36,9 +36,7 @@ func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
 		AllowOther:        allowOther,
 		Options:           options,
 		DirectMountStrict: root,
-		// More than a page, so that a longer write comes whole and is cut here, not
-		// in two by the kernel. Reads of long files take fewer requests.
-		MaxWrite:          maxWrite,
+		MaxWrite:          maxWrite, // go-fuse asks for what the kernel allows of it
 		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
 		Debug:             o.Debug,
 		Logger:            log.New(libraryLog{o.Logger, level}, "", 0),
@@ -99,20 +97,11 @@ func connectDirectly(fsys fuse.RawFileSystem, dir string, mo *fuse.MountOptions)
 
 // closeFuseOnExec marks this process's descriptors of /dev/fuse.
 func closeFuseOnExec() error {
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return err
+	fds, err := fuseDescriptors()
+	for fd := range fds {
+		syscall.CloseOnExec(fd)
 	}
-	for _, e := range fds {
-		var fd int
-		if target, err := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || target != "/dev/fuse" {
-			continue
-		}
-		if _, err := fmt.Sscan(e.Name(), &fd); err == nil {
-			syscall.CloseOnExec(fd)
-		}
-	}
-	return nil
+	return err
 }
 
 // refusedOption returns the first mount option that the kernel refuses, "" if it

@@ -4,11 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slabfs/internal/lockdep"
+	"slabfs/sysfs"
 )
 
 // A device is a second descriptor of a connection that go-fuse has made, on which we
@@ -40,16 +40,24 @@ type device struct {
 	lost     bool            // mu: the connection has ended
 }
 
-// bufferSize has room for the largest request and the largest reply.
-const bufferSize = maxWrite + 1<<12
+// bufferSize has room for each request but a long write, and for the reply.
+const bufferSize = maxRead + 1<<12
+
+// spill takes what is longer than a buffer: the end of a long write, of which a
+// Store gets one page. The kernel hands out no request to a reader that has no
+// room for the longest. All readers have this one; nobody looks into it.
+var spill = sync.OnceValues(func() ([]byte, error) {
+	return unix.Mmap(-1, 0, maxWrite, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+})
 
 // withoutDevice leaves reading to go-fuse; for tests.
 var withoutDevice atomic.Bool
 
-// newDevice returns a device of the connection, or nil where the kernel does not tell which
-// descriptor has which, or cannot open a second one.
-func newDevice(minor int, fs fuse.RawFileSystem, mo *fuse.MountOptions, kernel *fuse.InitIn, log *slog.Logger) *device {
-	d := &device{file: openConnection(minor), handler: fuse.NewProtocolServer(fs, mo), log: log, inFlight: make(map[uint64]bool)}
+// newDevice returns a device of the connection of that number, which was made since the
+// process had these descriptors before. It returns nil where the kernel cannot open a
+// second one (before Linux 4.2), or does not tell which of several new ones it is.
+func newDevice(minor int, before map[int]bool, fs fuse.RawFileSystem, mo *fuse.MountOptions, kernel *fuse.InitIn, log *slog.Logger) *device {
+	d := &device{file: openConnection(minor, before), handler: fuse.NewProtocolServer(fs, mo), log: log, inFlight: make(map[uint64]bool)}
 	if d.file == nil || withoutDevice.Load() {
 		d.close()
 		return nil
@@ -89,7 +97,7 @@ func (d *device) read() {
 	for {
 		buf := d.buffers.Get().(*[bufferSize]byte)
 		d.idle.Add(1)
-		n, err := d.file.Read(buf[:])
+		n, err := d.next(buf)
 		others := d.idle.Add(-1)
 		switch {
 		case err == nil:
@@ -119,6 +127,39 @@ func (d *device) read() {
 	}
 }
 
+// next waits in the poller for a request, and returns its length in the buffer.
+func (d *device) next(buf *[bufferSize]byte) (n int, err error) {
+	waitErr := d.conn.Read(func(fd uintptr) (done bool) {
+		n, err = readRequest(int(fd), buf)
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	if waitErr != nil {
+		return 0, waitErr
+	}
+	return n, err
+}
+
+// readRequest reads a request, if there is one, and returns how much of it is in
+// the buffer. At the end of a pipe, which tests have for a connection, it is EOF.
+func readRequest(fd int, buf *[bufferSize]byte) (int, error) {
+	rest, err := spill()
+	if err != nil {
+		return 0, err
+	}
+	for {
+		n, err := unix.Readv(fd, [][]byte{buf[:], rest})
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		}
+		return min(n, len(buf)), nil
+	}
+}
+
 // lingerTime is how long a reader waits in a system call for what the same client asks next, as who reads a file
 // asks three times. Where all processors compute, the poller would tell of it after 10 ms each time. One
 // reader lingers, so it costs a processor that much at the end of a series of requests.
@@ -133,10 +174,10 @@ func (d *device) linger(buf *[bufferSize]byte, atMost time.Duration) (n int) {
 	_ = d.conn.Control(func(fd uintptr) {
 		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		if ready, err := unix.Ppoll(poll, &unix.Timespec{Nsec: atMost.Nanoseconds()}, nil); err == nil && ready > 0 {
-			n, _ = unix.Read(int(fd), buf[:]) // another reader may have been faster
+			n, _ = readRequest(int(fd), buf) // another reader may have been faster
 		}
 	})
-	return max(n, 0)
+	return n
 }
 
 // Of FUSE's protocol: headers and one request.
@@ -146,14 +187,18 @@ const (
 	offUnique     = 8 // the number of a request, in its reply as well
 	replyHeader   = 16
 	offStatus     = 4
+	offSize       = 56 // of what is asked for
+	opRead        = 15
 	opWrite       = 16
+	opReaddir     = 28
 	opInterrupt   = 36
+	opReaddirplus = 44
 )
 
-// A Store may wait for long, and thousands of them at once. So those that write at most
-// shortWrite bytes keep what they need instead of a whole buffer.
+// A Store may wait for long, and thousands of them at once. So a write keeps what
+// a Store may get of it instead of a whole buffer.
 const (
-	shortWrite = 1 << 13
+	shortWrite = 1<<12 + sysfs.PageSize
 	writeReply = 1 << 6 // more than the length of its reply
 )
 
@@ -164,13 +209,11 @@ func (d *device) answer(buf *[bufferSize]byte, n int) {
 		d.log.Warn("a request without a header", "bytes", n)
 		return
 	}
-	in, out := buf[:n], buf[(n+7)&^7:] // large requests have short replies
-	if n <= shortWrite && binary.NativeEndian.Uint32(in[offOpcode:]) == opWrite {
-		in = slices.Clone(in)
-		out = make([]byte, writeReply)
-		d.buffers.Put(buf)
-	} else {
+	in, out := d.room(buf, n)
+	if &in[0] == &buf[0] {
 		defer d.buffers.Put(buf)
+	} else {
+		d.buffers.Put(buf)
 	}
 	unique := binary.NativeEndian.Uint64(in[offUnique:])
 	if !d.begin(unique) {
@@ -191,6 +234,28 @@ func (d *device) answer(buf *[bufferSize]byte, n int) {
 	if err := d.write(out[:n]); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
 		d.log.Warn("write to the kernel", "err", err)
 	}
+}
+
+// room returns where the request of n bytes in buf is to lie while it is answered,
+// and where its reply goes.
+func (d *device) room(buf *[bufferSize]byte, n int) (in, out []byte) {
+	in = buf[:n]
+	switch binary.NativeEndian.Uint32(in[offOpcode:]) {
+	case opWrite:
+		if n > shortWrite {
+			in = in[:shortWrite] // a Store gets no more
+		}
+		return slices.Clone(in), make([]byte, writeReply)
+	case opRead, opReaddir, opReaddirplus:
+		if n < offSize+4 {
+			break
+		}
+		// fusermount3 lets the kernel ask for more than a buffer.
+		if asked := binary.NativeEndian.Uint32(in[offSize:]); asked > maxRead && asked <= maxWrite {
+			return in, make([]byte, asked+1<<12)
+		}
+	}
+	return in, buf[min((n+7)&^7, len(buf)):]
 }
 
 // begin reports whether a request may begin: after the end nobody would interrupt it.
@@ -275,48 +340,4 @@ func (d *device) interruptAll() {
 // close releases the descriptor.
 func (d *device) close() {
 	_ = d.file.Close() // it may be nil
-}
-
-// fuseDevClone is FUSE_DEV_IOC_CLONE, Linux 4.2.
-const fuseDevClone = 0x8004e500
-
-// openConnection opens a connection of this process once more, by its device number, or
-// returns nil.
-func openConnection(minor int) *os.File {
-	fds, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return nil
-	}
-	for _, e := range fds {
-		first, err := strconv.Atoi(e.Name())
-		if target, linkErr := os.Readlink("/proc/self/fd/" + e.Name()); err != nil || linkErr != nil || target != "/dev/fuse" {
-			continue
-		}
-		fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return nil
-		}
-		if unix.IoctlSetPointerInt(fd, fuseDevClone, first) == nil && serves(fd, minor) {
-			return os.NewFile(uintptr(fd), "/dev/fuse") // not earlier: the poller waits for the connection that it finds
-		}
-		_ = unix.Close(fd)
-	}
-	return nil
-}
-
-// serves reports whether a descriptor's connection has this number, and has not ended: if
-// it has, the number may be that of a later one.
-func serves(fd, minor int) bool {
-	info, err := os.ReadFile(fmt.Sprint("/proc/self/fdinfo/", fd))
-	if err != nil || !strings.Contains(string(info), fmt.Sprintf("\nfuse_connection:\t%d\n", minor)) {
-		return false
-	}
-	return !ended(fd)
-}
-
-// ended reports whether a descriptor's connection has. Unlike read(2) it takes no request.
-func ended(fd int) bool {
-	poll := []unix.PollFd{{Fd: int32(fd)}}
-	_, err := unix.Poll(poll, 0)
-	return err != nil || poll[0].Revents&unix.POLLERR != 0
 }

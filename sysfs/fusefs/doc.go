@@ -10,7 +10,7 @@
 // One `cat` of a file whose path is cached:
 //
 //  1. OPEN checks the mode (even root may not write a file without w, as in
-//     sysfs) and answers: direct I/O, parallel writes.
+//     sysfs) and answers: direct I/O, parallel writes. What is only written needs neither.
 //  2. READ runs Show and keeps the result, at offset 0 and wherever it does not
 //     go on where the last one ended. Who goes on reads what was kept: a reader of
 //     small pieces sees one moment.
@@ -18,7 +18,8 @@
 //  4. RELEASE comes later; close does not wait for it.
 //
 // One WRITE is one Store: its offset has no meaning, and of more than
-// sysfs.PageSize bytes only those are taken and reported as written. O_TRUNC and
+// sysfs.PageSize bytes only those are taken and reported as written. The kernel is asked
+// for as many pages in one WRITE as it allows, since each segment of a writev takes one. O_TRUNC and
 // truncate succeed and change nothing.
 //
 // `ls -l` of a directory is OPENDIR, READDIRPLUS, which brings the attributes of
@@ -63,6 +64,7 @@
 //
 // # Locks
 //
+//	the inode's   held by the kernel; exclusively for writes to what was opened for writing only
 //	openFile.mu   of->mutex: one operation at a time on one open file; waited for interruptibly
 //	a store slot  at most Options.MaxStores Stores of one mount run at once; waited for interruptibly
 //	the active reference of the file, taken by Show and Store

@@ -296,6 +296,11 @@ func (f *fileSystem) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fus
 
 // Open refuses what the mode has no bit for, even to root, who passes the
 // kernel's check: sysfs does so.
+//
+// One that only writes is not read, so that it needs no direct I/O. The kernel then
+// gathers the segments of a writev in pages, and all of them arrive in one request;
+// with direct I/O each takes a page of the request. The price is that writers
+// of one file follow one another, as they do anyway after an O_TRUNC.
 func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	file, ok := f.node(in.NodeId).(*sysfs.File)
 	switch {
@@ -317,9 +322,13 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 		i.opened()
 	}
 	f.handles++
-	f.files[f.handles] = newOpenFile(file)
 	out.Fh = f.handles
-	out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
+	lock := lockdep.Exclusive
+	if access != syscall.O_WRONLY {
+		lock = lockdep.Shared
+		out.OpenFlags = fuse.FOPEN_DIRECT_IO | fuse.FOPEN_PARALLEL_DIRECT_WRITES
+	}
+	f.files[f.handles] = newOpenFile(file, lock)
 	return fuse.OK
 }
 
@@ -357,7 +366,7 @@ func (f *fileSystem) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte
 	if !status.Ok() {
 		return 0, status
 	}
-	defer inodeLocked(file.file, lockdep.Shared)()
+	defer inodeLocked(file.file, file.lock)()
 	n, err := file.write(ctx, data, f.slots)
 	return uint32(n), toErrno(err)
 }
@@ -420,42 +429,4 @@ func (f *fileSystem) FsyncDir(<-chan struct{}, *fuse.FsyncIn) fuse.Status { retu
 func (f *fileSystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	out.Bsize, out.Frsize, out.NameLen = sysfs.PageSize, sysfs.PageSize, 255
 	return fuse.OK
-}
-
-// The shape of the tree is the program's. Clients are refused as sysfs refuses
-// them; ENOSYS would make the kernel fall back or report something else.
-
-func (f *fileSystem) Create(<-chan struct{}, *fuse.CreateIn, string, *fuse.CreateOut) fuse.Status {
-	return fuse.EACCES
-}
-
-func (f *fileSystem) Mknod(_ <-chan struct{}, in *fuse.MknodIn, _ string, _ *fuse.EntryOut) fuse.Status {
-	if in.Mode&syscall.S_IFMT == syscall.S_IFREG {
-		return fuse.EACCES
-	}
-	return fuse.EPERM
-}
-
-func (f *fileSystem) Mkdir(<-chan struct{}, *fuse.MkdirIn, string, *fuse.EntryOut) fuse.Status {
-	return fuse.EPERM
-}
-
-func (f *fileSystem) Unlink(<-chan struct{}, *fuse.InHeader, string) fuse.Status { return fuse.EPERM }
-
-func (f *fileSystem) Rmdir(<-chan struct{}, *fuse.InHeader, string) fuse.Status { return fuse.EPERM }
-
-// Rename knows no flags, as in sysfs, which looks at them first.
-func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, _, _ string) fuse.Status {
-	if in.Flags != 0 {
-		return fuse.EINVAL
-	}
-	return fuse.EPERM
-}
-
-func (f *fileSystem) Link(<-chan struct{}, *fuse.LinkIn, string, *fuse.EntryOut) fuse.Status {
-	return fuse.EPERM
-}
-
-func (f *fileSystem) Symlink(<-chan struct{}, *fuse.InHeader, string, string, *fuse.EntryOut) fuse.Status {
-	return fuse.EPERM
 }

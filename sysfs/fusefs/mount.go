@@ -33,8 +33,13 @@ var (
 // NoCache as a timeout lets the kernel cache nothing: it asks each time.
 const NoCache = time.Duration(-1)
 
-// maxWrite is how many bytes come in one request, or go in one reply, at most.
-const maxWrite = 64 << 10
+// maxWrite is how many bytes the kernel may send in one write, in pages: each segment
+// of a writev takes one at least. The most that a kernel lets us have is 256 pages,
+// unless fs.fuse.max_pages_limit says otherwise. A writev has 1024 segments at most.
+const maxWrite = 1024 * sysfs.PageSize
+
+// maxRead is how many bytes go in one reply.
+const maxRead = 64 << 10
 
 // maxTimeout bounds how long the kernel may believe what is no longer so.
 const maxTimeout = time.Second
@@ -155,7 +160,9 @@ func mountAt(path string, made *madeDir, t *sysfs.Tree, o Options) (*Server, err
 	s.made.Store(made)
 	err := clearStale(path, o.Logger)
 	var mo *fuse.MountOptions
+	var before map[int]bool
 	if err == nil {
+		before, _ = fuseDescriptors() // without /proc there is no device either
 		mo, err = s.connect(o)
 		if err != nil { // the kernel may have mounted, and go-fuse failed later
 			_ = clearStale(path, slog.New(slog.DiscardHandler))
@@ -166,7 +173,7 @@ func mountAt(path string, made *madeDir, t *sysfs.Tree, o Options) (*Server, err
 		s.removeDir()
 		return nil, err
 	}
-	if err := s.serve(mo); err != nil {
+	if err := s.serve(mo, before); err != nil {
 		_ = s.Unmount(context.Background())
 		return nil, err
 	}

@@ -13,14 +13,15 @@ import (
 // openFile is what one open(2) made. Reading follows the kernel's seq_file.
 type openFile struct {
 	file *sysfs.File
+	lock lockdep.Mode // how the kernel holds the inode's lock while it writes
 
 	mu      lockdep.RWSem // of->mutex, taken for writing only: an RWSem's wait can be interrupted
 	content bytes.Buffer  // mu: what the last Show gave
 	next    uint64        // mu: where the last read ended; 0: content is not valid
 }
 
-func newOpenFile(f *sysfs.File) *openFile {
-	of := &openFile{file: f}
+func newOpenFile(f *sysfs.File, lock lockdep.Mode) *openFile {
+	of := &openFile{file: f, lock: lock}
 	of.mu.Init(lockdep.OpenFile)
 	return of
 }

@@ -64,12 +64,13 @@ func newServer(dir string, t *sysfs.Tree, o Options) *Server {
 
 // serve starts to answer requests.
 //
-// Preconditions: s.fuse is connected, with these options.
-func (s *Server) serve(mo *fuse.MountOptions) error {
+// Preconditions: s.fuse is connected, with these options; before that, the process had
+// these descriptors of /dev/fuse.
+func (s *Server) serve(mo *fuse.MountOptions, before map[int]bool) error {
 	m, err := topMount(s.dir)
 	if err == nil && m != nil {
 		s.minor, s.mountID = m.Minor, m.ID
-		s.device = newDevice(s.minor, s.fs, mo, s.fuse.KernelSettings(), s.log)
+		s.device = newDevice(s.minor, before, s.fs, mo, s.fuse.KernelSettings(), s.log)
 	}
 	s.forget = s.tree.OnRemove(s.observer())
 	go func() {
