@@ -34,7 +34,8 @@ knows nothing of --inject. The run ends with status 5 when an object is lost or
 handed out twice, a released cache is used, a cache is released before it is
 unlinked, its files or its name outlive its destroy, an operation fails as it should
 not or does not end; and also when the actors did not meet as they must for the run
-to prove something. Each finding is explained in two lines.
+to prove something. Each finding is explained in a few lines.
+The stacks of all goroutines of a deadlock go to a file, which is named.
 
 Kinds of actors, how many, and what they do:
 

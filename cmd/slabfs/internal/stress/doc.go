@@ -45,9 +45,10 @@
 // A mount that somebody else keeps at the end, as a container does that was started during
 // the run and has a copy of it, is told of and is no violation.
 //
-// The judge explains each violation in two lines, a deadlock from the stacks of all goroutines and an
-// order of locks from the report (explain.go). A proof that is zero makes the run
-// inconclusive.
+// The judge explains each violation in a few lines. For a deadlock it finds in the stacks of
+// all goroutines who waits for whom (hang.go), shows the stacks of these parties alone, and
+// writes the others to a file. For an order of locks it reads the report (order.go). A proof
+// that is zero makes the run inconclusive.
 //
 // The seed fixes what each actor chooses, not how the actors meet: it makes a
 // failure likely to come back, not certain.

@@ -69,8 +69,9 @@ type rateMark struct {
 type finding struct {
 	what  string
 	count uint64
-	why   [2]string
-	op    op // whose it is; ops: nobody's
+	why   []string
+	told  bool // it was described when it was found
+	op    op   // whose it is; ops: nobody's
 }
 
 // runJudge is the judge's process. The world's messages come in on standard input,
@@ -249,35 +250,10 @@ func (j *judge) lateCalls(age time.Duration) []underWay {
 	return list
 }
 
-// hang notes that the world has come to a halt, and tells who waits, and for what.
-func (j *judge) hang(stacks string) {
-	f := finding{count: 1, op: ops, why: explainHang(stacks)}
-	calls := j.lateCalls(j.config.Deadline / 10)
-	switch late := j.lateCalls(j.config.Deadline); {
-	case len(late) > 0:
-		f.op = late[0].Op
-		f.what = fmt.Sprintf("%s %q has not ended after %.1f s", opRules[f.op].name, late[0].What, j.age(late[0]).Seconds())
-	case j.verdict.Silent:
-		f.what = fmt.Sprintf("the process of the allocator has said nothing for %.1f s", (j.clock - j.heard).Seconds())
-		f.why = [2]string{"it is stopped, or none of its goroutines runs:", "it gets SIGQUIT, which makes the Go runtime print their stacks."}
-	default:
-		f.what = fmt.Sprintf("the run was to end %.1f s ago and has not", (j.clock - j.endAt).Seconds())
-	}
-	j.found = append(j.found, f)
-	j.clearLine()
-	fmt.Fprintf(j.err, "stress: %s; these wait:\n", f.what)
-	for _, u := range calls {
-		fmt.Fprintf(j.err, "  %5.1f s  %s %q\n", j.age(u).Seconds(), opRules[u.Op].name, u.What)
-	}
-	if stacks != "" {
-		fmt.Fprintf(j.err, "stacks of all goroutines:\n\n%s\n", stacks)
-	}
-}
-
 // lost notes that the world has gone without a word.
 func (j *judge) lost() {
 	if j.verdict.Lost = j.verdict.Begun; j.verdict.Lost {
-		j.found = append(j.found, finding{what: "the process of the allocator has ended before its time", count: 1, op: ops, why: [2]string{
+		j.found = append(j.found, finding{what: "the process of the allocator has ended before its time", count: 1, op: ops, why: []string{
 			"it crashed, and its last words are above, or somebody killed it:",
 			"its objects, its mount and all that it would have told are gone with it."}})
 	}

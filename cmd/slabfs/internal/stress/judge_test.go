@@ -256,8 +256,8 @@ func TestExplain(t *testing.T) {
 		{"no store", "none of the known circles", []string{plug, drain}},
 		{"nothing", "none of the known circles", nil},
 	} {
-		got := explainHang(strings.Join(tc.stacks, "\n\n"))
-		if !strings.Contains(got[0]+got[1], tc.want) {
+		got, parties := explainHang(strings.Join(tc.stacks, "\n\n"))
+		if len(got) != 3 || len(parties) == 0 || !strings.Contains(strings.Join(got, "\n"), tc.want) {
 			t.Errorf("%s: %q; want %q in it", tc.name, got, tc.want)
 		}
 	}

@@ -156,11 +156,11 @@ var showsWhy = [2]string{
 	"a publish or an unlink was lost, or came for a cache of the same name."}
 
 // why tells what the judge concludes from an operation that ended as it may not.
-func (r opRule) explanation() [2]string {
+func (r opRule) explanation() []string {
 	if r.why != [2]string{} {
-		return r.why
+		return r.why[:]
 	}
-	return [2]string{
+	return []string{
 		"the operation is one that everybody may do at any moment, and it has few ways to fail;",
 		"this is none of them: something else has gone wrong before, or the error is lost on its way."}
 }

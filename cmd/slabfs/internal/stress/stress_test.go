@@ -35,7 +35,14 @@ func TestMain(m *testing.M) {
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0") // of the other processes: a second for each otherwise
 	lockdep.UseCond()                        // for model_test.go
-	os.Exit(lockdep.Status(m.Run()))
+	dir, err := os.MkdirTemp("", "slabfs-stress-test")
+	if err != nil {
+		panic(err)
+	}
+	os.Setenv("TMPDIR", dir) // where stacks are kept
+	status := lockdep.Status(m.Run())
+	_ = os.RemoveAll(dir)
+	os.Exit(status)
 }
 
 func needRoot(t *testing.T) {

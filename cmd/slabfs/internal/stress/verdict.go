@@ -12,19 +12,19 @@ import (
 func (j *judge) findings() []finding {
 	list := slices.Clone(j.found)
 	if j.order != "" || j.state.Counters[wrongOrder] > 0 {
-		list = append(list, finding{"locks were taken in an order that can deadlock", max(1, j.state.Counters[wrongOrder]), explainOrder(j.order), ops})
+		list = append(list, finding{what: "locks were taken in an order that can deadlock", count: max(1, j.state.Counters[wrongOrder]), why: explainOrder(j.order), op: ops})
 	}
 	for c := range counters {
 		r, n := &counterRules[c], j.state.Counters[c]
 		if r.must == beZero && n > 0 && c != wrongOrder {
-			list = append(list, finding{j.withExamples(r.name, count{op: ops, counter: c}), n, r.why, ops})
+			list = append(list, finding{what: j.withExamples(r.name, count{op: ops, counter: c}), count: n, why: r.why[:], op: ops})
 		}
 	}
 	for o := range ops {
 		r := &opRules[o]
 		for how, n := range j.state.Ops[o].Outcomes {
 			if n > 0 && !slices.Contains(r.may, outcome(how)) {
-				list = append(list, finding{j.wrongOutcome(o, outcome(how)), n, r.explanation(), o})
+				list = append(list, finding{what: j.wrongOutcome(o, outcome(how)), count: n, why: r.explanation(), op: o})
 			}
 		}
 	}
@@ -59,17 +59,17 @@ func (j *judge) wrongOutcome(o op, how outcome) string {
 // findings says what should not be left.
 func (l *left) findings() (list []finding) {
 	for name, n := range l.Objects {
-		list = append(list, finding{fmt.Sprintf("cache %q: %d objects are live after all were freed", name, n), uint64(n), lostWhy, ops})
+		list = append(list, finding{what: fmt.Sprintf("cache %q: %d objects are live after all were freed", name, n), count: uint64(n), why: lostWhy[:], op: ops})
 	}
 	if l.Closed && l.Memory != 0 {
-		list = append(list, finding{fmt.Sprintf("%d bytes are in use by a closed allocator", l.Memory), 1, lostWhy, ops})
+		list = append(list, finding{what: fmt.Sprintf("%d bytes are in use by a closed allocator", l.Memory), count: 1, why: lostWhy[:], op: ops})
 	}
 	for _, t := range []struct {
 		who   string
 		shows []string
 	}{{"mount", l.Files}, {"second tree", l.Second}} {
 		if !slices.Equal(t.shows, l.Caches) {
-			list = append(list, finding{fmt.Sprintf("the %s shows the caches %q; the allocator has %q", t.who, t.shows, l.Caches), 1, showsWhy, ops})
+			list = append(list, finding{what: fmt.Sprintf("the %s shows the caches %q; the allocator has %q", t.who, t.shows, l.Caches), count: 1, why: showsWhy[:], op: ops})
 		}
 	}
 	return list
@@ -120,15 +120,25 @@ func (j *judge) report() {
 			mid, low, high, 100*float64(all-refused)/float64(max(all, 1)))
 	}
 	j.note()
-	if j.order != "" {
-		fmt.Fprint(j.err, j.order)
-	}
 	for i, f := range found {
 		if i == maxFindings {
 			fmt.Fprintf(j.err, "stress: and %d more\n", len(found)-i)
 			break
 		}
-		fmt.Fprintf(j.err, "stress: violation: %s (%d times)\n  %s\n  %s\n", f.what, f.count, f.why[0], f.why[1])
+		if !f.told {
+			j.describe(f)
+		}
+	}
+	if j.order != "" {
+		fmt.Fprint(j.err, "\n", j.order)
+	}
+}
+
+// describe prints a finding.
+func (j *judge) describe(f finding) {
+	fmt.Fprintf(j.err, "stress: violation: %s (%d times)\n", f.what, f.count)
+	for _, line := range f.why {
+		fmt.Fprintf(j.err, "  %s\n", line)
 	}
 }
 
