@@ -10,13 +10,13 @@ func init() { fault.Forget = func(kobject any) func() { return kobject.(*Kobject
 func (k *Kobject) forget() (drain func()) {
 	t := k.tree
 	t.mu.Lock()
-	nodes := k.takeOut()
+	dirs := k.takeOut()
 	t.mu.Unlock()
 	t.tell(Removal{k.parent, k})
 	return func() {
-		drains(nodes)
+		drains(dirs)
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		k.drain(nodes)
+		k.drain(dirs)
 	}
 }

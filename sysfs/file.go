@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"sync/atomic"
 
 	"slabfs/internal/lockdep"
 )
@@ -31,17 +30,47 @@ type Attribute struct {
 	Seq   bool                                                      // like a file of /proc: size 0, content of any length
 }
 
-// A File is one attribute of one kobject.
+// A File is one attribute of one kobject: a way to it, made when somebody looks
+// for the file. Two of them may stand for one file; what there is to know of it
+// lies in the directory, which has one definition and one number for each file.
 type File struct {
-	node
-	attr   *Attribute   // I
-	active atomic.Int64 // A: calls under way, plus deactivated
-	stores atomic.Int64 // A: Stores under way
+	dir   *Kobject
+	index int // among the directory's files
+	attr  *Attribute
 }
 
-// deactivated is added to a file's active count when it is removed: the count
-// is negative from then on, and equal to deactivated once the file is drained.
+// deactivated is added to a directory's active count when it is removed: the count
+// is negative from then on, and equal to deactivated once the files are drained.
 const deactivated = math.MinInt64 / 2
+
+// Name returns the last element of the path.
+func (f *File) Name() string { return f.attr.Name }
+
+// Path returns the path from the root.
+func (f *File) Path() string { return join(f.dir, f.attr.Name) }
+
+// Ino returns the inode number.
+func (f *File) Ino() uint64 {
+	if n := f.index - f.dir.fixed; n >= 0 {
+		f.dir.tree.mu.Lock()
+		defer f.dir.tree.mu.Unlock()
+		return f.dir.added[n].ino
+	}
+	return f.dir.ino + 1 + uint64(f.index)
+}
+
+// Index returns the file's place among the files of its directory, in the order
+// in which they were added: 0, 1, 2.
+func (f *File) Index() int { return f.index }
+
+// Position returns where a listing of the directory has the file, see Node.
+func (f *File) Position() uint64 { return position(f.attr.Name) }
+
+// Parent returns the directory that the file is or was in.
+func (f *File) Parent() *Kobject { return f.dir }
+
+// Removed reports whether the file has left the tree, with its directory.
+func (f *File) Removed() bool { return f.dir.Removed() }
 
 // Attr returns the definition.
 func (f *File) Attr() *Attribute { return f.attr }
@@ -64,10 +93,10 @@ func (f *File) Show(ctx context.Context, w *bytes.Buffer) error {
 	if f.attr.Show == nil {
 		return fmt.Errorf("show %q: %w", f.Path(), ErrNoMethod)
 	}
-	defer f.tree.enter(f)()
+	defer f.dir.tree.enter(f)()
 	defer lockdep.Callback(f.objects()...)()
 	start := w.Len()
-	if err := f.attr.Show(ctx, f.obj, w); err != nil {
+	if err := f.attr.Show(ctx, f.object(), w); err != nil {
 		return fmt.Errorf("show %q: %w", f.Path(), err)
 	}
 	if !f.attr.Seq && w.Len()-start >= PageSize {
@@ -86,15 +115,27 @@ func (f *File) Store(ctx context.Context, data []byte) (int, error) {
 	if f.attr.Store == nil {
 		return 0, fmt.Errorf("store %q: %w", f.Path(), ErrNoMethod)
 	}
-	f.stores.Add(1)
-	defer f.stores.Add(-1)
-	defer f.tree.enter(f)()
+	f.dir.stores.Add(1)
+	defer f.dir.stores.Add(-1)
+	defer f.dir.tree.enter(f)()
 	defer lockdep.Callback(f.objects()...)()
 	data = data[:min(len(data), PageSize)]
-	if err := f.attr.Store(ctx, f.obj, data); err != nil {
+	if err := f.attr.Store(ctx, f.object(), data); err != nil {
 		return 0, fmt.Errorf("store %q: %w", f.Path(), err)
 	}
 	return len(data), nil
+}
+
+// object returns what the program gave for the file.
+//
+// Preconditions: the caller has an active reference.
+func (f *File) object() any {
+	if f.index < f.dir.fixed {
+		return f.dir.obj
+	}
+	f.dir.tree.mu.Lock()
+	defer f.dir.tree.mu.Unlock()
+	return f.dir.added[f.index-f.dir.fixed].obj
 }
 
 // objects returns what the program gave for the file and for the directories that it
@@ -102,8 +143,8 @@ func (f *File) Store(ctx context.Context, data []byte) (int, error) {
 //
 // Preconditions: the caller has an active reference, so that none of them is drained.
 func (f *File) objects() []any {
-	objs := []any{f.obj}
-	for dir := f.parent; dir != nil; dir = dir.parent {
+	objs := []any{f.object()}
+	for dir := f.dir; dir != nil; dir = dir.parent {
 		if dir.obj != nil {
 			objs = append(objs, dir.obj)
 		}
@@ -111,14 +152,15 @@ func (f *File) objects() []any {
 	return objs
 }
 
-// get takes an active reference, unless the file is removed.
+// get takes an active reference, unless the file is removed. The files of a
+// directory leave together and are drained together, so they share one count.
 func (f *File) get() bool {
 	for {
-		n := f.active.Load()
+		n := f.dir.active.Load()
 		if n < 0 {
 			return false
 		}
-		if f.active.CompareAndSwap(n, n+1) {
+		if f.dir.active.CompareAndSwap(n, n+1) {
 			f.acquired()
 			return true
 		}
@@ -128,21 +170,59 @@ func (f *File) get() bool {
 // put returns an active reference and wakes a drain that waited for it.
 func (f *File) put() {
 	f.released()
-	if f.active.Load() < 0 {
+	if f.dir.active.Load() < 0 {
 		f.checkDrain()
 	}
-	if f.active.Add(-1) == deactivated {
-		f.tree.mu.Lock()
-		defer f.tree.mu.Unlock()
-		f.tree.drained.Broadcast()
+	if f.dir.active.Add(-1) == deactivated {
+		t := f.dir.tree
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.drained.Broadcast()
 	}
 }
 
 // checkDrain counts an active reference that is held after the drain.
 func (f *File) checkDrain() {
-	f.tree.mu.Lock()
-	defer f.tree.mu.Unlock()
-	if f.quiet {
-		f.tree.outlived.Add(1)
+	t := f.dir.tree
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if f.dir.quiet {
+		t.outlived.Add(1)
 	}
+}
+
+// Meta returns mode, owner and times.
+func (f *File) Meta() Meta {
+	f.dir.tree.mu.Lock()
+	defer f.dir.tree.mu.Unlock()
+	return f.metaLocked()
+}
+
+// SetMeta lets change modify mode, owner and times. It runs under the tree's lock.
+func (f *File) SetMeta(change func(*Meta)) {
+	f.setMeta(change)
+	f.dir.tree.tellChanged(f)
+}
+
+func (f *File) setMeta(change func(*Meta)) {
+	f.dir.tree.mu.Lock()
+	defer f.dir.tree.mu.Unlock()
+	m := f.metaLocked()
+	change(&m)
+	if f.dir.metas == nil {
+		f.dir.metas = make(map[int]Meta)
+	}
+	f.dir.metas[f.index] = m
+}
+
+// Preconditions: the tree's lock is held.
+func (f *File) metaLocked() Meta {
+	if m, ok := f.dir.metas[f.index]; ok {
+		return m
+	}
+	born := f.dir.born
+	if n := f.index - f.dir.fixed; n >= 0 {
+		born = f.dir.added[n].born
+	}
+	return f.dir.tree.newMeta(f.attr.Mode, born)
 }

@@ -4,31 +4,42 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
 // A Kobject is a directory.
 type Kobject struct {
 	node
-	children map[string]Node // T
-	order    []Node          // T: the children, by position
-	leaving  int             // T: children that have left and are not drained yet
-	draining []Node          // T: what Remove drains, itself included
+	obj   any      // what the program gave; nil once drained, since a client may keep the node for long
+	files *fileSet // T: which files it has; shared
+	fixed int      // I: how many of them Add brought: their numbers follow the directory's
+
+	active atomic.Int64 // A: Shows and Stores of its files under way, plus deactivated
+	stores atomic.Int64 // A: Stores under way
+
+	added    []addedFile  // T: of the files that AddFile brought, by index less fixed
+	metas    map[int]Meta // T: of files that somebody changed, by index
+	children []Node       // T: directories and links in it, by position and name
+	dirs     int          // T: directories among them
+	shared   *fileSet     // T: that of the directory that was added last
+	leaving  int          // T: children that have left and are not drained yet
+	draining []*Kobject   // T: what Remove drains, itself included
 }
 
-// A Link is a symbolic link to a kobject. It stays when its target goes.
-type Link struct {
-	node
-	target string // I
+// An addedFile is what AddFile knows of a file, and Add of the directory.
+type addedFile struct {
+	obj  any
+	ino  uint64
+	born time.Time
 }
 
-const linkMode = 0o777 // which nobody looks at
-
-func newNode(t *Tree, parent *Kobject, name string, obj any, mode fs.FileMode) node {
-	return node{tree: t, parent: parent, name: name, ino: t.inodes.Add(1), position: position(name), mode: mode, born: time.Now(), obj: obj}
+// newNode takes as many inode numbers as the node and its files need.
+func newNode(t *Tree, parent *Kobject, name string, mode fs.FileMode, files int) node {
+	last := t.inodes.Add(1 + uint64(files))
+	return node{tree: t, parent: parent, name: name, ino: last - uint64(files), position: position(name), mode: mode, born: time.Now()}
 }
 
 // position is a hash (FNV-1a) of 62 bits, so that it is a file offset, and at
@@ -42,25 +53,40 @@ func position(name string) uint64 {
 	return 2 + h>>2
 }
 
-func comparePositions(n Node, position uint64) int { return cmp.Compare(n.Position(), position) }
-
-// insert puts n among the children, where lookups and listings find it.
+// search returns where among the children a name is, or would be.
 //
-// Preconditions: k.tree.mu is held, or k is not published; the name is free.
-func (k *Kobject) insert(n Node) {
-	k.children[n.Name()] = n
-	i, _ := slices.BinarySearchFunc(k.order, n.Position(), comparePositions)
-	k.order = slices.Insert(k.order, i, n)
-	k.changed()
+// Preconditions: k.tree.mu is held.
+func (k *Kobject) search(name string) (at int, found bool) {
+	return slices.BinarySearchFunc(k.children, name, func(n Node, name string) int {
+		return compareEntries(n.Position(), n.Name(), name)
+	})
 }
+
+// childLocked returns the node of that name, nil if there is none.
+//
+// Preconditions: k.tree.mu is held.
+func (k *Kobject) childLocked(name string) Node {
+	if i, ok := k.search(name); ok {
+		return k.children[i]
+	}
+	if i, ok := k.files.search(name); ok && !k.gone {
+		return k.file(k.files, k.files.places[i].index)
+	}
+	return nil
+}
+
+// file returns a way to one of the files of a set.
+func (k *Kobject) file(s *fileSet, index int) *File { return &File{k, index, s.attrs[index]} }
 
 // drop takes n out of the children.
 //
 // Preconditions: k.tree.mu is held; n is among them.
 func (k *Kobject) drop(n Node) {
-	delete(k.children, n.Name())
-	i := slices.Index(k.order, n)
-	k.order = slices.Delete(k.order, i, i+1)
+	i, _ := k.search(n.Name())
+	k.children = slices.Delete(k.children, i, i+1)
+	if _, ok := n.(*Kobject); ok {
+		k.dirs--
+	}
 	k.changed()
 }
 
@@ -73,18 +99,12 @@ func (k *Kobject) changed() {
 	}
 }
 
-func newKobject(t *Tree, parent *Kobject, name string, obj any) *Kobject {
-	return &Kobject{node: newNode(t, parent, name, obj, 0o755), children: make(map[string]Node)}
-}
+// noFiles is what a directory has that is added without attributes.
+var noFiles = &fileSet{}
 
-func newFile(dir *Kobject, obj any, a *Attribute) (*File, error) {
-	if err := checkName(a.Name); err != nil {
-		return nil, err
-	}
-	if a.Mode&^0o777 != 0 || a.Mode&0o444 != 0 && a.Show == nil || a.Mode&0o222 != 0 && a.Store == nil {
-		return nil, fmt.Errorf("attribute %q: mode %#o asks for a function that is not there: %w", a.Name, uint32(a.Mode), ErrInvalid)
-	}
-	return &File{node: newNode(dir.tree, dir, a.Name, obj, a.Mode), attr: a}, nil
+func newKobject(t *Tree, parent *Kobject, name string, obj any, files *fileSet) *Kobject {
+	n := len(files.attrs)
+	return &Kobject{node: newNode(t, parent, name, 0o755, n), obj: obj, files: files, fixed: n}
 }
 
 func checkName(name string) error {
@@ -95,7 +115,8 @@ func checkName(name string) error {
 }
 
 // Add makes the directory name with one file for each attribute and publishes
-// it. Shows and stores of the files get obj.
+// it. Shows and stores of the files get obj. Directories that are added one after
+// another with the same attributes share what is known of these.
 //
 // It returns ErrExist if the name is taken, ErrGone if k is removed, ErrInvalid
 // for a bad name or attribute.
@@ -103,64 +124,108 @@ func (k *Kobject) Add(name string, obj any, attrs ...*Attribute) (*Kobject, erro
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("add to %q: %w", k.Path(), err)
 	}
-	dir := newKobject(k.tree, k, name, obj)
-	for _, a := range attrs {
-		f, err := newFile(dir, obj, a)
-		if err == nil && dir.children[a.Name] != nil {
-			err = fmt.Errorf("attribute %q: %w", a.Name, ErrExist)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("add %q: %w", dir.Path(), err)
-		}
-		dir.insert(f)
+	files, err := k.share(attrs)
+	if err != nil {
+		return nil, fmt.Errorf("add %q: %w", join(k, name), err)
 	}
+	dir := newKobject(k.tree, k, name, obj, files)
 	if err := k.publish(dir); err != nil {
 		return nil, err
 	}
 	return dir, nil
 }
 
-// AddFile adds one file, which leaves with the directory. Errors are those of Add.
-func (k *Kobject) AddFile(obj any, attr *Attribute) error {
-	f, err := newFile(k, obj, attr)
-	if err != nil {
-		return fmt.Errorf("add to %q: %w", k.Path(), err)
+// share returns the set of these attributes, that of the directory that was added
+// before if it has the same.
+func (k *Kobject) share(attrs []*Attribute) (*fileSet, error) {
+	if len(attrs) == 0 {
+		return noFiles, nil
 	}
-	return k.publish(f)
+	k.tree.mu.Lock()
+	s := k.shared
+	k.tree.mu.Unlock()
+	if s != nil && slices.Equal(s.attrs, attrs) {
+		return s, nil
+	}
+	s, err := newFileSet(attrs)
+	if err == nil {
+		k.tree.mu.Lock()
+		k.shared = s
+		k.tree.mu.Unlock()
+	}
+	return s, err
 }
 
-// Link adds a symbolic link to target, which must be in the same tree. Errors
-// are those of Add; ErrGone also if target is removed.
-func (k *Kobject) Link(name string, target *Kobject) (*Link, error) {
-	if err := checkName(name); err != nil {
-		return nil, fmt.Errorf("link in %q: %w", k.Path(), err)
+// AddFile adds one file, which leaves with the directory. Errors are those of Add.
+func (k *Kobject) AddFile(obj any, attr *Attribute) error {
+	if err := attr.check(); err != nil {
+		return fmt.Errorf("add to %q: %w", k.Path(), err)
 	}
-	rel, err := filepath.Rel(k.Path(), target.Path())
-	if err != nil || target.tree != k.tree {
-		return nil, fmt.Errorf("link %q in %q: target of another tree: %w", name, k.Path(), ErrInvalid)
+	if err := k.addFile(obj, attr); err != nil {
+		return fmt.Errorf("add %q: %w", join(k, attr.Name), err)
 	}
-	if target.Removed() {
-		return nil, fmt.Errorf("link %q in %q: target %q: %w", name, k.Path(), target.Path(), ErrGone)
+	k.tree.tellChanged(k)
+	return nil
+}
+
+func (k *Kobject) addFile(obj any, attr *Attribute) error {
+	k.tree.mu.Lock()
+	defer k.tree.mu.Unlock()
+	if err := k.refuse(attr.Name); err != nil {
+		return err
 	}
-	l := &Link{node: newNode(k.tree, k, name, nil, linkMode), target: rel}
-	if err := k.publish(l); err != nil {
-		return nil, err
+	files, err := newFileSet(append(slices.Clone(k.files.attrs), attr))
+	if err != nil {
+		return err
 	}
-	return l, nil
+	k.files = files
+	k.added = append(k.added, addedFile{obj, k.tree.inodes.Add(1), time.Now()})
+	k.changed()
+	return nil
 }
 
 // publish makes n a child, unless the name is taken.
 func (k *Kobject) publish(n Node) error {
+	if err := k.insert(n); err != nil {
+		return fmt.Errorf("add %q: %w", n.Path(), err)
+	}
+	k.tree.tellChanged(k)
+	return nil
+}
+
+// insert puts n among the children, where lookups and listings find it.
+func (k *Kobject) insert(n Node) error {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()
+	if err := k.refuse(n.Name()); err != nil {
+		return err
+	}
+	i, _ := k.search(n.Name())
+	k.children = slices.Insert(k.children, i, n)
+	if _, ok := n.(*Kobject); ok {
+		k.dirs++
+	}
+	k.changed()
+	return nil
+}
+
+// refuse returns why nothing of that name can be added.
+//
+// Preconditions: k.tree.mu is held.
+func (k *Kobject) refuse(name string) error {
 	switch {
 	case k.gone:
-		return fmt.Errorf("add %q: directory: %w", n.Path(), ErrGone)
-	case k.children[n.Name()] != nil:
-		return fmt.Errorf("add %q: %w", n.Path(), ErrExist)
+		return fmt.Errorf("directory: %w", ErrGone)
+	case k.childLocked(name) != nil:
+		return ErrExist
 	}
-	k.insert(n)
 	return nil
+}
+
+// SetMeta lets change modify mode, owner and times. It runs under the tree's lock.
+func (k *Kobject) SetMeta(change func(*Meta)) {
+	k.setMeta(change)
+	k.tree.tellChanged(k)
 }
 
 // Object returns what Add got, nil after the removal.
@@ -174,7 +239,25 @@ func (k *Kobject) Object() any {
 func (k *Kobject) Child(name string) Node {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()
-	return k.children[name]
+	return k.childLocked(name)
+}
+
+// File returns the file of that index, also of a removed directory; nil if there
+// never was one.
+func (k *Kobject) File(index int) *File {
+	k.tree.mu.Lock()
+	defer k.tree.mu.Unlock()
+	if index < 0 || index >= len(k.files.attrs) {
+		return nil
+	}
+	return k.file(k.files, index)
+}
+
+// Files returns how many files the directory has, or had.
+func (k *Kobject) Files() int {
+	k.tree.mu.Lock()
+	defer k.tree.mu.Unlock()
+	return len(k.files.attrs)
 }
 
 // Children returns what is in the directory, oldest first. A removed directory is empty.
@@ -189,8 +272,22 @@ func (k *Kobject) Children() []Node {
 func (k *Kobject) ChildrenFrom(position uint64) []Node {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()
-	i, _ := slices.BinarySearchFunc(k.order, position, comparePositions)
-	return slices.Clone(k.order[i:])
+	if k.gone {
+		return nil
+	}
+	i, _ := slices.BinarySearchFunc(k.children, position, func(n Node, position uint64) int {
+		return cmp.Compare(n.Position(), position)
+	})
+	children, places := k.children[i:], k.files.from(position)
+	nodes := make([]Node, 0, len(children)+len(places))
+	for _, p := range places {
+		f := k.file(k.files, p.index)
+		for len(children) > 0 && compareEntries(children[0].Position(), children[0].Name(), f.attr.Name) < 0 {
+			nodes, children = append(nodes, children[0]), children[1:]
+		}
+		nodes = append(nodes, f)
+	}
+	return append(nodes, children...)
 }
 
 // Links returns what stat shows as the number of links: two, and one for each
@@ -198,139 +295,5 @@ func (k *Kobject) ChildrenFrom(position uint64) []Node {
 func (k *Kobject) Links() int {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()
-	n := 2
-	for _, c := range k.children {
-		if _, ok := c.(*Kobject); ok {
-			n++
-		}
-	}
-	return n
-}
-
-// Remove takes the directory and all below out of the tree, waits until no
-// Show and no Store of it runs, and tells the observers. Any number of
-// goroutines may remove one kobject: each returns after the drain.
-//
-// Preconditions: the caller holds no lock that a Show or a Store of the subtree
-// takes. It is not in one of them, which panics; nor is k the root.
-func (k *Kobject) Remove() {
-	t := k.tree
-	if k.parent == nil {
-		panic("sysfs: Remove of the root")
-	}
-	t.refuseSelfWait(k)
-	if k.removeAndDrain() {
-		t.tell(Removal{k.parent, k})
-	}
-}
-
-// removeAndDrain is Remove without the observers. It reports whether this call
-// took the directory out.
-func (k *Kobject) removeAndDrain() bool {
-	t := k.tree
-	t.mu.Lock()
-	first := !k.gone
-	if first {
-		k.draining = k.takeOut()
-	}
-	nodes := k.draining
-	t.mu.Unlock()
-	drains(nodes)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if first {
-		k.drain(nodes)
-		k.draining = nil
-	}
-	for !k.quiet {
-		t.drained.Wait()
-	}
-	return first
-}
-
-// takeOut ends lookups of k and calls of its files, and returns what is to be drained.
-//
-// Preconditions: k.tree.mu is held; k is not gone.
-func (k *Kobject) takeOut() []Node {
-	k.parent.drop(k)
-	k.parent.leaving++
-	k.tree.drains.Add(1)
-	return k.deactivate(nil)
-}
-
-// drain waits until none of the nodes that takeOut returned is in use.
-//
-// Preconditions: k.tree.mu is held.
-func (k *Kobject) drain(nodes []Node) {
-	t := k.tree
-	if !t.noDrain && slices.ContainsFunc(nodes, busy) {
-		t.waited.Add(1)
-		for slices.ContainsFunc(nodes, busy) {
-			t.drained.Wait() // without the lock
-		}
-	}
-	for _, n := range nodes {
-		b := n.base()
-		b.quiet = true
-		if !t.noDrain {
-			b.obj = nil
-		}
-	}
-	k.parent.leaving--
-	t.drained.Broadcast()
-}
-
-// deactivate marks the subtree as gone, so that no call of it can begin, and
-// appends its nodes to nodes.
-//
-// Preconditions: k.tree.mu is held; k is not gone.
-func (k *Kobject) deactivate(nodes []Node) []Node {
-	nodes = append(slices.Grow(nodes, 1+len(k.order)), k)
-	k.gone = true
-	for _, c := range k.order {
-		switch c := c.(type) {
-		case *Kobject:
-			nodes = c.deactivate(nodes)
-			continue
-		case *File:
-			k.tree.storesAtDrain.Add(uint64(c.stores.Load()))
-			c.active.Add(deactivated)
-		}
-		c.base().gone = true
-		nodes = append(nodes, c)
-	}
-	k.children, k.order = nil, nil
-	return nodes
-}
-
-// busy reports whether a drain has to wait for n.
-//
-// Preconditions: the tree's lock is held; n is deactivated.
-func busy(n Node) bool {
-	switch n := n.(type) {
-	case *File:
-		return n.active.Load() != deactivated
-	case *Kobject:
-		return n.leaving > 0
-	}
-	return false
-}
-
-// Target returns what readlink shows: the way from the link's directory.
-func (l *Link) Target() string { return l.target }
-
-// Remove takes the link out of the tree and tells the observers. It may be
-// called again.
-func (l *Link) Remove() {
-	t := l.tree
-	t.mu.Lock()
-	was := l.gone
-	if !was {
-		l.parent.drop(l)
-		l.gone = true
-	}
-	t.mu.Unlock()
-	if !was {
-		t.tell(Removal{l.parent, l})
-	}
+	return 2 + k.dirs
 }

@@ -8,33 +8,34 @@ import "slabfs/internal/lockdep"
 
 type activeKey struct{ attr *Attribute }
 
-func (f *File) class() *lockdep.Class {
-	return lockdep.ClassFor(activeKey{f.attr}, func() string { return "kn->active#" + f.attr.Name })
+func activeClass(a *Attribute) *lockdep.Class {
+	return lockdep.ClassFor(activeKey{a}, func() string { return "kn->active#" + a.Name })
 }
 
 func (f *File) acquired() {
 	if lockdep.Enabled() {
-		lockdep.Acquire(f.class(), f, lockdep.Shared|lockdep.Try)
+		lockdep.Acquire(activeClass(f.attr), f, lockdep.Shared|lockdep.Try)
 	}
 }
 
 func (f *File) released() {
 	if lockdep.Enabled() {
-		lockdep.Release(f.class(), f)
+		lockdep.Release(activeClass(f.attr), f)
 	}
 }
 
-// drains tells of a drain of the nodes that is about to begin, whether or not it
-// will have to wait.
+// drains tells of a drain of the directories' files that is about to begin,
+// whether or not it will have to wait.
 //
-// Preconditions: the tree's lock is not held.
-func drains(nodes []Node) {
+// Preconditions: the tree's lock is not held; the directories are deactivated.
+func drains(dirs []*Kobject) {
 	if !lockdep.Enabled() {
 		return
 	}
-	for _, n := range nodes {
-		if f, ok := n.(*File); ok {
-			lockdep.Wait(f.class(), f)
+	for _, d := range dirs {
+		for i := range d.Files() {
+			f := d.File(i)
+			lockdep.Wait(activeClass(f.attr), f)
 		}
 	}
 }

@@ -201,6 +201,124 @@ func TestMeta(t *testing.T) {
 	}
 }
 
+// Files that nobody has changed take no memory: a directory with many costs as
+// much as one without.
+func TestFilesCostNothing(t *testing.T) {
+	const dirs, most = 1000, 400 // bytes for a directory, its place in the parent included
+	attrs := make([]*Attribute, 72)
+	for i := range attrs {
+		attrs[i] = text(fmt.Sprint("attribute", i), "")
+	}
+	names := make([]string, dirs)
+	for i := range names {
+		names[i] = fmt.Sprint("dir", i)
+	}
+	root := NewTree().Root()
+	add(t, root, "first", nil, attrs...)
+	before := heap()
+	for _, name := range names {
+		add(t, root, name, nil, attrs...)
+	}
+	if got := (heap() - before) / dirs; got > most {
+		t.Errorf("a directory of %d files takes %d bytes; want %d at most", len(attrs), got, most)
+	}
+	before = heap()
+	for _, k := range root.Children() {
+		for _, f := range k.(*Kobject).Children() {
+			if f.Meta().Mode != 0o600 || f.Ino() == 0 || k.(*Kobject).Child(f.Name()) == nil {
+				t.Fatalf("%s: mode %#o, number %d", f.Path(), f.Meta().Mode, f.Ino())
+			}
+		}
+	}
+	if got := (heap() - before) / dirs; got > most/10 {
+		t.Errorf("to have looked at all files takes %d bytes for each directory; want none", got)
+	}
+}
+
+// heap returns the bytes of live Go memory.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what the first one has swept
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+// Numbers of files are their own, and a file is the same however it is found.
+func TestFileNumbers(t *testing.T) {
+	root := NewTree().Root()
+	dir := add(t, root, "dir", nil, text("a", ""), text("b", ""))
+	add(t, root, "next", nil, text("a", ""))
+	if err := dir.AddFile("late", text("c", "")); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[uint64]string{root.Ino(): "/"}
+	for _, k := range root.Children() {
+		for _, n := range append(k.(*Kobject).Children(), k) {
+			if other := seen[n.Ino()]; other != "" {
+				t.Errorf("%s and %s have the number %d", other, n.Path(), n.Ino())
+			}
+			seen[n.Ino()] = n.Path()
+		}
+	}
+	for i, name := range []string{"a", "b", "c"} {
+		f := file(t, dir, name)
+		if g := dir.File(i); f.Index() != i || *g != *f || g.Ino() != f.Ino() {
+			t.Errorf("%s is file %d of %d, number %d; want %d, number %d", name, f.Index(), dir.Files(), f.Ino(), i, g.Ino())
+		}
+	}
+	f := file(t, dir, "c")
+	f.SetMeta(func(m *Meta) { m.UID = 7 })
+	if got := file(t, dir, "c").Meta().UID; got != 7 || f.object() != "late" {
+		t.Errorf("uid %d, object %v; want 7, late", got, f.object())
+	}
+	if dir.File(-1) != nil || dir.File(3) != nil {
+		t.Error("a directory of three files has a fourth")
+	}
+}
+
+// Who shows a directory's attributes elsewhere hears of what changes them.
+func TestOnChange(t *testing.T) {
+	tr := NewTree()
+	dir := add(t, tr.Root(), "dir", nil, text("f", ""))
+	var told []string
+	cancel := tr.OnChange(func(n Node) { told = append(told, fmt.Sprint(n.Path(), " ", n.Meta().Mode)) })
+	want := func(what, paths string) {
+		t.Helper()
+		if got := strings.Join(told, ", "); got != paths {
+			t.Errorf("%s: told of %q; want %q", what, got, paths)
+		}
+		told = nil
+	}
+	inner := add(t, dir, "inner", nil)
+	want("a new directory", "/dir -rwxr-xr-x")
+	l, err := dir.Link("link", inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("a new link", "/dir -rwxr-xr-x")
+	l.Remove()
+	l.Remove()
+	want("a link that leaves", "/dir -rwxr-xr-x")
+	inner.Remove()
+	inner.Remove()
+	want("a directory that leaves", "/dir -rwxr-xr-x")
+	if err := dir.AddFile(nil, text("late", "")); err != nil {
+		t.Fatal(err)
+	}
+	want("a new file", "/dir -rwxr-xr-x")
+	file(t, dir, "f").SetMeta(func(m *Meta) { m.Mode = 0o444 })
+	dir.SetMeta(func(m *Meta) { m.Mode = 0o700 })
+	want("what chmod does", "/dir/f -r--r--r--, /dir -rwx------")
+	if _, err := dir.Add("f", nil); !errors.Is(err, ErrExist) {
+		t.Error(err)
+	}
+	want("a name that is taken", "")
+	cancel()
+	dir.Remove()
+	want("after cancel", "")
+}
+
 func TestContentIsCut(t *testing.T) {
 	long := strings.Repeat("x", 3*PageSize)
 	seq := text("seq", long)
@@ -263,7 +381,7 @@ func TestRemoveHides(t *testing.T) {
 	if _, err := f.Store(context.Background(), nil); !errors.Is(err, ErrGone) {
 		t.Errorf("store of a removed file: %v; want %v", err, ErrGone)
 	}
-	if mid.Object() != nil || f.obj != nil {
+	if mid.Object() != nil || f.object() != nil {
 		t.Error("a removed node keeps the program's object alive")
 	}
 	if n := len(top.Children()); n != 0 {
@@ -457,7 +575,7 @@ func TestStress(t *testing.T) {
 			Store: func(ctx context.Context, obj any, _ []byte) error { return use(ctx, obj) },
 		}
 	}
-	var files sync.Map
+	var dirs sync.Map
 	var published, called atomic.Int64
 	var done atomic.Bool
 	var owners, users sync.WaitGroup
@@ -476,9 +594,7 @@ func TestStress(t *testing.T) {
 					t.Errorf("link %s: %v", name, err)
 					return
 				}
-				for _, n := range k.Children() {
-					files.Store(n, nil)
-				}
+				dirs.Store(k, nil)
 				published.Add(1)
 				runtime.Gosched()
 				l.Remove()
@@ -529,9 +645,9 @@ func TestStress(t *testing.T) {
 	owners.Wait()
 	done.Store(true)
 	users.Wait()
-	files.Range(func(n, _ any) bool {
-		if f := n.(*File); f.active.Load() != deactivated || f.stores.Load() != 0 {
-			t.Errorf("%s: active = %d, stores = %d; want %d, 0", f.Path(), f.active.Load(), f.stores.Load(), int64(deactivated))
+	dirs.Range(func(n, _ any) bool {
+		if k := n.(*Kobject); k.active.Load() != deactivated || k.stores.Load() != 0 {
+			t.Errorf("%s: active = %d, stores = %d; want %d, 0", k.Path(), k.active.Load(), k.stores.Load(), int64(deactivated))
 		}
 		return true
 	})

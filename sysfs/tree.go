@@ -40,7 +40,11 @@ type call struct {
 	outer *call // of the same goroutine
 }
 
-type observer struct{ removed func(Removal) }
+// An observer has one of these.
+type observer struct {
+	removed func(Removal)
+	changed func(Node)
+}
 
 // A Removal tells an observer what has left the tree. Files below Node went with it.
 type Removal struct {
@@ -67,7 +71,7 @@ func NewTree() *Tree {
 	}
 	t.mu.Init(lockdep.Tree)
 	t.drained = sync.NewCond(&t.mu)
-	t.root = newKobject(t, nil, "", nil)
+	t.root = newKobject(t, nil, "", nil, noFiles)
 	return t
 }
 
@@ -115,8 +119,14 @@ func (t *Tree) Stats() TreeStats {
 // OnRemove makes f hear of every kobject and link that is removed, until cancel
 // is called. The remover calls f after the drain, with no lock held, and waits
 // for it.
-func (t *Tree) OnRemove(f func(Removal)) (cancel func()) {
-	o := &observer{f}
+func (t *Tree) OnRemove(f func(Removal)) (cancel func()) { return t.observe(&observer{removed: f}) }
+
+// OnChange makes f hear of every node whose attributes have changed: of a
+// directory in which an entry has come or gone, and of what SetMeta changed.
+// Whoever changes it calls f, with no lock held, and waits for it.
+func (t *Tree) OnChange(f func(Node)) (cancel func()) { return t.observe(&observer{changed: f}) }
+
+func (t *Tree) observe(o *observer) (cancel func()) {
 	t.mu.Lock()
 	t.observers = append(slices.Clone(t.observers), o)
 	t.mu.Unlock()
@@ -127,12 +137,26 @@ func (t *Tree) OnRemove(f func(Removal)) (cancel func()) {
 	}
 }
 
-func (t *Tree) tell(r Removal) {
+func (t *Tree) watchers() []*observer {
 	t.mu.Lock()
-	observers := t.observers
-	t.mu.Unlock()
-	for _, o := range observers {
-		o.removed(r)
+	defer t.mu.Unlock()
+	return t.observers
+}
+
+func (t *Tree) tell(r Removal) {
+	t.tellChanged(r.Parent)
+	for _, o := range t.watchers() {
+		if o.removed != nil {
+			o.removed(r)
+		}
+	}
+}
+
+func (t *Tree) tellChanged(n Node) {
+	for _, o := range t.watchers() {
+		if o.changed != nil {
+			o.changed(n)
+		}
 	}
 }
 
@@ -159,7 +183,7 @@ func (t *Tree) refuseSelfWait(k *Kobject) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := t.calls[g]; c != nil; c = c.outer {
-		for dir := c.file.parent; dir != nil; dir = dir.parent {
+		for dir := c.file.dir; dir != nil; dir = dir.parent {
 			if dir == k {
 				panic(fmt.Sprintf("sysfs: Remove of %q inside the show or store of %q would wait for itself", k.Path(), c.file.Path()))
 			}
@@ -177,20 +201,19 @@ type Node interface {
 	Removed() bool    // out of the tree
 	Meta() Meta       // what chmod, chown and utimes set
 	SetMeta(func(*Meta))
-	base() *node
 }
 
 var _ = []Node{(*Kobject)(nil), (*File)(nil), (*Link)(nil)}
 
 // Meta is the part of a node that chmod, chown and utimes change. It lives as
-// long as the node.
+// long as the node; that of a file as long as its directory.
 type Meta struct {
 	Mode                fs.FileMode // the low twelve bits, as in chmod(2)
 	UID, GID            uint32
 	Atime, Mtime, Ctime time.Time
 }
 
-// node is what all kinds of nodes have.
+// node is what directories and links have.
 type node struct {
 	tree     *Tree       // I
 	parent   *Kobject    // I
@@ -198,14 +221,11 @@ type node struct {
 	ino      uint64      // I
 	position uint64      // I
 	mode     fs.FileMode // I: until meta says otherwise, or the tree's access
-	born     time.Time   // I
-	obj      any         // what the program gave; nil once drained, since a client may keep the node for long
-	meta     *Meta       // T: nil until changed
 	gone     bool        // T: out of the tree
 	quiet    bool        // T: drained as well
+	born     time.Time   // I
+	meta     *Meta       // T: nil until changed
 }
-
-func (n *node) base() *node { return n }
 
 // Name returns the last element of the path.
 func (n *node) Name() string { return n.name }
@@ -226,10 +246,15 @@ func (n *node) Path() string {
 	if n.parent == nil {
 		return "/"
 	}
-	if n.parent.parent == nil {
-		return "/" + n.name
+	return join(n.parent, n.name)
+}
+
+// join returns the path of a name in a directory.
+func join(dir *Kobject, name string) string {
+	if dir.parent == nil {
+		return "/" + name
 	}
-	return n.parent.Path() + "/" + n.name
+	return dir.Path() + "/" + name
 }
 
 // Removed reports whether the node has left the tree.
@@ -246,8 +271,7 @@ func (n *node) Meta() Meta {
 	return n.metaLocked()
 }
 
-// SetMeta lets change modify mode, owner and times. It runs under the tree's lock.
-func (n *node) SetMeta(change func(*Meta)) {
+func (n *node) setMeta(change func(*Meta)) {
 	n.tree.mu.Lock()
 	defer n.tree.mu.Unlock()
 	m := n.metaLocked()
@@ -260,6 +284,12 @@ func (n *node) metaLocked() Meta {
 	if n.meta != nil {
 		return *n.meta
 	}
-	a := n.tree.access
-	return Meta{a.mode(n.mode), a.UID, a.GID, n.born, n.born, n.born}
+	return n.tree.newMeta(n.mode, n.born)
+}
+
+// newMeta is what a node has until somebody changes it.
+//
+// Preconditions: t.mu is held.
+func (t *Tree) newMeta(mode fs.FileMode, born time.Time) Meta {
+	return Meta{t.access.mode(mode), t.access.UID, t.access.GID, born, born, born}
 }
