@@ -1,6 +1,8 @@
 package integration
 
 import (
+	"bytes"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -123,5 +125,14 @@ func (u user) stressOf(t *testing.T, flags ...string) (status int, stdout, stder
 	u, _ = u.scratch(t)
 	c := u.command(append([]string{"stress", "--seed=1"}, flags...)...)
 	c.Env = append(c.Env, unchecked)
-	return finish(t, c)
+	status, stdout, stderr = finish(t, c)
+	if m := regexp.MustCompile(`(?m)^the stacks of all goroutines are in (\S+)$`).FindStringSubmatch(stderr); m != nil {
+		if text, err := os.ReadFile(m[1]); err != nil || !bytes.HasPrefix(text, []byte("goroutine ")) {
+			t.Errorf("the file that stress names: %v; it begins with %.100q, want a goroutine", err, text)
+		}
+		if err := os.Remove(m[1]); err != nil {
+			t.Error(err)
+		}
+	}
+	return status, stdout, stderr
 }

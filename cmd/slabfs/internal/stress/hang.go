@@ -72,7 +72,7 @@ func explainHang(stacks string) (why []string, parties []*party) {
 	if n := count(publishes); n > 0 {
 		return []string{
 			fmt.Sprintf("deadlock: %d create is in the Publish of a tree, which asks for slab_mutex;", n),
-			"no other goroutine holds slab_mutex: the create waits for itself, since it publishes with the lock held;",
+			"no other goroutine holds slab_mutex: the create, which publishes with the lock held, waits for itself;",
 			fmt.Sprintf("%d goroutines wait for slab_mutex.", count(wantsNames)),
 		}, []*party{publishes}
 	}
