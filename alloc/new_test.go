@@ -2,6 +2,8 @@ package alloc
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"testing"
 
 	"slabfs/internal/cpu"
@@ -75,4 +77,50 @@ func TestNewFails(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// What sheaves of closed allocators had is there for sheaves of any size: places
+// are merged. Once, 8191 caches of one capacity left no room for another one, for
+// the rest of the process.
+func TestNewAfterManyCaches(t *testing.T) {
+	if !inChild(t, false) {
+		return
+	}
+	for _, capacity := range []int{1000, percpu.MaxCap} {
+		a := newAllocator(t, Options{})
+		var err error
+		n := 0
+		for ; err == nil; n++ {
+			_, err = a.NewCache(fmt.Sprint("c", n), 8, CacheOptions{SheafCapacity: capacity})
+		}
+		if !errors.Is(err, ErrNoMemory) {
+			t.Fatalf("cache %d: %v; want ErrNoMemory", n, err)
+		}
+		if most := 64 << 20 / percpu.Bytes(capacity); n < most*7/8 {
+			t.Errorf("there was room for %d caches of capacity %d; want %d, less an eighth at most", n, capacity, most)
+		}
+		if err := a.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A hundred caches of random capacities that come and go always find room.
+func TestCachesOfAnyCapacity(t *testing.T) {
+	a := newAllocator(t, Options{})
+	r := random(t)
+	var live []*Cache
+	for i := range scaled(3000) {
+		if len(live) == 100 {
+			n := r.IntN(len(live))
+			destroy(t, live[n])
+			live = slices.Delete(live, n, n+1)
+		}
+		c := newCache(t, a, fmt.Sprint("c", i), 64, CacheOptions{SheafCapacity: 1 + r.IntN(percpu.MaxCap)})
+		freeAll(c, allocN(t, c, 2))
+		live = append(live, c)
+	}
+	for _, c := range live {
+		destroy(t, c)
+	}
 }

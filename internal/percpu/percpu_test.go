@@ -8,7 +8,6 @@ import (
 	"unsafe"
 
 	"slabfs/internal/cpu"
-	"slabfs/internal/rseq"
 )
 
 func TestMain(m *testing.M) {
@@ -48,55 +47,6 @@ func TestDefaultCap(t *testing.T) {
 		}
 		if got := Bytes(tc.want); got != headerSize+8*tc.want+8 {
 			t.Errorf("an area of %d objects takes %d bytes; want %d", tc.want, got, headerSize+8*tc.want+8)
-		}
-	}
-}
-
-func TestPlaces(t *testing.T) {
-	type taken struct {
-		place    Place
-		capacity int
-	}
-	var all []taken
-	for i := range 2000 {
-		capacity := []int{0, 1, 4, 12, 28, 60, 200, MaxCap}[i%8]
-		place, err := NewPlace(capacity)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if place%granule != 0 || place == 0 {
-			t.Errorf("place %d is not at a granule of its own", place)
-		}
-		if o := place % pageSize; o >= rseq.PageBegin && o < rseq.PageEnd {
-			t.Errorf("a header lies at page offset %d, which is left to rseq areas", o)
-		}
-		all = append(all, taken{place, capacity})
-	}
-	byPlace := slices.SortedFunc(slices.Values(all), func(a, b taken) int { return int(a.place) - int(b.place) })
-	for i, a := range byPlace[1:] {
-		if prev := byPlace[i]; int(prev.place)+Bytes(prev.capacity) > int(a.place) {
-			t.Errorf("areas at %d (%d objects) and %d overlap", prev.place, prev.capacity, a.place)
-		}
-	}
-	last := all[len(all)-1]
-	At(last.place, 0).Open(last.capacity)
-	for _, a := range all {
-		FreePlace(a.place, a.capacity, cpu.MaskOf(0))
-	}
-	again, err := NewPlace(last.capacity)
-	if err != nil || again != last.place {
-		t.Errorf("NewPlace(%d) = %d, %v; want %d again", last.capacity, again, err, last.place)
-	}
-	if a := At(again, 0); *a != (Area{}) {
-		t.Errorf("a place is handed out again as %+v; want zeroes", *a)
-	}
-	FreePlace(again, last.capacity, cpu.Mask{})
-}
-
-func TestNewPlaceRefuses(t *testing.T) {
-	for _, n := range []int{-1, MaxCap + 1} {
-		if p, err := NewPlace(n); err == nil {
-			t.Errorf("NewPlace(%d) = %d; want an error", n, p)
 		}
 	}
 }
