@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync/atomic"
 
 	"slabfs/alloc/rcu"
@@ -33,8 +34,10 @@ func (e Engine) String() string {
 		return "rseq"
 	case Lock:
 		return "lock"
-	default:
+	case Auto:
 		return "auto"
+	default:
+		return fmt.Sprintf("Engine(%d)", uint8(e))
 	}
 }
 
@@ -61,12 +64,15 @@ type Allocator struct {
 	log       *slog.Logger // I
 	engine    Engine       // I
 	merge     bool         // I
+	made      [1]uintptr   // I: what called New
 	large     uint32       // I: owner of the first page of runs that Bytes hands out
 	largeRest uint32       // I: owner of their other pages
 	rcu       *rcu.Domain  // I
 	queue     *workqueue.Queue
 	giver     *workqueue.Work // gives free memory back to the system
 	toRelease rcuDestroy
+	maxBytes  int                         // I: maxKmalloc, to compare with. Bytes of a nil Allocator panics here: in bySize
+	maxFree   int                         // I: and the same less the smallest class. The fault would end the program
 	kmalloc   []*Cache                    // I: by class, see bytes.go
 	bySize    [maxKmalloc/8 + 1]sizeClass // I: kmalloc by (bytes+7)/8
 
@@ -129,6 +135,7 @@ func New(o Options) (*Allocator, error) {
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
 	a := &Allocator{log: o.Logger, engine: engine, merge: o.Merge, names: make(map[string]*Cache), ids: make(map[string]*core)}
+	runtime.Callers(2, a.made[:])
 	for _, number := range []*uint32{&a.large, &a.largeRest} {
 		if *number, err = newNumber(); err != nil {
 			return nil, fmt.Errorf("new allocator: %w", err)
@@ -159,6 +166,7 @@ func New(o Options) (*Allocator, error) {
 		_ = a.Close() // if that fails too, for want of a fence, what is left is never used again
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
+	a.enlist()
 	return a, nil
 }
 

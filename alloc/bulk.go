@@ -14,8 +14,10 @@ func (c *Cache) AllocBulk(dst []unsafe.Pointer) bool {
 	return allocBulkFast(c, dst)
 }
 
-// FreeBulk takes objects back, as Free does each. If one of them belongs to another
-// cache it panics before any is taken.
+// FreeBulk takes objects back, as Free does each, and finds the same mistakes. If
+// one of them is nil or belongs to another cache, it panics before any is taken. If
+// one is found to be free already, or no object, it panics when all others are
+// taken. A slice that is nil or empty is fine.
 func (c *Cache) FreeBulk(src []unsafe.Pointer) { freeBulkFast(c, src) }
 
 // wordsOf returns pointers as words.
@@ -107,7 +109,7 @@ func (c *Cache) freeBulk(src []unsafe.Pointer) {
 		k.takeBackAll(c, src)
 	}
 	var discard slabList
-	bad := 0
+	others, own := 0, 0 // that could not be put
 	for words := wordsOf(src); len(words) > 0; {
 		pc := k.lockCPU()
 		if k.dying {
@@ -119,14 +121,17 @@ func (c *Cache) freeBulk(src []unsafe.Pointer) {
 		pc.count(FreeFastpath, kept)
 		words = words[kept:]
 		if some := words[:min(len(words), maxBatch)]; len(some) > 0 {
-			others, own := k.makeRoom(pc, some, &discard)
-			pc.count(FreeSlowpath, len(some)-own)
-			bad += others + own
+			theirs, mine := k.makeRoom(pc, some, &discard)
+			pc.count(FreeSlowpath, len(some)-mine)
+			others, own = others+theirs, own+mine
 			words = words[len(some):]
 		}
 		pc.mu.Unlock()
 	}
 	k.discardSlabs(&discard)
-	k.damaged(bad)
+	k.damaged(others)
 	k.reportDamage()
+	if own > 0 {
+		c.panicNotTaken(src, own)
+	}
 }

@@ -44,6 +44,7 @@ func (a *Allocator) newKmalloc() error {
 		}
 		a.kmalloc = append(a.kmalloc, c)
 	}
+	a.maxBytes, a.maxFree = maxKmalloc, maxKmalloc-kmallocSizes[0].bytes
 	for i := range a.bySize {
 		c := a.kmalloc[classOf(i*8)]
 		a.bySize[i] = sizeClass{c, uint64(c.usersize)}
@@ -71,6 +72,7 @@ func bytesSlow(a *Allocator, n int) []byte {
 		return a.pageBytes(n)
 	}
 	c := a.bySize[(n+7)/8].cache
+	c.mustLive("Bytes")
 	obj := allocFast(c)
 	if obj == nil {
 		return nil
@@ -112,7 +114,8 @@ func (a *Allocator) pageBytes(n int) []byte {
 
 // FreeBytes takes back what Bytes returned: the slice may be shorter by now, but
 // must begin where it began and have the capacity that it had. It panics on any
-// other slice, most often one that append moved. nil is fine.
+// other slice, most often one that append moved. A nil slice is fine: it holds
+// nothing.
 func (a *Allocator) FreeBytes(b []byte) {
 	freeBytesFast(a, unsafe.Pointer(unsafe.SliceData(b)), cap(b))
 }
@@ -127,16 +130,10 @@ func freeBytesSlow(a *Allocator, obj unsafe.Pointer, size int) {
 		return
 	}
 	c := a.bySize[(size+7)/8].cache
-	if int(c.usersize) == size {
-		if size&(size-1) == 0 && uintptr(obj)&uintptr(size-1) == 0 { // an object, if it lies in the class's slabs
+	if int(c.usersize) == size && c.core.owns(obj) {
+		if _, _, exact := c.core.find(obj); exact {
 			freeFast(c, obj)
 			return
-		}
-		if p, ok := pages.Of(obj); ok && pages.Owner(p) == c.number {
-			if _, _, exact := c.core.find(obj); exact {
-				freeFast(c, obj)
-				return
-			}
 		}
 	}
 	panic(a.describeBytes(obj, size))
@@ -146,6 +143,9 @@ func freeBytesSlow(a *Allocator, obj unsafe.Pointer, size int) {
 func (a *Allocator) describeBytes(obj unsafe.Pointer, size int) string {
 	class := classOf(size)
 	p, ok := pages.Of(obj)
+	if ok {
+		a.kmalloc[class].mustLive("FreeBytes")
+	}
 	switch {
 	case kmallocSizes[class].bytes != size:
 		return fmt.Sprintf("slabfs: FreeBytes of a slice of capacity %d, which Bytes never returns: did append move it, or was it cut?", size)
@@ -165,7 +165,12 @@ func (a *Allocator) freePageBytes(obj unsafe.Pointer, size int) {
 		owner = pages.Owner(p)
 	}
 	if owner != a.large && owner != a.largeRest {
-		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which Bytes did not return: did append move it, or is it free already?", obj, size))
+		whose := ""
+		if ok {
+			a.kmalloc[0].mustLive("FreeBytes")
+			whose = " and which " + a.describeOwner(owner)
+		}
+		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which Bytes did not return%s: did append move it, or is it free already?", obj, size, whose))
 	}
 	run := (*pageRun)(pages.Desc(p))
 	if owner != a.large || uintptr(obj) != uintptr(pages.At(p)) || run.n<<pages.Shift != size {

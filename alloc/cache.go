@@ -34,7 +34,8 @@ type CacheOptions struct {
 }
 
 // A Cache is one name's handle for objects of one size. It may be used from any
-// goroutine. A handle that is used after its Destroy panics with its name.
+// goroutine. Alloc, Free, their variants, Destroy and everything that sets a value
+// panic with the handle's name after its Destroy. What returns a value still does.
 //
 // With Options.Merge, caches of one size share a core: their slabs and sheaves. An
 // object may be freed through any of their handles, also when the one that it was
@@ -87,11 +88,11 @@ func (c *Cache) AllocZeroed() unsafe.Pointer {
 	return obj
 }
 
-// Free takes an object back, on any CPU. It panics at once if the object's page
-// belongs to another cache or to none. That the address points into an object,
-// or that the object is free already, is found at the latest when it goes back
-// to its slab, until when a doubly freed object may be handed out twice; the
-// invariants build finds both at once.
+// Free takes an object back, on any CPU. It panics at once if the object is nil,
+// which is no object, or if its page belongs to another cache or to none. That
+// the address points into an object, or that the object is free already, is found
+// at the latest when it goes back to its slab, until when a doubly freed object
+// may be allocated twice; the invariants build finds both at once.
 func (c *Cache) Free(obj unsafe.Pointer) { freeFast(c, obj) }
 
 // Shrink gives all free objects back to their slabs and all empty slabs back to
@@ -102,8 +103,8 @@ func (c *Cache) Shrink() {
 }
 
 // ShrinkContext is Shrink that gives up, with ctx's error and nothing done, if
-// ctx ends while it waits for its locks. It is what echo 1 > shrink does; on a
-// cache that is being destroyed it does nothing.
+// ctx ends while it waits for its locks. It is what echo 1 > shrink does: in a
+// store of the cache's own files it does nothing if the cache is being destroyed.
 func (c *Cache) ShrinkContext(ctx context.Context) error {
 	c.mustBeStore("ShrinkContext")
 	defer c.CheckReleased()
@@ -119,7 +120,8 @@ func (c *Cache) SetCPUPartial(objects uint) error {
 
 // SetCPUPartialContext is SetCPUPartial that gives up, with ctx's error and
 // nothing done, if ctx ends while it waits for its locks. It is what echo >
-// cpu_partial does; on a cache that is being destroyed it does nothing.
+// cpu_partial does: in a store of the cache's own files it does nothing if the
+// cache is being destroyed.
 func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
 	c.mustBeStore("SetCPUPartialContext")
 	if uint64(objects) > maxCPUPartial {
@@ -148,7 +150,8 @@ func (c *Cache) SetSheafCapacity(objects uint) error {
 
 // SetSheafCapacityContext is SetSheafCapacity that gives up, with ctx's error and
 // nothing done, if ctx ends while it waits for its locks. It is what echo >
-// sheaf_capacity does; on a cache that is being destroyed it does nothing.
+// sheaf_capacity does: in a store of the cache's own files it does nothing if the
+// cache is being destroyed.
 func (c *Cache) SetSheafCapacityContext(ctx context.Context, objects uint) error {
 	c.mustBeStore("SetSheafCapacityContext")
 	k := c.core

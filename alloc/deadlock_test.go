@@ -49,6 +49,7 @@ func (t *attrTree) store(c *Cache, f func()) bool {
 	active.RLock()
 	t.mu.Unlock()
 	defer active.RUnlock()
+	defer lockdep.Callback(c)() // as sysfs does
 	f()
 	return true
 }

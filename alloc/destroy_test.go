@@ -13,6 +13,7 @@ import (
 	"time"
 	"unsafe"
 
+	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 )
 
@@ -179,17 +180,30 @@ func TestUseAfterDestroy(t *testing.T) {
 			"Shrink":        c.Shrink,
 			"SetCPUPartial": func() { _ = c.SetCPUPartial(1) },
 			"Destroy":       func() { _ = c.Destroy() },
+
+			"SetMinPartial":            func() { c.SetMinPartial(1) },
+			"SetSheafCapacity":         func() { _ = c.SetSheafCapacity(1) },
+			"SetRemoteNodeDefragRatio": func() { _ = c.SetRemoteNodeDefragRatio(1) },
+			"ShrinkContext":            func() { _ = c.ShrinkContext(t.Context()) },
+			"SetCPUPartialContext":     func() { _ = c.SetCPUPartialContext(t.Context(), 1) },
+			"SetSheafCapacityContext":  func() { _ = c.SetSheafCapacityContext(t.Context(), 1) },
+			"ClearEvents":              func() { _ = c.ClearEvents(t.Context(), AllocSlab) },
 		} {
 			t.Run(op, func(t *testing.T) { mustPanic(t, f, strings.Fields(op)[0][:4], `on cache "gone" after its Destroy`) })
 			checkUnlocked(a)
 		}
 		// A show or store that a tree failed to drain does no harm either, and is counted.
+		if n := a.Misuse(); n != 0 {
+			t.Errorf("%d uses of a released cache counted for calls that panic; want 0", n)
+		}
+		endStore := lockdep.Callback(c)
 		if err := c.ShrinkContext(context.Background()); err != nil {
 			t.Error(err)
 		}
 		if err := c.SetCPUPartialContext(context.Background(), 5); err != nil {
 			t.Error(err)
 		}
+		endStore()
 		if n := a.misuse.Swap(0); n != 2 {
 			t.Errorf("%d uses of a released cache counted; want 2", n)
 		}

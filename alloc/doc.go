@@ -40,6 +40,16 @@
 // overflow in an object damages only its neighbours, and a Free of what is no
 // object of the cache is found.
 //
+// # Nil
+//
+// Alloc, AllocZeroed, AllocRef and Bytes return nil, and AllocBulk and Prefill return false, where
+// no memory can be had: the limit is reached, or the address space is used up, or the system
+// refuses to give more. Then nothing was allocated, and a later call may succeed.
+//
+// nil is no object. Free, FreeRef, FreeBulk and Local.Free panic on it, since a free of nil is
+// most often an Alloc that nobody looked at. A nil slice has nothing in it: FreeBytes and
+// FreeBulk of one do nothing.
+//
 // # CPUs that come and go
 //
 // A CPU that is offline for an allocator keeps nothing (hotplug.go): its sheaf is closed

@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"context"
+	"fmt"
 
 	"slabfs/internal/percpu"
 )
@@ -55,7 +56,12 @@ var eventNames = [numEvents]string{
 }
 
 // String returns the event's name in Linux.
-func (e Event) String() string { return eventNames[e] }
+func (e Event) String() string {
+	if e >= numEvents {
+		return fmt.Sprintf("Event(%d)", uint8(e))
+	}
+	return eventNames[e]
+}
 
 // count books an event that happened n times.
 //
@@ -120,7 +126,7 @@ func (pc *cpuState) happened(e Event) uint64 {
 // Events returns how often an event has happened since the cache was made or the
 // event was cleared, by CPU number; 0 for a CPU that is offline. It takes no lock.
 // It is exact while nobody uses the cache. AllocFastpath and FreeFastpath begin
-// anew after 2^48.
+// anew after 2^48. Those of a destroyed cache are 0.
 func (c *Cache) Events(e Event) []uint64 {
 	k := c.core
 	counts := make([]uint64, len(k.cpus))
@@ -135,7 +141,8 @@ func (c *Cache) Events(e Event) []uint64 {
 
 // ClearEvents makes the counts of an event 0, but for CPUs that are offline. It
 // returns ctx's error, and has done nothing, if ctx ends while it waits for its
-// locks. On a cache that is being destroyed it does nothing.
+// locks. In a store of the cache's own files it does nothing if the cache is being
+// destroyed.
 func (c *Cache) ClearEvents(ctx context.Context, e Event) error {
 	c.mustBeStore("ClearEvents")
 	defer c.CheckReleased()

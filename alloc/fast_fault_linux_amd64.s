@@ -200,7 +200,7 @@ DESC(bytesDesc, ·bytesFast, 0, NOPTR, bytesAbort)
 TEXT ·bytesFast(SB), NOSPLIT|NOFRAME, $0-40
 	MOVQ a+0(FP), DI
 	MOVQ n+8(FP), R9
-	CMPQ R9, $const_maxKmalloc
+	CMPQ R9, Allocator_maxBytes(DI)
 	JHI  slow
 	LEAQ 7(R9), DX
 	ANDQ $-8, DX
@@ -218,7 +218,7 @@ slow:
 	RESUME(bytesDesc)
 	MOVQ a+0(FP), DI
 	MOVQ n+8(FP), R9
-	CMPQ R9, $const_maxKmalloc
+	CMPQ R9, Allocator_maxBytes(DI)
 	JHI  slow
 	LEAQ 7(R9), DX
 	ANDQ $-8, DX
@@ -248,7 +248,7 @@ TEXT ·freeBytesFast(SB), NOSPLIT|NOFRAME, $0-24
 	TESTQ R9, DX
 	JNE   slow
 	LEAQ  -8(R8), R10
-	CMPQ  R10, $(const_maxKmalloc-8)
+	CMPQ  R10, Allocator_maxFree(DI)
 	JHI   slow
 	MOVQ  (Allocator_bySize+sizeClass_cache)(DI)(R8*2), DI
 	OWNER(slow)

@@ -129,7 +129,7 @@ func (r *ring) refill() unsafe.Pointer {
 func (r *ring) drain() {
 	r.in--
 	if r.slots[r.in] == nil {
-		r.cache.panicNil("Free")
+		r.cache.panicNil()
 	}
 	var buf [halfRing]unsafe.Pointer
 	if missing := r.promised - len(r.extra); missing > 0 {

@@ -2,9 +2,13 @@ package alloc
 
 import (
 	"fmt"
+	"runtime"
+	"sync/atomic"
 	"unsafe"
+	"weak"
 
 	"slabfs/internal/invariants"
+	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 )
 
@@ -35,7 +39,7 @@ func (k *core) mustOwn(c *Cache, obj unsafe.Pointer) {
 	}
 	if invariants.Enabled {
 		if _, _, exact := k.find(obj); !exact {
-			panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which points into an object", c.name, obj))
+			c.panicFree(obj, k.describeInexact(obj))
 		}
 	}
 }
@@ -52,7 +56,7 @@ func (k *core) owns(obj unsafe.Pointer) bool {
 // Preconditions: no lock is held; mustOwn was content.
 func (k *core) takeBack(c *Cache, obj unsafe.Pointer) {
 	if p, i, _ := k.find(obj); !k.setLive(p, i, false) {
-		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which is free already", c.name, obj))
+		c.panicFree(obj, "is free already")
 	}
 }
 
@@ -72,12 +76,18 @@ func (k *core) takeBackAll(c *Cache, objs []unsafe.Pointer) {
 	}
 }
 
-// panicNil is what becomes of a Free of nil.
-func (c *Cache) panicNil(op string) {
-	panic(fmt.Sprintf("slabfs: cache %q: %s of nil: did Alloc return nil at the limit?", c.name, op))
+// panicNil is what becomes of a Free of nil, which is no object.
+func (c *Cache) panicNil() {
+	panic(fmt.Sprintf("slabfs: cache %q: Free of nil: did Alloc return nil at the limit?", c.name))
+}
+
+func (c *Cache) panicFree(obj unsafe.Pointer, why string) {
+	panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which %s", c.name, obj, why))
 }
 
 // panicForeign is what becomes of a Free of what lies in no slab of the cache.
+//
+// Preconditions: no lock is held.
 func (c *Cache) panicForeign(obj unsafe.Pointer) {
 	p, ok := pages.Of(obj)
 	if ok {
@@ -85,24 +95,111 @@ func (c *Cache) panicForeign(obj unsafe.Pointer) {
 	}
 	switch {
 	case obj == nil:
-		c.panicNil("Free")
-	case c.usersize != 0: // FreeBytes leaves this check to its cache
-		panic(c.core.a.describeBytes(obj, int(c.usersize)))
+		c.panicNil()
 	case !ok:
-		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which no allocator handed out", c.name, obj))
+		c.panicFree(obj, "no allocator handed out")
 	default:
-		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which %s", c.name, obj, c.core.a.describeOwner(pages.Owner(p))))
+		c.panicFree(obj, c.core.a.describeOwner(pages.Owner(p)))
 	}
 }
 
-func (a *Allocator) describeOwner(number uint32) string {
-	switch number {
-	case 0:
-		return "no cache holds now"
-	case a.large, a.largeRest:
-		return "lies in whole pages that Bytes returned"
+// panicNotTaken is what becomes of a call that named objects of which n could not
+// be put into their slabs.
+//
+// Preconditions: no lock is held; the objects lie in slabs of the core.
+func (c *Cache) panicNotTaken(objs []unsafe.Pointer, n int) {
+	named := make(map[unsafe.Pointer]bool, len(objs))
+	for _, obj := range objs {
+		if _, _, exact := c.core.find(obj); !exact {
+			c.panicFree(obj, c.core.describeInexact(obj))
+		}
+		if named[obj] {
+			c.panicFree(obj, "is named twice in one call")
+		}
+		named[obj] = true
 	}
-	return fmt.Sprintf("belongs to another cache (number %d)", number)
+	if len(objs) == 1 {
+		c.panicFree(objs[0], "is free already")
+	}
+	panic(fmt.Sprintf("slabfs: cache %q: Free of %d objects, of which %d are free already", c.name, len(objs), n))
+}
+
+// describeInexact says where an address lies at which no object of the core begins.
+func (k *core) describeInexact(obj unsafe.Pointer) string {
+	off := uint32(uintptr(obj) - uintptr(pages.At(k.slabOf(obj))))
+	if i := off / k.size; int(i) < k.objects {
+		return fmt.Sprintf("points into an object, %d bytes behind its begin", off-i*k.size)
+	}
+	return "lies behind the last object of its slab"
+}
+
+// describeOwner says whose a page is.
+//
+// Preconditions: no lock is held.
+func (a *Allocator) describeOwner(number uint32) string {
+	if number == 0 {
+		return "no cache holds now, since it was freed or its cache was destroyed"
+	}
+	for _, b := range allocators() {
+		of := ""
+		if b != a {
+			of = " of another allocator"
+		}
+		if number == b.large || number == b.largeRest {
+			return "lies in whole pages that Bytes" + of + " returned"
+		}
+		if name := b.nameOf(number); name != "" {
+			return fmt.Sprintf("belongs to another cache, %q%s", name, of)
+		}
+	}
+	return "belonged to another cache, which was destroyed"
+}
+
+// nameOf returns the name of the cache with that number, also while it is being
+// destroyed, the oldest if several share it; or "" if there is none.
+func (a *Allocator) nameOf(number uint32) string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.names {
+		switch {
+		case c.number != number:
+		case len(c.core.handles) > 0:
+			return c.core.handles[0].name
+		default:
+			return c.name
+		}
+	}
+	return ""
+}
+
+// every lists the allocators of the process, so that a message can name a cache
+// of another one. It keeps none of them alive.
+var every atomic.Pointer[[]weak.Pointer[Allocator]]
+
+// enlist adds an allocator to the list.
+func (a *Allocator) enlist() {
+	for {
+		old := every.Load()
+		list := []weak.Pointer[Allocator]{weak.Make(a)}
+		for _, b := range allocators() {
+			list = append(list, weak.Make(b))
+		}
+		if every.CompareAndSwap(old, &list) {
+			return
+		}
+	}
+}
+
+// allocators returns those of the process, closed ones perhaps among them.
+func allocators() (list []*Allocator) {
+	if all := every.Load(); all != nil {
+		for _, w := range *all {
+			if a := w.Value(); a != nil {
+				list = append(list, a)
+			}
+		}
+	}
+	return list
 }
 
 // damaged counts objects that could not go back to their slab: some user's
@@ -144,14 +241,32 @@ func (c *Cache) mustLive(op string) {
 	}
 }
 
-// mustBeStore is mustLive for what stores do: they act on the handle of the directory, which
-// may die under one. The handle of a name that shared must not change what it shared.
+// mustBeStore is mustLive for what stores do: they act on the handle of the
+// directory, which may die under one, and then do nothing. Nobody else may, and
+// the handle of a name that shared must not change what it shared.
 func (c *Cache) mustBeStore(op string) {
-	if c != c.core.root {
-		c.mustLive(op)
+	if c.dead.Load() && !(c == c.core.root && lockdep.InCallbackAbout(c)) {
+		c.panicDead(op)
 	}
 }
 
+// Preconditions: no lock is held.
 func (c *Cache) panicDead(op string) {
+	if a := c.core.a; c.usersize != 0 && a.isClosed() { // Bytes and FreeBytes know no cache
+		panic(fmt.Sprintf("slabfs: %s after Close of the allocator that was made at %s", op, a.madeAt()))
+	}
 	panic(fmt.Sprintf("slabfs: %s on cache %q after its Destroy", op, c.name))
+}
+
+// isClosed reports whether a Close has ended the allocator, or is about to.
+func (a *Allocator) isClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.closing
+}
+
+// madeAt returns the file and line that called New.
+func (a *Allocator) madeAt() string {
+	frame, _ := runtime.CallersFrames(a.made[:]).Next()
+	return fmt.Sprintf("%s:%d", frame.File, frame.Line)
 }

@@ -231,11 +231,20 @@ func TestDamageBehindFullBarns(t *testing.T) {
 					freeAll(c, mixed(58))
 					c.Free(near[0])
 					near = near[1:]
-					mustPanic(t, func() { c.Free(last) }, "which is free already or no object")
+					mustPanic(t, func() { c.Free(last) }, "which is free already")
 				}, 59, 0, 0)
 				twice = mixed(32)
-				step("in bulk", func() { c.FreeBulk(slices.Concat(mixed(58), near[:1], twice, twice)) }, 56, 32, 32)
+				step("in bulk", func() {
+					mustPanic(t, func() { c.FreeBulk(slices.Concat(mixed(58), near[:1], twice, twice)) }, "is named twice in one call")
+				}, 56, 32, 0)
 				near = near[1:]
+				damage := a.Damage()
+				mustPanic(t, func() { c.FreeBulk(slices.Concat(mixed(60), twice)) }, "Free of 92 objects, of which 32 are free already")
+				objs := mixed(90)
+				mustPanic(t, func() { c.FreeBulk(append(objs, unsafe.Add(objs[0], 8))) }, "points into an object, 8 bytes behind")
+				if a.Damage() != damage {
+					t.Errorf("%d objects are counted that the caller heard of; want 0", a.Damage()-damage)
+				}
 			})
 			live := append(near, far[511:]...)
 			checkRest(t, c, live)

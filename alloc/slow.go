@@ -410,7 +410,7 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 	k.damaged(others)
 	k.reportDamage()
 	if own > 0 {
-		panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which is free already or no object", c.name, obj))
+		c.panicNotTaken([]unsafe.Pointer{obj}, own)
 	}
 }
 

@@ -89,13 +89,13 @@ const zeroInline = 1 << 10
 
 func bytesOf[T any](p *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p)) }
 
-// Free takes a value back; see Cache.Free.
+// Free takes a value back; see Cache.Free. It panics if p is nil.
 func (t *Typed[T]) Free(p *T) { freeFast(&t.cache, unsafe.Pointer(p)) }
 
 // AllocRef is Alloc for a value that is held as a Ref.
 func (t *Typed[T]) AllocRef() Ref[T] { return RefOf(t.Alloc()) }
 
-// FreeRef is Free for a value that is held as a Ref.
+// FreeRef is Free for a value that is held as a Ref. It panics if r is nil.
 func (t *Typed[T]) FreeRef(r Ref[T]) { freeFast(&t.cache, unsafe.Pointer(r.Get())) }
 
 // A Ref refers to a value of a Typed without being a Go pointer: 8 bytes, zero
