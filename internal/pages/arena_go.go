@@ -27,6 +27,8 @@ func reserveArena(tables, n uintptr) (table, arena unsafe.Pointer, err error) {
 
 func commitArena(unsafe.Pointer, uintptr) error { return nil }
 
+func populated(unsafe.Pointer) bool { return false }
+
 // discard loses the pages' content, as the system would.
 func discard(p Page, n int) error {
 	whole, err := asSystem(At(p), uintptr(n)<<Shift)

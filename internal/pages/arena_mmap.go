@@ -30,12 +30,17 @@ func reserveArena(tables, n uintptr) (table, arena unsafe.Pointer, err error) {
 
 func commitArena(p unsafe.Pointer, n uintptr) error { return commit(p, n) }
 
-// discard gives the memory of n pages back to the system. The address stays
-// reserved: it must never come to be part of the Go heap while a stale pointer to it may exist.
+// discard gives the memory of n pages back to the system. The address stays reserved: it
+// must never come to be part of the Go heap while a stale pointer to it may exist.
 func discard(p Page, n int) error {
 	whole, err := asSystem(At(p), uintptr(n)<<Shift)
 	if err != nil {
 		return err
 	}
-	return unix.Madvise(whole, adviceDiscard)
+	for _, advice := range discards {
+		if err = unix.Madvise(whole, advice); err == nil {
+			return nil
+		}
+	}
+	return err
 }

@@ -11,8 +11,8 @@ import (
 
 const (
 	wordSize = 8
-	bitsStep = 1 << 20 // bytes made accessible at a time
-	maxWords = 1 << 10 // of one bitmap
+	bitsStep = 64 << 10 // bytes made accessible at a time
+	maxWords = 1 << 10  // of one bitmap
 )
 
 // bitmaps is guarded by heap.mu.

@@ -18,7 +18,7 @@
 //
 //  1. a free block that has memory behind it (warm), the smallest that is large enough;
 //  2. a free block without memory (cold);
-//  3. fresh address space, 4 MiB at a time.
+//  3. fresh address space, 4 MiB at a time, made usable in steps that grow to 64 MiB.
 //
 // Each is of the memory node that it was asked of, as long as address space is left (nodes.go).
 //

@@ -41,14 +41,20 @@ func initNodes(n int) {
 	}
 }
 
-// setNode makes fresh pages those of a node. Those before them in the first growStep pages are never used.
-// A page's memory is of the node that its address is bound to. Where it cannot be bound, it is of the CPU's
+// setNode makes fresh pages those of a node. Pages of the first growStep before them are never used; any
+// others before them have given theirs to all of their growStep pages. A page's memory is of the node that its
+// address is bound to before it is usable. Where it cannot be bound, it is of the CPU's
 // that touches it first, which is the same mostly.
 //
 // Preconditions: heap.mu is held.
 func setNode(from, to Page, node int) {
+	if from > blockPages {
+		from = (from + growStep - 1) &^ (growStep - 1)
+	}
 	for i := from / growStep; i < to/growStep; i++ {
 		heap.nodeOf[i] = uint16(node)
 	}
-	_ = bind(from, int(to-from), cpu.Nodes()[node].ID)
+	if from < to {
+		_ = bind(from, int(to-from), cpu.Nodes()[node].ID)
+	}
 }

@@ -297,7 +297,8 @@ func allocFreeLarge(n int, suits func(Page) bool) Page {
 }
 
 // allocFresh returns blocks of the largest order that were never used. With several nodes, the others
-// of the last growStep pages become free blocks of the node.
+// of the last growStep pages become free blocks of the node. If the system does not let so much be
+// used, blocks are of the node that the rest of those pages belongs to.
 //
 // Preconditions: heap.mu is held.
 func allocFresh(blocks, node int) (Page, error) {
@@ -310,11 +311,16 @@ func allocFresh(blocks, node int) (Page, error) {
 	if end > uint64(heap.limit) {
 		return 0, fmt.Errorf("allocate %d MiB of address space after %d MiB: %w", blocks*4, p>>8, ErrNoMemory)
 	}
-	if err := grow(Page(end)); err != nil {
-		return 0, err
-	}
 	if heap.nodeOf != nil {
 		setNode(p, Page(end), node)
+	}
+	err := grow(Page(end))
+	if err != nil && end > used {
+		end = used
+		err = grow(Page(end))
+	}
+	if err != nil {
+		return 0, err
 	}
 	setEnd(Page(end))
 	for q := Page(used); q < Page(end); q += blockPages {

@@ -17,7 +17,11 @@ import (
 // pageSizeEnv is the size of the system's page in bytes, instead of the system's.
 const pageSizeEnv = "SLABFS_TEST_PAGE_SIZE"
 
+// beforeReserve is what a child process does first.
+var beforeReserve = func() {}
+
 func TestMain(m *testing.M) {
+	beforeReserve()
 	if n, _ := strconv.Atoi(os.Getenv(pageSizeEnv)); n > 0 {
 		FakeSystemPage(n)
 	}

@@ -9,8 +9,8 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// growStep is how much address space is made accessible at a time, in pages.
-// The tables grow with it, by whole pages of theirs.
+// growStep is how much address space is made accessible at a time, in pages, at
+// most, and how much belongs to one node at least.
 const growStep = 64 << 20 >> Shift
 
 var reserveOnce = sync.OnceFunc(func() {
@@ -40,7 +40,7 @@ func reserve() error {
 			return nil
 		}
 		if limit <= minArena {
-			return fmt.Errorf("reserve %d MiB of address space (is there a limit, ulimit -v?): %w", limit>>20, err)
+			return fmt.Errorf("reserve %d MiB of address space (is there a limit, ulimit -v or -l?): %w", limit>>20, err)
 		}
 	}
 }
@@ -62,35 +62,61 @@ func reserveAll(limit uintptr) error {
 	return nil
 }
 
-// grow makes the pages below end usable, with their owners and descriptors.
+// grow makes the pages below end usable, with their owners and descriptors, and as many
+// more as there were, growStep at most, so that few calls are needed. The system may
+// refuse those: what is usable counts against RLIMIT_DATA, and against all memory where
+// vm.overcommit_memory is 2. If it locks all memory (mlockall), there is memory behind
+// usable pages at once, and no more are asked for.
 //
 // Preconditions: heap.mu is held.
 func grow(end Page) error {
-	for heap.grown < end {
-		from := uintptr(heap.grown)
-		to := min(from+growStep, uintptr(heap.limit))
-		for _, part := range []struct {
-			base unsafe.Pointer
-			n    uintptr // bytes
-		}{
-			{unsafe.Add(heap.owners, -4*int(to)), (to - from) * 4},
-			{unsafe.Add(heap.descs[0], from/2*DescSize), (to - from) / 2 * DescSize},
-			{unsafe.Add(heap.descs[1], from/2*DescSize), (to - from) / 2 * DescSize},
-		} {
-			if err := mayAllocate(); err != nil {
-				return err
-			}
-			if err := commit(part.base, part.n); err != nil {
-				return fmt.Errorf("grow the page tables: %w: %w", ErrNoMemory, err)
-			}
-		}
-		if err := commitArena(unsafe.Add(heap.base, from<<Shift), (to-from)<<Shift); err != nil {
-			return fmt.Errorf("grow the arena: %w: %w", ErrNoMemory, err)
-		}
-		heap.touched = append(heap.touched, make([]uint64, (to-from)/64)...)
-		heap.odd = append(heap.odd, make([]bool, (to-from)/blockPages)...)
-		heap.grown = Page(to)
+	if heap.grown >= end {
+		return nil
 	}
+	if err := mayAllocate(); err != nil {
+		return err
+	}
+	from := max(heap.grown, blockPages)
+	if err := growTo(end); err != nil {
+		return fmt.Errorf("make %d MiB usable after %d MiB (is there a limit, ulimit -d, or overcommit?): %w: %w",
+			(end-from)>>8, from>>8, ErrNoMemory, err)
+	}
+	if end > from && populated(At(from)) {
+		touch(from, int(end-from))
+		return nil
+	}
+	if end > blockPages {
+		_ = growTo(min(end+min(end, growStep), heap.limit))
+	}
+	return nil
+}
+
+// growTo is grow without a reserve. What of it was done before it fails is done again
+// the next time.
+//
+// Preconditions: heap.mu is held.
+func growTo(end Page) error {
+	from, to := uintptr(heap.grown), uintptr(end)
+	for _, part := range []struct {
+		base unsafe.Pointer
+		n    uintptr // bytes
+	}{
+		{unsafe.Add(heap.owners, -4*int(to)), (to - from) * 4},
+		{unsafe.Add(heap.descs[0], from/2*DescSize), (to - from) / 2 * DescSize},
+		{unsafe.Add(heap.descs[1], from/2*DescSize), (to - from) / 2 * DescSize},
+	} {
+		if err := commit(part.base, part.n); err != nil {
+			return err
+		}
+	}
+	if first := max(from, blockPages); first < to { // no page of the first block is ever used
+		if err := commitArena(At(Page(first)), (to-first)<<Shift); err != nil {
+			return err
+		}
+	}
+	heap.touched = append(heap.touched, make([]uint64, (to-from)/64)...)
+	heap.odd = append(heap.odd, make([]bool, (to-from)/blockPages)...)
+	heap.grown = end
 	return nil
 }
 

@@ -29,7 +29,8 @@ func ReturnIdle(period time.Duration, above, keep int64) (more bool) {
 	return warm > idle && warm-given > above
 }
 
-// Returns tells how often memory was given back: calls of madvise, or what stands in for it.
+// Returns tells how often memory was given back: calls of madvise that succeeded, or what
+// stands in for them.
 func Returns() uint64 { return heap.returns.Load() }
 
 // giveBack gives back the memory of free blocks of 2^least pages and more until keep
@@ -65,11 +66,11 @@ func returnOne(order int) int64 {
 	heap.mu.Unlock()
 
 	err := discard(p, 1<<order)
-	heap.returns.Add(1)
 
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
 	if err == nil {
+		heap.returns.Add(1)
 		untouch(p, 1<<order)
 	}
 	freeBlockOf(p, order)

@@ -8,9 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reserveSpace takes address space that costs nothing and cannot be touched yet.
+// reserveSpace takes address space that costs nothing, cannot be touched yet, and is left
+// out of core dumps.
 func reserveSpace(n uintptr) (unsafe.Pointer, error) {
-	return unix.MmapPtr(-1, 0, nil, n, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	p, err := unix.MmapPtr(-1, 0, nil, n, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	if err == nil {
+		dump(unsafe.Slice((*byte)(p), n), false)
+	}
+	return p, err
 }
 
 // probeSpace returns an error if so much address space cannot be had.
@@ -25,11 +30,17 @@ func probeSpace(n uintptr) error {
 // releaseSpace gives back what reserveSpace took and nobody has seen.
 func releaseSpace(p unsafe.Pointer, n uintptr) { _ = unix.MunmapPtr(p, n) }
 
-// commit makes a part of reserved space usable.
+// commit makes a part of reserved space usable, in whole system pages. To make a part
+// usable once more does nothing.
 func commit(p unsafe.Pointer, n uintptr) error {
-	whole, err := asSystem(p, n)
+	before := uintptr(p) & (uintptr(SystemPage()) - 1)
+	whole, err := asSystem(unsafe.Add(p, -int(before)), before+n)
 	if err != nil {
 		return err
 	}
-	return unix.Mprotect(whole, unix.PROT_READ|unix.PROT_WRITE)
+	if err := unix.Mprotect(whole, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return err
+	}
+	dump(whole, true)
+	return nil
 }
