@@ -184,6 +184,16 @@ func TestBytesAfterClose(t *testing.T) {
 // What nil handles are asked for is a panic of this goroutine, and never the end of
 // the program.
 func TestNilHandles(t *testing.T) {
+	if !inChild(t, false) {
+		return
+	}
+	useNilHandles(t) // before the first New of the process
+	newAllocator(t, Options{})
+	useNilHandles(t)
+}
+
+func useNilHandles(t *testing.T) {
+	t.Helper()
 	var a *Allocator
 	var c *Cache
 	var points *Typed[point]

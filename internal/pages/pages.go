@@ -54,13 +54,15 @@ var _ [0]struct{} = [unsafe.Sizeof(freeBlock{}) - DescSize]struct{}{}
 // that one word leads to both. With n = (Last - address) >> 12, which is minus the page's
 // number minus 1, the owner is at Last + 1 + 4*n if n >= End, both taken as unsigned.
 //
+// Before Reserve, one page has an owner, at an address that no pointer has.
+//
 // It has a cache line of its own: beside it would be what others write.
-var Table struct {
+var Table = struct {
 	_    [64]byte
 	Last uint64 // address of the last byte before page 0; constant once the page heap is reserved
 	End  uint64 // minus the number of pages that have an owner that can be read
 	_    [64]byte
-}
+}{Last: 1<<62 - 1, End: 1<<64 - 1}
 
 // heap is the one page heap of the process.
 //
