@@ -27,7 +27,12 @@ type Attribute struct {
 	Mode  fs.FileMode                                               // permission bits; a read bit needs Show, a write bit needs Store
 	Show  func(ctx context.Context, obj any, w *bytes.Buffer) error // writes the content
 	Store func(ctx context.Context, obj any, data []byte) error     // takes what one write brought
-	Seq   bool                                                      // like a file of /proc: size 0, content of any length
+	Seq   bool                                                      // like a file of /proc: content of any length
+
+	// Size returns what stat shows of a Seq file. It must not be below the length of
+	// the content, or sendfile(2) ends there. It takes no lock that Show would not
+	// take. nil is 0, as in /proc: sendfile finds nothing.
+	Size func(obj any) int64
 }
 
 // A File is one attribute of one kobject: a way to it, made when somebody looks
@@ -75,12 +80,16 @@ func (f *File) Removed() bool { return f.dir.Removed() }
 // Attr returns the definition.
 func (f *File) Attr() *Attribute { return f.attr }
 
-// Size returns what stat shows.
+// Size returns what stat shows. A Seq file that is removed has none.
 func (f *File) Size() int64 {
-	if f.attr.Seq {
+	switch {
+	case !f.attr.Seq:
+		return PageSize
+	case f.attr.Size == nil || !f.get():
 		return 0
 	}
-	return PageSize
+	defer f.put()
+	return f.attr.Size(f.object())
 }
 
 // Show appends the file's content to w. The content of a file that is not Seq

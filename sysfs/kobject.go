@@ -42,17 +42,6 @@ func newNode(t *Tree, parent *Kobject, name string, mode fs.FileMode, files int)
 	return node{tree: t, parent: parent, name: name, ino: last - uint64(files), position: position(name), mode: mode, born: time.Now()}
 }
 
-// position is a hash (FNV-1a) of 62 bits, so that it is a file offset, and at
-// least 2: "." and ".." come first. Two names of one directory that share one are
-// not to be expected.
-func position(name string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(name) {
-		h = (h ^ uint64(name[i])) * 1099511628211
-	}
-	return 2 + h>>2
-}
-
 // search returns where among the children a name is, or would be.
 //
 // Preconditions: k.tree.mu is held.
@@ -262,32 +251,9 @@ func (k *Kobject) Files() int {
 
 // Children returns what is in the directory, oldest first. A removed directory is empty.
 func (k *Kobject) Children() []Node {
-	nodes := k.ChildrenFrom(0)
+	nodes := k.from(0)
 	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Ino(), b.Ino()) })
 	return nodes
-}
-
-// ChildrenFrom returns the children at this position and behind it, in the
-// order of positions.
-func (k *Kobject) ChildrenFrom(position uint64) []Node {
-	k.tree.mu.Lock()
-	defer k.tree.mu.Unlock()
-	if k.gone {
-		return nil
-	}
-	i, _ := slices.BinarySearchFunc(k.children, position, func(n Node, position uint64) int {
-		return cmp.Compare(n.Position(), position)
-	})
-	children, places := k.children[i:], k.files.from(position)
-	nodes := make([]Node, 0, len(children)+len(places))
-	for _, p := range places {
-		f := k.file(k.files, p.index)
-		for len(children) > 0 && compareEntries(children[0].Position(), children[0].Name(), f.attr.Name) < 0 {
-			nodes, children = append(nodes, children[0]), children[1:]
-		}
-		nodes = append(nodes, f)
-	}
-	return append(nodes, children...)
 }
 
 // Links returns what stat shows as the number of links: two, and one for each

@@ -131,19 +131,19 @@ func TestPositions(t *testing.T) {
 		kobjects = append(kobjects, add(t, one, fmt.Sprint("n", i), nil))
 		add(t, other, fmt.Sprint("n", 299-i), nil)
 	}
-	all := one.ChildrenFrom(0)
+	all := one.from(0)
 	names := func(nodes []Node) (names []string) {
 		for _, n := range nodes {
 			names = append(names, n.Name())
 		}
 		return names
 	}
-	if !slices.Equal(names(all), names(other.ChildrenFrom(0))) || len(all) != 300 {
+	if !slices.Equal(names(all), names(other.from(0))) || len(all) != 300 {
 		t.Errorf("%d children, in an order that depends on how they came", len(all))
 	}
 	for i, n := range all {
-		at, behind := one.ChildrenFrom(n.Position()), one.ChildrenFrom(n.Position()+1)
-		if n.Position() < 2 || n.Position() >= 1<<63 || !slices.Equal(at, all[i:]) || !slices.Equal(behind, all[i+1:]) {
+		at, behind := one.from(n.Position()), one.from(n.Position()+1)
+		if n.Position() < 2 || n.Position() > 1<<31-1-twins || !slices.Equal(at, all[i:]) || !slices.Equal(behind, all[i+1:]) {
 			t.Fatalf("position %d of %s: %d children from there, %d behind; want an offset of 2 or more, %d, %d",
 				n.Position(), n.Name(), len(at), len(behind), len(all)-i, len(all)-i-1)
 		}
@@ -151,13 +151,53 @@ func TestPositions(t *testing.T) {
 	for _, k := range kobjects[:299] {
 		k.Remove()
 	}
-	if got := names(one.ChildrenFrom(0)); !slices.Equal(got, []string{"n299"}) {
+	if got := names(one.from(0)); !slices.Equal(got, []string{"n299"}) {
 		t.Errorf("children after removals: %q; want n299", got)
 	}
 	back := add(t, one, "n0", nil)
-	if back.Position() != kobjects[0].Position() || len(one.ChildrenFrom(back.Position())) == 0 {
+	if back.Position() != kobjects[0].Position() || len(one.from(back.Position())) == 0 {
 		t.Errorf("a name that came back stands at %d; want %d as before", back.Position(), kobjects[0].Position())
 	}
+}
+
+// Names of one position follow each other, at offsets of their own.
+func TestPositionsCollide(t *testing.T) {
+	seen := make(map[uint64]string)
+	var names []string
+	for i := 0; len(names) == 0; i++ {
+		b := fmt.Sprint(i)
+		if a, ok := seen[position(b)]; ok {
+			names = []string{a, b}
+			slices.Sort(names)
+		}
+		seen[position(b)] = b
+	}
+	root, p := NewTree().Root(), position(names[0])
+	second := add(t, root, names[1], nil)
+	list := func(from uint64) (entries []string) {
+		for at, n := range root.List(from) {
+			entries = append(entries, fmt.Sprint(n.Name(), "+", at-p))
+		}
+		return entries
+	}
+	check := func(from uint64, want ...string) {
+		t.Helper()
+		if got := list(from); !slices.Equal(got, want) {
+			t.Errorf("from %d on: %q; want %q", from, got, want)
+		}
+	}
+	check(p, names[1]+"+0")
+	first := add(t, root, names[0], nil)
+	for _, from := range []uint64{0, 2, p - 1, p} {
+		check(from, names[0]+"+0", names[1]+"+1")
+	}
+	check(p+1, names[1]+"+1")
+	check(p + 2)
+	second.Remove()
+	check(p, names[0]+"+0")
+	check(p + 1)
+	first.Remove()
+	check(0)
 }
 
 func TestLinkTarget(t *testing.T) {

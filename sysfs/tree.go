@@ -196,7 +196,7 @@ type Node interface {
 	Name() string
 	Path() string     // from the root, "/" for the root itself; keeps its value after removal
 	Ino() uint64      // inode number: 1 for the root, never that of another node
-	Position() uint64 // where listings of the directory have it; given by the name alone
+	Position() uint64 // where listings of the directory have it; a hash of the name
 	Parent() *Kobject // nil for the root
 	Removed() bool    // out of the tree
 	Meta() Meta       // what chmod, chown and utimes set
@@ -233,9 +233,8 @@ func (n *node) Name() string { return n.name }
 // Ino returns the inode number.
 func (n *node) Ino() uint64 { return n.ino }
 
-// Position returns where a listing of the directory has the node: an offset of
-// at least 2. It depends on the name alone: an entry that leaves moves no other,
-// and one that comes back under its name has its old place.
+// Position returns where listings of the directory have the node: a hash of its
+// name. See List.
 func (n *node) Position() uint64 { return n.position }
 
 // Parent returns the directory that the node is or was in, nil for the root.

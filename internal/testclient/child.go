@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -298,6 +299,29 @@ var ops = map[string]func(Op) (Reply, error){
 		defer unix.Close(pipe[1])
 		n, err := unix.Sendfile(pipe[1], o.FD, new(int64), o.Size)
 		return Reply{N: int64(n)}, err
+	},
+	"sendcat": func(o Op) (Reply, error) { // Path; cat by sendfile(2), as busybox and Java copy; gives Data
+		fd, err := unix.Open(o.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return Reply{}, err
+		}
+		defer unix.Close(fd)
+		to, err := unix.MemfdCreate("sendcat", unix.MFD_CLOEXEC)
+		if err != nil {
+			return Reply{}, err
+		}
+		copied := os.NewFile(uintptr(to), "sendcat")
+		defer copied.Close()
+		for {
+			n, err := unix.Sendfile(to, fd, nil, 16<<20)
+			if err == unix.EINTR {
+				continue
+			}
+			if n <= 0 {
+				data, readErr := io.ReadAll(io.NewSectionReader(copied, 0, 1<<30))
+				return Reply{N: int64(len(data)), Data: data}, errors.Join(err, readErr)
+			}
+		}
 	},
 	"poll": func(o Op) (Reply, error) { // FD; does not wait; gives N: revents of all that can be asked for
 		fds := []unix.PollFd{{Fd: int32(o.FD), Events: unix.POLLIN | unix.POLLPRI | unix.POLLOUT | unix.POLLERR}}

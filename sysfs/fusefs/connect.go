@@ -38,6 +38,7 @@ func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
 		DirectMountStrict: root,
 		MaxWrite:          maxWrite, // go-fuse asks for what the kernel allows of it
 		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
+		SyncRead:          true, // sendfile reads one piece after the other, of one snapshot
 		Debug:             o.Debug,
 		Logger:            log.New(libraryLog{o.Logger, level}, "", 0),
 		PanicHandler: func(p any) fuse.Status {

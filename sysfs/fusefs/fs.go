@@ -238,6 +238,9 @@ func fillAttr(n sysfs.Node, out *fuse.Attr) {
 		out.Nlink = uint32(n.Links())
 	case *sysfs.File:
 		out.Size = uint64(n.Size())
+		if n.Attr().Seq && out.Size > 0 {
+			out.Blksize = uint32(out.Size) // all of it in one read
+		}
 	}
 }
 

@@ -97,8 +97,8 @@ func list(dir *sysfs.Kobject, offset uint64) iter.Seq[dirEntry] {
 		if offset <= 1 && !yield(dirEntry{"..", up.Ino(), modeDir, 2, nil}) {
 			return
 		}
-		for _, n := range dir.ChildrenFrom(offset) {
-			if !yield(dirEntry{n.Name(), n.Ino(), typeBits(n), n.Position() + 1, n}) {
+		for at, n := range dir.List(offset) {
+			if !yield(dirEntry{n.Name(), n.Ino(), typeBits(n), at + 1, n}) {
 				return
 			}
 		}

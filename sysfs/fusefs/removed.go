@@ -37,7 +37,8 @@ func (f *fileSystem) believe(n sysfs.Node, walk bool) time.Duration {
 	if i == nil { // removed and forgotten meanwhile
 		return 0
 	}
-	if _, ok := n.(*sysfs.File); ok && now.Before(f.doubt) {
+	// The kernel is to learn anew at each open what size a Seq file has.
+	if file, ok := n.(*sysfs.File); ok && (now.Before(f.doubt) || file.Attr().Size != nil) {
 		i.good = time.Time{}
 		if walk {
 			i.asked++

@@ -29,7 +29,15 @@ var lockdepAttrs = []*sysfs.Attribute{
 }
 
 func lockdepFile(name string, write func(io.Writer) error) *sysfs.Attribute {
-	return &sysfs.Attribute{Name: name, Mode: readOnly, Seq: true, Show: func(_ context.Context, _ any, w *bytes.Buffer) error {
-		return write(w)
-	}}
+	return &sysfs.Attribute{
+		Name: name, Mode: readOnly, Seq: true,
+		Show: func(_ context.Context, _ any, w *bytes.Buffer) error { return write(w) },
+		Size: func(any) int64 {
+			var b bytes.Buffer
+			if write(&b) != nil {
+				return 0
+			}
+			return block(2 * b.Len()) // what is seen until it is read has room
+		},
+	}
 }
