@@ -192,7 +192,7 @@ func (a *Allocator) returnNow() { pages.Return(0) }
 // of objects, or for none. It holds for all allocators of the process, from now on. Until
 // the first call the system's own setting decides.
 //
-// ErrNotBuilt: this system, or this build, has none.
+// ErrNotBuilt: this build has none, or the system or the process does not allow them; the error says what decides.
 func (a *Allocator) SetHugePages(on bool) error {
 	h := pages.HugeNever
 	if on {
@@ -204,5 +204,6 @@ func (a *Allocator) SetHugePages(on bool) error {
 	return nil
 }
 
-// HugePages returns what SetHugePages asked for, always or never, and before the first call system.
+// HugePages returns what SetHugePages asked for, always or never, and before the first call system. It
+// returns never instead of always while the system or the process does not allow huge pages.
 func (a *Allocator) HugePages() string { return pages.HugePages().String() }

@@ -24,6 +24,11 @@ var ErrNoHuge = errors.New("no huge pages here")
 // SetHuge asks for huge pages, or for none, in the whole arena from now on. What was asked for
 // once cannot be taken back, only turned round: h is not HugeSystem.
 func SetHuge(h Huge) error {
+	if h == HugeAlways {
+		if err := noHuge(); err != nil {
+			return fmt.Errorf("set huge pages to %v: %w", h, err)
+		}
+	}
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
 	if err := adviseHuge(h == HugeAlways); err != nil {
@@ -33,9 +38,14 @@ func SetHuge(h Huge) error {
 	return nil
 }
 
-// HugePages returns what SetHuge has asked for.
+// HugePages returns what holds: what SetHuge has asked for last, but HugeNever if that is
+// HugeAlways and the system, or the process, does not allow huge pages any more.
 func HugePages() Huge {
 	heap.mu.Lock()
-	defer heap.mu.Unlock()
-	return heap.huge
+	h := heap.huge
+	heap.mu.Unlock()
+	if h == HugeAlways && noHuge() != nil {
+		return HugeNever
+	}
+	return h
 }

@@ -11,7 +11,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const thp = "/sys/kernel/mm/transparent_hugepage/"
+// thp is where the system says which huge pages it gives. Tests have another place.
+var thp = "/sys/kernel/mm/transparent_hugepage/"
+
+// noHuge returns why memory that is advised to have huge pages gets none now, or nil. The
+// advice itself succeeds where it has no effect.
+func noHuge() error {
+	// Linux 6.18 adds a second bit to the answer, for memory that is not advised only.
+	if off, err := unix.PrctlRetInt(unix.PR_GET_THP_DISABLE, 0, 0, 0, 0); err == nil && off == 1 {
+		return fmt.Errorf("the process has switched them off, prctl(PR_SET_THP_DISABLE): %w", ErrNoHuge)
+	}
+	if text, err := os.ReadFile(thp + "hpage_pmd_size"); err == nil && strings.TrimSpace(string(text)) != strconv.Itoa(arenaAlign) {
+		return fmt.Errorf("they have %s bytes, not %d: %w", strings.TrimSpace(string(text)), arenaAlign, ErrNoHuge)
+	}
+	// Since Linux 6.8 each size has a file, which decides unless it says inherit.
+	for _, file := range []string{fmt.Sprintf("hugepages-%dkB/enabled", arenaAlign>>10), "enabled"} {
+		text, err := os.ReadFile(thp + file)
+		switch {
+		case err != nil || strings.Contains(string(text), "[inherit]"):
+			continue
+		case strings.Contains(string(text), "[never]"):
+			return fmt.Errorf("%s is never: %w", thp+file, ErrNoHuge)
+		}
+		return nil
+	}
+	return nil
+}
 
 // adviseHuge tells the system about all of the arena's addresses, what is not used yet included.
 //
@@ -20,13 +45,6 @@ func adviseHuge(want bool) error {
 	advice := unix.MADV_NOHUGEPAGE
 	if want {
 		advice = unix.MADV_HUGEPAGE
-		// The advice succeeds where it has no effect.
-		if text, err := os.ReadFile(thp + "enabled"); err == nil && strings.Contains(string(text), "[never]") {
-			return fmt.Errorf("%senabled is never: %w", thp, ErrNoHuge)
-		}
-		if text, err := os.ReadFile(thp + "hpage_pmd_size"); err == nil && strings.TrimSpace(string(text)) != strconv.Itoa(arenaAlign) {
-			return fmt.Errorf("they have %s bytes, not %d: %w", strings.TrimSpace(string(text)), arenaAlign, ErrNoHuge)
-		}
 	}
 	whole, err := asSystem(heap.base, uintptr(heap.limit)<<Shift)
 	if err != nil {

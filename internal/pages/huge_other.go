@@ -2,4 +2,6 @@
 
 package pages
 
+func noHuge() error { return ErrNoHuge }
+
 func adviseHuge(bool) error { return ErrNoHuge }
