@@ -80,14 +80,15 @@ type Allocator struct {
 	flushLock lockdep.RWSem // taken for writing only; an RWSem since its waits can be interrupted
 	flushBuf  []uintptr     // F
 
-	mu      lockdep.Mutex     // slab_mutex
-	caches  []*Cache          // S: not dying, oldest first
-	names   map[string]*Cache // S: reserved: being made, live, or dying until unlinked
-	ids     map[string]*core  // S: reserved in the same way, by cores that names may share
-	trees   []*tree           // S
-	under   bookings          // S: creates and destroys that do their publishing or unlinking
-	closing bool              // S: creates are refused
-	ended   bool              // S: by a Close that ended everything but the RCU domain
+	mu       lockdep.Mutex     // slab_mutex
+	caches   []*Cache          // S: not dying, oldest first
+	names    map[string]*Cache // S: reserved: being made, live, or dying until unlinked
+	ids      map[string]*core  // S: reserved in the same way, by cores that names may share
+	trees    []*tree           // S
+	under    bookings          // S: creates and destroys that do their publishing or unlinking
+	deciding bookings          // S: calls of Close that may still find objects live
+	closing  bool              // S: creates are refused
+	ended    bool              // S: by a Close that ended everything but the RCU domain
 
 	cores atomic.Pointer[[]*core] // A: of caches; replaced under mu
 

@@ -3,18 +3,16 @@ package alloc
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"slabfs/internal/lockdep"
 	"slabfs/internal/pages"
 )
 
-// Close destroys every cache that has no live objects, kmalloc-* only when no
-// other is left and all of them are empty. If objects live it returns ErrBusy
-// with the names of their caches; the allocator works on, creates included,
-// and Close can be called again. When it returns nil nothing of the allocator
-// runs any more.
+// Close destroys all caches, or none: if objects live it returns ErrBusy with
+// the names of their caches, nothing has changed, and Close can be called again.
+// NewCache waits while Close decides, except in a callback. When Close returns
+// nil nothing of the allocator runs any more.
 //
 // Once nothing is live it waits for the read-side sections of RCU: one that never
 // ends blocks it for ever, as it would from within one.
@@ -27,29 +25,19 @@ func (a *Allocator) Close() error {
 		return fmt.Errorf("close allocator: %w", errInCallback)
 	}
 	a.mu.Lock()
-	if a.closing && !a.ended {
-		a.mu.Unlock()
-		return fmt.Errorf("close allocator: %w", ErrClosed)
-	}
-	ended := a.ended
-	a.closing, a.ended = true, false
+	again := a.ended // a Close ended everything but the RCU domain
+	a.ended = false
+	a.deciding.add(1)
 	a.mu.Unlock()
-
-	a.waitIdle()
-	busy, err := a.destroyOthers()
-	if len(busy) == 0 && err == nil {
-		busy, err = a.destroyKmalloc()
-	}
-	a.waitIdle()
-	if len(busy) > 0 {
-		err = fmt.Errorf("%s: %w; free them and close again", strings.Join(busy, ", "), ErrBusy)
-	}
+	err := a.destroyAll(again)
+	a.mu.Lock()
+	a.deciding.done(1)
+	a.ended = a.ended || again && err != nil // a Bytes that raced with a Close that failed late does not open it again
+	a.mu.Unlock()
 	if err != nil {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.closing, a.ended = ended, ended // a Bytes that raced with a Close that failed late does not open it again
 		return fmt.Errorf("close allocator: %w", err)
 	}
+	a.waitIdle()
 	if err := a.endRCU(); err != nil {
 		a.mu.Lock()
 		defer a.mu.Unlock()
@@ -62,73 +50,53 @@ func (a *Allocator) Close() error {
 	return nil
 }
 
-// destroyOthers destroys those caches that have no live objects, but for
-// kmalloc-*, and lists the others. The error is about those that were empty. Names
-// of one core end together or not at all.
-func (a *Allocator) destroyOthers() (busy []string, err error) {
+// destroyAll destroys all caches at once and refuses creates from then on, or
+// changes nothing.
+func (a *Allocator) destroyAll(again bool) error {
+	err := a.destroy(func() ([]*Cache, error) {
+		switch {
+		case a.closing && !again:
+			return nil, ErrClosed
+		case a.runs.Load() > 0:
+			return nil, ErrBusy
+		}
+		return a.caches, nil
+	}, true)
+	if !errors.Is(err, ErrBusy) {
+		return err
+	}
+	if busy := a.busy(); len(busy) > 0 { // or else all was freed since
+		return fmt.Errorf("%s: %w; free them and close again", strings.Join(busy, ", "), ErrBusy)
+	}
+	return err
+}
+
+// busy lists what is live: the program's caches first.
+func (a *Allocator) busy() (own []string) {
 	names := make(map[*core][]string)
 	var cores []*core
 	for _, c := range a.Caches() {
-		if c.usersize > 0 {
-			continue
-		}
 		if names[c.core] == nil {
 			cores = append(cores, c.core)
 		}
 		names[c.core] = append(names[c.core], c.name)
 	}
+	var kmalloc []string
 	for _, k := range cores {
-		switch failed := a.destroy(k.findAll); {
-		case errors.Is(failed, ErrBusy):
-			busy = append(busy, k.describeLive(strings.Join(names[k], " and ")))
-		case failed != nil && !errors.Is(failed, errDead):
-			err = failed
-		}
-	}
-	return busy, err
-}
-
-// findAll is what destroy is called with for all handles of a core.
-func (k *core) findAll() ([]*Cache, error) {
-	if len(k.handles) == 0 {
-		return nil, errDead
-	}
-	return slices.Clone(k.handles), nil
-}
-
-// destroyKmalloc destroys kmalloc-*, all of them or none: half of Bytes is no
-// use to anybody. It lists what Bytes handed out and has not got back.
-func (a *Allocator) destroyKmalloc() (busy []string, err error) {
-	err = a.destroy(func() (live []*Cache, err error) {
-		if a.runs.Load() > 0 {
-			return nil, ErrBusy
-		}
-		for _, c := range a.kmalloc {
-			if !c.dead.Load() { // the program destroyed this one itself
-				live = append(live, c)
-			}
-		}
-		return live, nil
-	})
-	if !errors.Is(err, ErrBusy) {
-		return nil, err
-	}
-	for _, c := range a.kmalloc {
-		if c.Stats().Objects > 0 {
-			busy = append(busy, c.core.describeLive(c.name))
+		n := k.root.Stats().Objects
+		text := fmt.Sprintf("%s (%d objects)", strings.Join(names[k], " and "), n)
+		switch {
+		case n == 0:
+		case k.root.usersize > 0:
+			kmalloc = append(kmalloc, text)
+		default:
+			own = append(own, text)
 		}
 	}
 	if n := a.runs.Load(); n > 0 {
-		busy = append(busy, fmt.Sprintf("%d bytes in whole pages", n))
+		kmalloc = append(kmalloc, fmt.Sprintf("%d bytes in whole pages", n))
 	}
-	if len(busy) == 0 { // they were freed meanwhile
-		busy = append(busy, err.Error())
-	}
-	return busy, nil
-}
-
-func (k *core) describeLive(names string) string {
-	return fmt.Sprintf("%s (%d objects)", names, k.root.Stats().Objects)
+	return append(own, kmalloc...)
 }
 
 // waitIdle waits until no create publishes and no destroy unlinks.

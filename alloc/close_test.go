@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -78,24 +80,31 @@ func TestCloseEmpty(t *testing.T) {
 func TestCloseBusy(t *testing.T) {
 	withTrees(t, func(t *testing.T, a *Allocator, _ *recorder, _ []*fakeTree) {
 		c := newCache(t, a, "c", 64, CacheOptions{})
-		newCache(t, a, "empty", 64, CacheOptions{})
+		empty := newCache(t, a, "empty", 64, CacheOptions{})
 		d := newCache(t, a, "d", 500, CacheOptions{})
 		objs, other := allocN(t, c, 7), allocN(t, d, 1)
 		small, large := a.Bytes(100), a.Bytes(20_000)
-		mustBusy(t, a, "c (7 objects)", "d (1 objects)")
+		all := a.Caches()
+		mustBusy(t, a, "c (7 objects)", "d (1 objects)", "kmalloc-128 (1 objects)", "20480 bytes in whole pages")
 		mustWork(t, a)
 		freeAll(c, objs)
 		freeAll(d, other)
 		mustBusy(t, a, "kmalloc-128 (1 objects)", "20480 bytes in whole pages")
 		mustWork(t, a)
-		mustPanic(t, func() { c.Alloc() }, `"c"`) // they were empty
 		a.FreeBytes(small)
 		mustBusy(t, a, "20480 bytes in whole pages")
+		if got := a.Caches(); !slices.Equal(got, all) {
+			t.Errorf("%d caches after calls of Close that failed; want all %d", len(got), len(all))
+		}
+		for _, c := range []*Cache{c, empty, d} { // as if nothing had happened
+			freeAll(c, allocN(t, c, 100))
+		}
 		mustWork(t, a)
 		a.FreeBytes(large)
 		if err := a.Close(); err != nil {
 			t.Fatal(err)
 		}
+		mustPanic(t, func() { c.Alloc() }, `"c"`)
 	})
 }
 
@@ -138,8 +147,7 @@ func TestCloseInCallback(t *testing.T) {
 	mustWork(t, a)
 }
 
-// Close while others create: each create ends before it, or is refused, or
-// finds the allocator open again.
+// Close while others create and close: a Close that fails refuses nobody.
 func TestCloseAgainstCreates(t *testing.T) {
 	withTrees(t, func(t *testing.T, a *Allocator, _ *recorder, trees []*fakeTree) {
 		for _, tree := range trees {
@@ -148,6 +156,15 @@ func TestCloseAgainstCreates(t *testing.T) {
 		var wg sync.WaitGroup
 		keep := a.Bytes(10) // until it is freed no Close succeeds
 		stop := make(chan struct{})
+		var closing atomic.Bool // from here on a Close may succeed
+		wg.Go(func() {
+			for !closing.Load() {
+				if err := a.Close(); !errors.Is(err, ErrBusy) && !closing.Load() {
+					t.Errorf("another Close with live bytes: %v", err)
+				}
+				runtime.Gosched()
+			}
+		})
 		for g := range 3 {
 			wg.Go(func() {
 				for i := 0; ; i++ {
@@ -157,9 +174,10 @@ func TestCloseAgainstCreates(t *testing.T) {
 					default:
 					}
 					name := fmt.Sprintf("c%d.%d", g, i%5)
+					may := closing.Load()
 					c, err := a.NewCache(name, 64, CacheOptions{})
 					switch {
-					case errors.Is(err, ErrClosed), errors.Is(err, ErrExist):
+					case errors.Is(err, ErrClosed) && (may || closing.Load()):
 						runtime.Gosched()
 						continue
 					case err != nil:
@@ -167,6 +185,7 @@ func TestCloseAgainstCreates(t *testing.T) {
 						return
 					}
 					useWhileClosing(t, a, c)
+					destroyWhileClosing(t, c)
 					runtime.Gosched()
 				}
 			})
@@ -178,13 +197,14 @@ func TestCloseAgainstCreates(t *testing.T) {
 				}
 				time.Sleep(20 * time.Microsecond)
 			}
+			closing.Store(true)
 			a.FreeBytes(keep)
 			soon("Close", func() bool {
 				err := a.Close()
-				if err != nil && !errors.Is(err, ErrBusy) {
+				if err != nil && !errors.Is(err, ErrBusy) && !errors.Is(err, ErrClosed) {
 					t.Errorf("Close: %v", err)
 				}
-				return err == nil
+				return err == nil || errors.Is(err, ErrClosed) // the other one's
 			})
 			close(stop)
 			wg.Wait()
@@ -193,6 +213,18 @@ func TestCloseAgainstCreates(t *testing.T) {
 			t.Errorf("%d caches after Close", n)
 		}
 	})
+}
+
+// destroyWhileClosing destroys a cache, unless Close has.
+func destroyWhileClosing(t *testing.T, c *Cache) {
+	defer func() {
+		if got := recover(); got != nil && !strings.Contains(fmt.Sprint(got), "after its Destroy") {
+			t.Errorf("panic: %v", got)
+		}
+	}()
+	if err := c.Destroy(); err != nil {
+		t.Errorf("destroy: %v", err)
+	}
 }
 
 // useWhileClosing uses a cache that Close may destroy whenever it is empty.

@@ -102,6 +102,9 @@ func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (
 	if a.closing {
 		return nil, nil, nil, ErrClosed
 	}
+	if idle := a.deciding.wait(); idle != nil && !lockdep.InCallback() { // a callback may be what Close waits for
+		return nil, nil, idle, nil
+	}
 	if old := a.names[c.name]; old != nil {
 		if old.dead.Load() {
 			a.refused.Add(1)

@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -30,7 +31,7 @@ import (
 //
 // ErrPermission: the handle is a directory's, which a Publisher got.
 func (c *Cache) Destroy() error {
-	err := c.core.a.destroy(c.find)
+	err := c.core.a.destroy(c.find, false)
 	if errors.Is(err, errDead) {
 		c.panicDead("Destroy")
 	}
@@ -64,11 +65,12 @@ func (a *Allocator) DestroyName(name string) error {
 			return nil, fmt.Errorf("destroy cache %q: %w", name, ErrPermission)
 		}
 		return []*Cache{c}, nil
-	})
+	}, false)
 }
 
-// destroy ends the caches that find returns, all of them or none. find runs under
-// slab_mutex, and again whenever destroy had to wait without it.
+// destroy ends the caches that find returns, all of them or none, and with last
+// refuses creates from then on. find runs under slab_mutex, and again whenever
+// destroy had to wait without it.
 //
 // The order is that of Linux since 2022: what drains active references holds no
 // lock (docs/locking.md). The steps:
@@ -83,7 +85,7 @@ func (a *Allocator) DestroyName(name string) error {
 //
 // A core is shut down and released with its last name; the others are only unlinked.
 // docs/model has the steps too, and what comes of another order.
-func (a *Allocator) destroy(find func() ([]*Cache, error)) error {
+func (a *Allocator) destroy(find func() ([]*Cache, error), last bool) error {
 	for {
 		a.hotplug.RLock() // step: look up
 		a.mu.Lock()
@@ -95,7 +97,7 @@ func (a *Allocator) destroy(find func() ([]*Cache, error)) error {
 		}
 		idle := inTheWay(cs)
 		if err == nil && idle == nil {
-			return a.destroyLocked(cs)
+			return a.destroyLocked(cs, last)
 		}
 		a.mu.Unlock()
 		a.hotplug.RUnlock()
@@ -135,11 +137,12 @@ func inTheWay(cs []*Cache) <-chan struct{} {
 //
 // Preconditions: the hotplug lock is held for reading, and a.mu; none of the
 // handles is dead, and nothing is in the way.
-func (a *Allocator) destroyLocked(cs []*Cache) error {
+func (a *Allocator) destroyLocked(cs []*Cache, last bool) error {
 	cores := slices.DeleteFunc(coresOf(cs), func(k *core) bool { return len(k.others(cs)) > 0 }) // lose their last name
 	err := a.shutDown(cores)
 	var finish func()
 	if err == nil {
+		a.closing = a.closing || last
 		a.under.add(1)
 		finish = a.leave(cs, cores)
 	}
@@ -297,21 +300,20 @@ func (a *Allocator) shutDown(cores []*core) (err error) {
 	}
 	a.flushLock.Lock() // step: shut down
 	defer a.flushLock.Unlock()
+	slices.SortFunc(cores, func(k, l *core) int { return cmp.Compare(k.number, l.number) }) // the order of their locks
 	for _, k := range cores {
 		a.roomFor(k)
 		k.lockCPUs()
 		defer k.unlockCPUs()
 	}
+	if err := a.closeAreas(cores); err != nil {
+		return fmt.Errorf("destroy cache %q: %w", cores[0].handles[0].name, err)
+	}
 	for _, k := range cores {
-		name := k.handles[0].name
-		if err = k.closeAreas(); err != nil {
-			err = fmt.Errorf("destroy cache %q: %w", name, err)
-			break
-		}
 		objs, kept := k.collect(a.flushBuf[:0])
 		k.giveBack(objs, &kept)
 		if live := k.inUse(); live > 0 {
-			err = fmt.Errorf("destroy cache %q: %d objects are in use: %w", name, live, ErrBusy)
+			err = fmt.Errorf("destroy cache %q: %d objects are in use: %w", k.handles[0].name, live, ErrBusy)
 			break
 		}
 	}

@@ -57,7 +57,7 @@ func (k *core) flush(set func()) error {
 	a := k.a
 	a.roomFor(k)
 	k.lockCPUs()
-	if err := k.closeAreas(); err != nil {
+	if err := a.closeAreas([]*core{k}); err != nil {
 		k.unlockCPUs()
 		return err
 	}
@@ -71,20 +71,25 @@ func (k *core) flush(set func()) error {
 	return nil
 }
 
-// closeAreas closes the sheaves that were opened: their content is the caller's.
-// If the fence fails, which is the error, they are open again and nothing has happened.
+// closeAreas closes the sheaves of some cores, those that were opened: their
+// content is the caller's. One fence is for all of them. If it fails, which is
+// the error, they are open again and nothing has happened.
 //
-// Preconditions: flush_lock and every per-CPU lock are held.
-func (k *core) closeAreas() error {
-	for _, pc := range k.cpus {
-		if pc != nil && pc.open.Load() {
-			pc.area.Close()
+// Preconditions: flush_lock and every per-CPU lock of the cores are held.
+func (a *Allocator) closeAreas(cores []*core) error {
+	for _, k := range cores {
+		for _, pc := range k.cpus {
+			if pc != nil && pc.open.Load() {
+				pc.area.Close()
+			}
 		}
 	}
-	if k.seq && !fault.NoFence {
+	if a.engine == RSeq && !fault.NoFence {
 		if err := rseq.Fence(); err != nil {
-			k.reopenAreas()
-			return fmt.Errorf("close the sheaves of cache %q: %w", k.name, err)
+			for _, k := range cores {
+				k.reopenAreas()
+			}
+			return fmt.Errorf("close the sheaves of cache %q: %w", cores[0].name, err)
 		}
 	}
 	if fault.MprotectWhileClosed {
