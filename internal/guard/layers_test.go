@@ -31,7 +31,7 @@ var layers = []layer{
 	{"alloc", []string{"alloc/rcu", "workqueue", "internal/percpu", "internal/rseq", "internal/pages", "internal/cpu", "internal/lockdep", "internal/fault", "internal/invariants"}},
 	{"alloc/rcu", []string{"workqueue", "internal/percpu", "internal/rseq", "internal/cpu", "internal/lockdep", "internal/fault", "internal/invariants"}},
 	{"workqueue", []string{"internal/lockdep", "internal/invariants"}},
-	{"internal/percpu", []string{"internal/rseq", "internal/cpu", "internal/lockdep"}},
+	{"internal/percpu", []string{"internal/rseq", "internal/pages", "internal/cpu", "internal/lockdep"}},
 	{"internal/seqtest", []string{"internal/rseq"}},
 	{"internal/rseq", []string{"internal/cpu", "internal/lockdep"}},
 	{"internal/pages", []string{"internal/cpu", "internal/lockdep"}},

@@ -11,6 +11,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	prepare()
 	if err := Reserve(); err != nil {
 		panic(err)
 	}

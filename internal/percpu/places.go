@@ -73,6 +73,9 @@ func NewPlace(capacity int) (Place, error) {
 		if !ok {
 			continue
 		}
+		if err := grow(at + n); err != nil {
+			return 0, fmt.Errorf("place areas of %d objects: %w: %w", capacity, ErrNoSpace, err)
+		}
 		var rest [2]hole
 		left := rest[:0]
 		for _, r := range []hole{{h.at, at}, {at + n, h.end}} {

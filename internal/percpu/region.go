@@ -7,6 +7,7 @@ import (
 
 	"slabfs/internal/cpu"
 	"slabfs/internal/lockdep"
+	"slabfs/internal/pages"
 )
 
 const (
@@ -18,13 +19,21 @@ const (
 	Shift = maxShift
 )
 
-// regions are the per-CPU regions of the process.
+// growStep is how much of each region is made usable ahead of need, at most.
+const growStep = 64 << 10
+
+// regions are the per-CPU regions of the process. They are reserved as a whole,
+// and all of them are made usable together, as far as there are places. So what
+// is only reserved costs nothing: where the process locks its memory, where a
+// limit counts it, and in a core dump. The first bytes of each are usable from
+// the begin: sequences look at the area that is closed for ever there.
 //
-// Protection of fields: I, set by Reserve, then constant.
+// Protection of fields: I, set by Reserve, then constant; L, places.mu.
 var regions struct {
 	base  unsafe.Pointer // I: region of CPU 0
 	shift uint           // I: log2 of the distance of two regions
 	limit int            // I: CPU numbers are below it
+	grown Place          // L: bytes below it are usable on every CPU
 }
 
 var reserveOnce = sync.OnceValue(reserve)
@@ -35,18 +44,52 @@ func Reserve() error { return reserveOnce() }
 
 func reserve() error {
 	regions.limit = max(cpu.Possible().Limit(), 1)
+	places.mu.Init(lockdep.Leaf)
+	places.mu.Lock()
+	defer places.mu.Unlock()
 	for shift := uint(maxShift); ; shift-- {
-		base, err := mapRegions(uintptr(regions.limit) << shift)
+		base, err := pages.ReserveSpace(uintptr(regions.limit) << shift)
 		if err == nil {
 			regions.base, regions.shift = base, shift
-			places.mu.Init(lockdep.Leaf)
 			places.holes = []hole{{granule, 1 << shift}} // before it lies what is closed for ever
-			return nil
+			return grow(granule)
 		}
 		if shift == minShift {
-			return fmt.Errorf("reserve per-CPU regions for %d CPUs: %w", regions.limit, err)
+			return fmt.Errorf("reserve per-CPU regions for %d CPUs (is there a limit, ulimit -v or -l?): %w", regions.limit, err)
 		}
 	}
+}
+
+// grow makes the regions usable up to end, and for some time to come, so that few
+// calls are needed. The system may refuse the latter.
+//
+// Preconditions: places.mu is held.
+func grow(end Place) error {
+	if end <= regions.grown {
+		return nil
+	}
+	mask := Place(pages.SystemPage()) - 1
+	end = (end + mask) &^ mask
+	if err := growTo(end); err != nil {
+		return fmt.Errorf("make %d KiB of per-CPU memory usable for %d CPUs (is there a limit, ulimit -d, or overcommit?): %w",
+			end>>10, regions.limit, err)
+	}
+	_ = growTo(min(end+min(end, growStep), 1<<regions.shift))
+	return nil
+}
+
+// growTo is grow without a reserve. What of it was done before it fails is done
+// again the next time.
+//
+// Preconditions: places.mu is held; end is at a system page.
+func growTo(end Place) error {
+	for n := range regions.limit {
+		if err := pages.Commit(unsafe.Pointer(At(regions.grown, n)), uintptr(end-regions.grown)); err != nil {
+			return err
+		}
+	}
+	regions.grown = end
+	return nil
 }
 
 // At returns a cache's area on a CPU.
