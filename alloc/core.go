@@ -52,6 +52,7 @@ type core struct {
 
 	sheafCap atomic.Int32 // A, D: objects that a sheaf takes, 0 to sheafMax; Stats reads it without a lock
 	dying    bool         // D: no call may be served any more
+	locals   atomic.Bool  // A: there may be Locals of it
 	released atomic.Bool  // A: its areas and slabs are given back: nothing may look at it
 
 	nodes []*node // I: as in cpu.Nodes

@@ -21,7 +21,7 @@ import (
 // and can be freed through the others.
 //
 // ErrBusy: objects are live, and no other name shares the core; nothing has changed,
-// and the cache works on. It panics if the cache was destroyed before, also by its
+// and the cache works on. Objects in a Local are live until its Return. It panics if the cache was destroyed before, also by its
 // name.
 //
 // ErrCallback: it was called from a show or a store of a file in the directory of the
@@ -313,7 +313,7 @@ func (a *Allocator) shutDown(cores []*core) (err error) {
 		objs, kept := k.collect(a.flushBuf[:0])
 		k.giveBack(objs, &kept)
 		if live := k.inUse(); live > 0 {
-			err = fmt.Errorf("destroy cache %q: %d objects are in use: %w", k.handles[0].name, live, ErrBusy)
+			err = fmt.Errorf("destroy cache %q: %s: %w", k.handles[0].name, k.describeInUse(live), ErrBusy)
 			break
 		}
 	}

@@ -22,7 +22,12 @@ type Local[T any] struct {
 
 // Local returns an empty Local. It keeps 255 values at most, beside those that
 // Prefill has promised.
-func (t *Typed[T]) Local() *Local[T] { return &Local[T]{behind: behind{cache: &t.cache}} }
+func (t *Typed[T]) Local() *Local[T] {
+	if k := t.cache.core; !k.locals.Load() {
+		k.locals.Store(true)
+	}
+	return &Local[T]{behind: behind{cache: &t.cache}}
+}
 
 func (l *Local[T]) ring() *ring { return (*ring)(unsafe.Pointer(l)) }
 

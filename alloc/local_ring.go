@@ -46,7 +46,8 @@ func (r *ring) prefill(n int) bool {
 
 // take takes n more values from the cache, or none.
 func (r *ring) take(n int) (ok bool) {
-	if int64(n) > r.cache.core.most() {
+	if k := r.cache.core; int64(n) > k.most() {
+		k.a.nils.Add(1)
 		return false
 	}
 	before := len(r.extra)

@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"errors"
 	"math"
 	"os/exec"
 	"strings"
@@ -79,8 +80,9 @@ func TestLocalPrefill(t *testing.T) {
 		if s := points.Cache().Stats(); s.Objects != 1000 {
 			t.Errorf("%d values are live with 1000 at hand", s.Objects)
 		}
-		if err := points.Cache().Destroy(); err == nil {
-			t.Error("Destroy succeeded with values at hand")
+		const busy = `destroy cache "point": 1000 objects are in use, counting those in Locals, which Return gives back: busy`
+		if err := points.Cache().Destroy(); !errors.Is(err, ErrBusy) || err.Error() != busy {
+			t.Errorf("Destroy with values at hand: %v; want %s", err, busy)
 		}
 		a.SetMemoryLimit(1)
 		if l.Prefill(1_000_000) || l.Len() != 1000 {
@@ -215,9 +217,12 @@ func TestLocalPrefillTooMuch(t *testing.T) {
 		}
 		refuse := func(n int) {
 			t.Helper()
-			used := a.MemoryUsed()
+			used, refused := a.MemoryUsed(), a.MemoryRefused()
 			if l.Prefill(n) || l.Len() != 10 || points.Cache().Stats().Objects != 10 {
 				t.Errorf("Prefill(%d) left %d values at hand and %d live; want false, and 10 as before", n, l.Len(), points.Cache().Stats().Objects)
+			}
+			if a.MemoryRefused() == refused {
+				t.Errorf("Prefill(%d) that returned false is not counted", n)
 			}
 			if n > 1<<30 && a.MemoryUsed() != used {
 				t.Errorf("Prefill(%d) took %d bytes", n, a.MemoryUsed()-used)

@@ -103,7 +103,7 @@ func (c *Cache) panicForeign(obj unsafe.Pointer) {
 	}
 }
 
-// panicNotTaken is what becomes of a call that named objects of which n could not
+// panicNotTaken is what becomes of a call that named objects, n of which could not
 // be put into their slabs.
 //
 // Preconditions: no lock is held; the objects lie in slabs of the core.
@@ -131,6 +131,15 @@ func (k *core) describeInexact(obj unsafe.Pointer) string {
 		return fmt.Sprintf("points into an object, %d bytes behind its begin", off-i*k.size)
 	}
 	return "lies behind the last object of its slab"
+}
+
+// describeInUse says what keeps the core from being destroyed.
+func (k *core) describeInUse(objects int64) string {
+	text := fmt.Sprintf("%d objects are in use", objects)
+	if k.locals.Load() {
+		text += ", counting those in Locals, which Return gives back"
+	}
+	return text
 }
 
 // describeOwner says whose a page is.
@@ -190,7 +199,7 @@ func (a *Allocator) enlist() {
 	}
 }
 
-// allocators returns those of the process, closed ones perhaps among them.
+// allocators returns the allocators of the process. Some of them may be closed.
 func allocators() (list []*Allocator) {
 	if all := every.Load(); all != nil {
 		for _, w := range *all {
@@ -250,6 +259,8 @@ func (c *Cache) mustBeStore(op string) {
 	}
 }
 
+// panicDead is what becomes of a call on a handle that was destroyed.
+//
 // Preconditions: no lock is held.
 func (c *Cache) panicDead(op string) {
 	if a := c.core.a; c.usersize != 0 && a.isClosed() { // Bytes and FreeBytes know no cache

@@ -41,7 +41,7 @@ func TestFreeNil(t *testing.T) {
 	})
 }
 
-// Who frees what is not the cache's hears whose it is.
+// A Free of what another cache owns tells the name of that cache.
 func TestOwnerIsNamed(t *testing.T) {
 	a, b := newAllocator(t, Options{Merge: true}), newAllocator(t, Options{})
 	c := newCache(t, a, "mine", 64, CacheOptions{Flags: NoMerge})
