@@ -55,7 +55,7 @@ func (a *Allocator) newKmalloc() error {
 // A pageRun is the descriptor of pages that Bytes handed out whole.
 type pageRun struct {
 	n int // pages
-	_ [pages.DescSize - 8]byte
+	_ [pages.DescSize - unsafe.Sizeof(0)]byte
 }
 
 var _ [0]struct{} = [unsafe.Sizeof(pageRun{}) - pages.DescSize]struct{}{}

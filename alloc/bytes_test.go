@@ -45,7 +45,7 @@ func TestBytes(t *testing.T) {
 func TestBytesOfImpossibleSize(t *testing.T) {
 	for _, limit := range []int64{0, 1 << 20, math.MaxInt64} {
 		a := newAllocator(t, Options{MemoryLimit: limit})
-		for _, n := range []int{math.MaxInt, math.MaxInt - 4095, math.MaxInt - 8192, 1 << 62, 1 << 50} {
+		for _, n := range []int{math.MaxInt, math.MaxInt - 4095, math.MaxInt - 8192, math.MaxInt/2 + 1, math.MaxInt >> 13} {
 			if b := a.Bytes(n); b != nil {
 				t.Errorf("Bytes(%d) = %d bytes", n, len(b))
 			}

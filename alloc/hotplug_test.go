@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -227,7 +228,7 @@ func TestSetOnlineRefuses(t *testing.T) {
 	c := newCache(t, a, "refuses", 64, CacheOptions{})
 	h := a.Hotplug()
 	possible := slices.Collect(h.Possible().All())
-	for _, n := range []int{-1, h.Possible().Limit(), 1 << 40} {
+	for _, n := range []int{-1, h.Possible().Limit(), math.MaxInt} {
 		for _, online := range []bool{false, true} {
 			if err := a.SetOnline(n, online); !errors.Is(err, ErrNotExist) || !strings.Contains(err.Error(), h.Possible().String()) {
 				t.Errorf("SetOnline(%d, %v): %v; want ErrNotExist", n, online, err)

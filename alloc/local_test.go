@@ -230,7 +230,7 @@ func TestLocalPrefillTooMuch(t *testing.T) {
 		}
 		for _, limit := range []int64{0, 1 << 20, 1, math.MaxInt64} {
 			a.SetMemoryLimit(limit)
-			for _, n := range []int{math.MaxInt, math.MaxInt - 10, 1 << 62, 1 << 48} {
+			for _, n := range []int{math.MaxInt, math.MaxInt - 10, math.MaxInt/2 + 1, math.MaxInt / 4} {
 				refuse(n)
 			}
 			if !l.Prefill(math.MinInt) || !l.Prefill(-1) || !l.Prefill(0) || !l.Prefill(10) {
@@ -238,7 +238,7 @@ func TestLocalPrefillTooMuch(t *testing.T) {
 			}
 		}
 		a.SetMemoryLimit(1 << 20)
-		refuse(1 << 38)
+		refuse(math.MaxInt >> 9)
 		refuse(1 << 20 / int(unsafe.Sizeof(point{})))
 		refuse(1<<20/int(unsafe.Sizeof(point{})) + 11)
 		a.SetMemoryLimit(0)

@@ -2,6 +2,7 @@ package pages
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -84,7 +85,7 @@ func TestFirstBlock(t *testing.T) {
 }
 
 func TestRunLimits(t *testing.T) {
-	for _, n := range []int{0, -1, int(heap.limit) + 1, 1 << 62} {
+	for _, n := range []int{0, -1, int(heap.limit) + 1, math.MaxInt} {
 		if p, err := AllocRun(n, 0); !errors.Is(err, ErrNoMemory) {
 			t.Errorf("AllocRun(%d) = %d, %v; want ErrNoMemory", n, p, err)
 		}
@@ -475,7 +476,7 @@ func TestTable(t *testing.T) {
 		base + uint64(heap.limit)<<Shift, 1 << 47, 1 << 63, base + 1<<63, base - 1<<63, base + end + 1<<63, base + 1<<52, base + 1<<51, 0xffff800000000000, -base,
 	} {
 		for _, near := range []int64{0, 1, Size - 1, Size, Size + 1, -1, -Size, -Size - 1} {
-			addr := at + uint64(near)
+			addr := uint64(uintptr(at + uint64(near)))
 			n := uint64(int64(Table.Last-addr) >> Shift)
 			want, ok := Of(unsafe.Add(unsafe.Pointer(nil), uintptr(addr)))
 			if has := n >= Table.End; has != ok {

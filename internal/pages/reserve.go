@@ -9,6 +9,9 @@ import (
 	"slabfs/internal/lockdep"
 )
 
+// wide is 1 where an address has 64 bits, and 0 where it has 32.
+const wide = ^uint(0) >> 63
+
 // growStep is how much address space is made accessible at a time, in pages, at
 // most, and how much belongs to one node at least.
 const growStep = 64 << 20 >> Shift
@@ -30,7 +33,7 @@ var reserveOnce = sync.OnceFunc(func() {
 // each object of 8 bytes, twice.
 const bitsWidth = 2 * Size / 8 / 8
 
-// reserve takes half of the address space that it could get, a terabyte at most:
+// reserve takes half of the address space that it could get, maxArena at most:
 // a process may run under a limit on it.
 func reserve() error {
 	for limit := uintptr(maxArena); ; limit /= 2 {

@@ -11,7 +11,7 @@ import (
 // reserveSpace takes address space that costs nothing, cannot be touched yet, and is left
 // out of core dumps.
 func reserveSpace(n uintptr) (unsafe.Pointer, error) {
-	p, err := unix.MmapPtr(-1, 0, nil, n, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	p, err := unix.MmapPtr(-1, 0, nil, n, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
 	if err == nil {
 		dump(unsafe.Slice((*byte)(p), n), false)
 	}
