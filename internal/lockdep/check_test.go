@@ -101,6 +101,57 @@ stack backtrace:
 	}
 }
 
+// Readers of one lock do not block each other. A report names the writer that
+// has to queue between them.
+func TestReportQueuedWriter(t *testing.T) {
+	for _, tc := range []struct {
+		name     string
+		how      func(*RWSem) // holds the lock when inner is taken
+		unlock   func(*RWSem)
+		scenario string
+	}{
+		{"readers", (*RWSem).RLock, (*RWSem).RUnlock, `
+       CPU0                    CPU1                    CPU2
+       ----                    ----                    ----
+  lock(inner);
+                               rlock(sem);
+                               lock(inner);
+                                                       lock(sem);
+  rlock(sem);
+
+ CPU2 is a queued writer: it waits for the reader CPU1, and the reader CPU0 waits behind it.
+
+ *** DEADLOCK ***
+`},
+		{"writer", (*RWSem).Lock, (*RWSem).Unlock, `
+       CPU0                    CPU1
+       ----                    ----
+  lock(inner);
+                               lock(sem);
+                               lock(inner);
+  rlock(sem);
+
+ *** DEADLOCK ***
+`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			sem, inner := class("sem"), class("inner")
+			mustReport(t, Alone(func() {
+				a, b := new(RWSem), lock(inner)
+				a.Init(sem)
+				tc.how(a)
+				b.Lock()
+				b.Unlock()
+				tc.unlock(a)
+				b.Lock()
+				a.RLock()
+				a.RUnlock()
+				b.Unlock()
+			}), tc.scenario)
+		})
+	}
+}
+
 // TestOnce finds two violations: both are counted, each once, one is reported.
 func TestOnce(t *testing.T) {
 	a, b, c := class("a"), class("b"), class("c")

@@ -174,16 +174,45 @@ func (k *checker) circular(before []held, prev, next *held, circle []*edge) stri
 	if parent != source {
 		fmt.Fprintf(&w, "Chain exists of:\n  %s --> %s --> %s\n\n", source, parent, target)
 	}
-	w.WriteString(" Possible unsafe locking scenario:\n\n" +
-		"       CPU0                    CPU1\n" +
-		"       ----                    ----\n")
-	fmt.Fprintf(&w, "  %s(%s);\n", verb(prev.how), target)
-	const right = "                               "
-	fmt.Fprintf(&w, "%slock(%s);\n%slock(%s);\n", right, parent, right, target)
-	fmt.Fprintf(&w, "  %s(%s);\n", verb(next.how), source)
+	if next.how.kind() == Shared && circle[0].kinds&(kindEN|kindER) == 0 {
+		threeParties(&w, prev, source, parent, target)
+	} else {
+		twoParties(&w, prev, next, source, parent, target)
+	}
 	w.WriteString("\n *** DEADLOCK ***\n")
 	foot(&w, before)
 	return w.String()
+}
+
+// Where the columns of a scenario stand, from the left.
+const (
+	right    = "                               "
+	rightest = right + "                        "
+)
+
+// twoParties is the scenario in which one holds what the other waits for.
+func twoParties(w *strings.Builder, prev, next *held, source, parent, target string) {
+	w.WriteString(" Possible unsafe locking scenario:\n\n" +
+		"       CPU0                    CPU1\n" +
+		"       ----                    ----\n")
+	fmt.Fprintf(w, "  %s(%s);\n", verb(prev.how), target)
+	fmt.Fprintf(w, "%slock(%s);\n%slock(%s);\n", right, parent, right, target)
+	fmt.Fprintf(w, "  %s(%s);\n", verb(next.how), source)
+}
+
+// threeParties is the scenario where the source is held and wanted by readers,
+// who do not block each other: a writer that queues between them completes the
+// circle. (Linux leaves the writer out.)
+func threeParties(w *strings.Builder, prev *held, source, parent, target string) {
+	w.WriteString(" Possible unsafe locking scenario:\n\n" +
+		"       CPU0                    CPU1                    CPU2\n" +
+		"       ----                    ----                    ----\n")
+	fmt.Fprintf(w, "  %s(%s);\n%srlock(%s);\n", verb(prev.how), target, right, source)
+	if parent != source {
+		fmt.Fprintf(w, "%slock(%s);\n", right, parent)
+	}
+	fmt.Fprintf(w, "%slock(%s);\n%slock(%s);\n  rlock(%s);\n", right, target, rightest, source, source)
+	w.WriteString("\n CPU2 is a queued writer: it waits for the reader CPU1, and the reader CPU0 waits behind it.\n")
 }
 
 // recursive reports that next is acquired while prev, of the same class, is held.
