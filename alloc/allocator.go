@@ -43,7 +43,7 @@ func (e Engine) String() string {
 
 // Options of an Allocator. The zero value has no limit and chooses the engine.
 type Options struct {
-	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none
+	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none; see SetMemoryLimit
 	Engine      Engine       // Auto: what the environment's SLABFS_PERCPU says, lock or rseq, or else the best that is there
 	Merge       bool         // caches of one size share slabs and sheaves, as in Linux
 	HugePages   bool         // SetHugePages(true), where there are any
@@ -112,7 +112,8 @@ type Allocator struct {
 	publishesLocked bool  // I: fault.PublishUnderLocks
 }
 
-// New returns an allocator with the caches kmalloc-8 to kmalloc-8k.
+// New returns an allocator with the caches kmalloc-8 to kmalloc-8k. What mlockall
+// and limits of the process mean for it is in docs/operating.md.
 //
 // Errors: ErrNotBuilt for an engine that is not there, ErrInvalid for an option
 // that makes no sense, ErrNoMemory where not even address space can be had.
@@ -243,8 +244,15 @@ func (a *Allocator) Caches() []*Cache {
 	return list
 }
 
-// SetMemoryLimit changes the limit in bytes; 0 or less is none. What is in use
-// already stays: below that, Alloc returns nil until enough is freed.
+// SetMemoryLimit changes the limit of MemoryUsed in bytes; 0 or less is none. It
+// counts whole slabs, and whole pages of Bytes. It does not count page tables
+// (MetadataBytes), sheaves and barns (PerCPUBytes), or free pages that the system
+// has not got back yet (part of MemoryMapped).
+//
+// A limit below MemoryUsed takes nothing away. What is free in slabs can still be
+// allocated. Where a call needs new pages, it first turns free objects of all
+// caches into free pages; if it would still exceed the limit, it returns nil. So
+// do all such calls until enough is freed.
 func (a *Allocator) SetMemoryLimit(bytes int64) { a.limit.Store(max(bytes, 0)) }
 
 // MemoryLimit returns the limit in bytes, or 0 if there is none.

@@ -84,7 +84,7 @@ func (a *Allocator) busy() (own []string) {
 	var kmalloc []string
 	for _, k := range cores {
 		n := k.root.Stats().Objects
-		text := fmt.Sprintf("%s (%d objects)", strings.Join(names[k], " and "), n)
+		text := fmt.Sprintf("%s (%d objects%s)", strings.Join(names[k], " and "), n, k.inLocals())
 		switch {
 		case n == 0:
 		case k.root.usersize > 0:

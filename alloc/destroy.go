@@ -313,7 +313,7 @@ func (a *Allocator) shutDown(cores []*core) (err error) {
 		objs, kept := k.collect(a.flushBuf[:0])
 		k.giveBack(objs, &kept)
 		if live := k.inUse(); live > 0 {
-			err = fmt.Errorf("destroy cache %q: %s: %w", k.handles[0].name, k.describeInUse(live), ErrBusy)
+			err = fmt.Errorf("destroy cache %q: %d objects are in use%s: %w", k.handles[0].name, live, k.inLocals(), ErrBusy)
 			break
 		}
 	}

@@ -2,15 +2,19 @@ package alloc
 
 import "errors"
 
-// Errors of this package wrap one of these.
+// Errors of this package wrap one of these, with four exceptions. A call with a
+// context may return the context's error. NewCache may return what a Publisher
+// returned. Where the kernel refuses a fence, Destroy, DestroyName, Close, SetOnline
+// and the setters that flush return the error of membarrier(2), and Close may return
+// rcu.ErrFence: nothing has changed then, and the call can be repeated.
 var (
-	ErrBusy       = errors.New("busy")                                // Destroy, Close: objects are live; SetOnline: the last CPU; nothing changed
-	ErrClosed     = errors.New("the allocator is closed")             // NewCache, Close
-	ErrExist      = errors.New("the name is taken")                   // NewCache: live, dying or being made
+	ErrBusy       = errors.New("busy")                                // Destroy, DestroyName, Close: objects are live; SetOnline: the last CPU; nothing changed
+	ErrClosed     = errors.New("the allocator is closed")             // NewCache, NewTyped, Close
+	ErrExist      = errors.New("the name is taken")                   // NewCache, NewTyped: live, dying or being made
 	ErrNotExist   = errors.New("does not exist")                      // DestroyName: no such cache; SetOnline: no such CPU
-	ErrPermission = errors.New("the program keeps this cache")        // DestroyName: no ShellDelete
-	ErrInvalid    = errors.New("invalid argument")                    // New, NewCache, setters
-	ErrNoMemory   = errors.New("out of memory")                       // NewCache, New
-	ErrNotBuilt   = errors.New("not available here")                  // New: the engine
-	ErrCallback   = errors.New("called from a callback it waits for") // Close, Destroy, NewCache: nothing changed
+	ErrPermission = errors.New("the program keeps this cache")        // DestroyName: no ShellDelete; Destroy: a directory's handle
+	ErrInvalid    = errors.New("invalid argument")                    // New, NewCache, NewTyped, setters
+	ErrNoMemory   = errors.New("out of memory")                       // New, NewCache, NewTyped
+	ErrNotBuilt   = errors.New("not available here")                  // New: the engine; SetHugePages
+	ErrCallback   = errors.New("called from a callback it waits for") // Close, Destroy, DestroyName, NewCache, NewTyped: nothing changed
 )

@@ -84,6 +84,10 @@ func TestLocalPrefill(t *testing.T) {
 		if err := points.Cache().Destroy(); !errors.Is(err, ErrBusy) || err.Error() != busy {
 			t.Errorf("Destroy with values at hand: %v; want %s", err, busy)
 		}
+		const open = "close allocator: point (1000 objects, counting those in Locals, which Return gives back): busy; free them and close again"
+		if err := a.Close(); !errors.Is(err, ErrBusy) || err.Error() != open {
+			t.Errorf("Close with values at hand: %v; want %s", err, open)
+		}
 		a.SetMemoryLimit(1)
 		if l.Prefill(1_000_000) || l.Len() != 1000 {
 			t.Errorf("Prefill beyond the limit left %d values at hand; want false, and 1000 as before", l.Len())

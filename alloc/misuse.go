@@ -133,13 +133,12 @@ func (k *core) describeInexact(obj unsafe.Pointer) string {
 	return "lies behind the last object of its slab"
 }
 
-// describeInUse says what keeps the core from being destroyed.
-func (k *core) describeInUse(objects int64) string {
-	text := fmt.Sprintf("%d objects are in use", objects)
+// inLocals is what follows a count of live objects: who may have them.
+func (k *core) inLocals() string {
 	if k.locals.Load() {
-		text += ", counting those in Locals, which Return gives back"
+		return ", counting those in Locals, which Return gives back"
 	}
-	return text
+	return ""
 }
 
 // describeOwner says whose a page is.
