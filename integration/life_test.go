@@ -547,6 +547,7 @@ func TestEndedBeforeMounted(t *testing.T) {
 			var errs buffer
 			errs.mu.Init(lockdep.Leaf)
 			c.Stderr = &errs
+			c.WaitDelay = time.Second // if a process is left, it has standard error
 			if err := c.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -561,7 +562,9 @@ func TestEndedBeforeMounted(t *testing.T) {
 			if err := c.Process.Signal(sig); err != nil {
 				t.Error(err)
 			}
+			deaf := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
 			_ = c.Wait()
+			deaf.Stop()
 			eventually(t, fmt.Sprintf("all processes end after %v, daemon=%v", sig, daemon), func() bool { return len(processes(t, dir)) == 0 })
 			if status := c.ProcessState.ExitCode(); !daemon && status != 0 {
 				t.Errorf("after %v: status %d; want 0", sig, status)

@@ -277,7 +277,14 @@ func TestCoveredMount(t *testing.T) {
 		if err := unix.Mount("tmpfs", cover, "tmpfs", 0, ""); err != nil {
 			t.Fatal(err)
 		}
+		other := filepath.Join(cover, "mnt") // for above ".", in the place of the mount
+		if err := os.Mkdir(other, 0o755); err != nil {
+			t.Fatal(err)
+		}
 		err = s.Unmount(shortly(t))
+		if _, err := os.Lstat(other); err != nil {
+			t.Errorf("a directory of the mount above is gone: %v", err)
+		}
 		if !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "mounted over") {
 			t.Errorf("unmount below another mount: %v; want %v", err, ErrBusy)
 		}

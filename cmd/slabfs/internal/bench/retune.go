@@ -128,6 +128,7 @@ func newClient(e *env, c *alloc.Cache) (w *fileWriter, err error) {
 	if err != nil {
 		return nil, err
 	}
+	srv.UnmountOnSignal(syscall.SIGQUIT, syscall.SIGABRT)
 	undo = append(undo, func() error { return srv.Unmount(context.Background()) })
 
 	files := filepath.Join(dir, "sys/kernel/slab", c.ID())
