@@ -13,6 +13,7 @@ import (
 
 	"slabfs/alloc"
 	"slabfs/cmd/slabfs/internal/load"
+	"slabfs/internal/asynclog"
 	"slabfs/internal/invariants"
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs/fusefs"
@@ -30,6 +31,9 @@ func serve(dir string, o *mountOptions) error {
 	if err != nil {
 		return err
 	}
+	queue := asynclog.New(log.Handler()) // nobody waits for who reads the log
+	log = slog.New(queue)
+	defer queue.Flush(time.Second)
 	slog.SetDefault(log)
 	if o.lockdep {
 		lockdep.Enable()

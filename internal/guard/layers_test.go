@@ -19,14 +19,14 @@ type layer struct {
 // layers has the packages from the top down. Imports run down only.
 // docs/design.md shows the same list.
 var layers = []layer{
-	{"cmd/slabfs", []string{"cmd/slabfs/internal/bench", "cmd/slabfs/internal/stress", "cmd/slabfs/internal/load", "cmd/slabfs/internal/openfiles", "sysfs/slabattr", "sysfs/fusefs", "sysfs", "alloc", "internal/lockdep", "internal/fault", "internal/invariants"}},
+	{"cmd/slabfs", []string{"cmd/slabfs/internal/bench", "cmd/slabfs/internal/stress", "cmd/slabfs/internal/load", "cmd/slabfs/internal/openfiles", "sysfs/slabattr", "sysfs/fusefs", "sysfs", "alloc", "internal/asynclog", "internal/lockdep", "internal/fault", "internal/invariants"}},
 	{"cmd/slabfs/internal/bench", []string{"sysfs/slabattr", "sysfs/fusefs", "alloc", "internal/lockdep"}},
 	{"cmd/slabfs/internal/stress", []string{"sysfs/slabattr", "sysfs/fusefs", "alloc", "internal/lockdep", "internal/fault"}},
 	{"cmd/slabfs/internal/load", []string{"sysfs", "alloc", "internal/cpu", "internal/lockdep"}},
 	{"cmd/slabfs/internal/openfiles", nil},
 	{"integration", nil},
 	{"sysfs/slabattr", []string{"sysfs/fusefs", "sysfs", "alloc", "internal/cpu", "internal/lockdep", "internal/fault"}},
-	{"sysfs/fusefs", []string{"sysfs", "internal/lockdep", "internal/fault"}},
+	{"sysfs/fusefs", []string{"sysfs", "internal/asynclog", "internal/lockdep", "internal/fault"}},
 	{"sysfs", []string{"internal/lockdep", "internal/fault"}},
 	{"alloc", []string{"alloc/rcu", "workqueue", "internal/percpu", "internal/rseq", "internal/pages", "internal/cpu", "internal/lockdep", "internal/fault", "internal/invariants"}},
 	{"alloc/rcu", []string{"workqueue", "internal/percpu", "internal/rseq", "internal/cpu", "internal/lockdep", "internal/fault", "internal/invariants"}},
@@ -38,6 +38,7 @@ var layers = []layer{
 	{"internal/cpu", []string{"internal/lockdep"}},
 	{"internal/testclient", []string{"internal/lockdep"}},
 	{"internal/lockdep", []string{"internal/invariants"}},
+	{"internal/asynclog", nil},
 	{"internal/leaktest", nil},
 	{"internal/fault", nil},
 	{"internal/invariants", nil},

@@ -46,6 +46,7 @@ func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
 			if o.AbortOnPanic {
 				_ = s.unmountOnce(true)
 				s.removeDir()
+				s.queue.Flush(logPatience)
 				os.Exit(2)
 			}
 			return fuse.EIO

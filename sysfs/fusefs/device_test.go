@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	golog "log"
 	"log/slog"
@@ -431,10 +432,9 @@ func TestSilentFdinfo(t *testing.T) {
 	}
 }
 
-// A descriptor serves the connection of that number as long as it lives.
-func TestServes(t *testing.T) {
-	s := serve(t, newFixture().tree, Options{})
-	var fd int
+// again returns another descriptor of a server's connection, which outlives it.
+func again(t *testing.T, s *Server) (fd int) {
+	t.Helper()
 	if err := s.device.conn.Control(func(own uintptr) {
 		var err error
 		if fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0); err != nil {
@@ -443,9 +443,24 @@ func TestServes(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Close(fd)
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	return fd
+}
+
+// A descriptor serves the connection of that number as long as it lives.
+func TestServes(t *testing.T) {
+	s := serve(t, newFixture().tree, Options{})
+	fd := again(t, s)
+	info, err := os.ReadFile(fmt.Sprint("/proc/self/fdinfo/", fd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tells := strings.Contains(string(info), connectionOf)
+	if !tells && !serves(fd, s.minor, true) {
+		t.Error("the only connection does not serve")
+	}
 	for _, minor := range []int{s.minor / 10, s.minor + 1, 10 * s.minor, s.minor} {
-		if got, want := serves(fd, minor, false), minor == s.minor; got != want {
+		if got, want := serves(fd, minor, false), tells && minor == s.minor; got != want {
 			t.Errorf("connection %d serves %d: %v; want %v", s.minor, minor, got, want)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"slabfs/internal/asynclog"
 	"slabfs/sysfs"
 )
 
@@ -65,7 +66,9 @@ type Options struct {
 	// MaxStores bounds the Stores that run at once; further writers wait. 0 is 64.
 	MaxStores int
 
-	// Logger gets what concerns the operator. nil is slog.Default().
+	// Logger gets what concerns the operator. nil is slog.Default(). No request waits
+	// for it: while it is slow, up to a thousand lines wait, and further ones are
+	// dropped (Stats.Unlogged).
 	Logger *slog.Logger
 
 	// Debug logs every request, at level debug.
@@ -102,6 +105,7 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = slog.New(asynclog.New(o.Logger.Handler()))
 	if o.MaxStores <= 0 {
 		o.MaxStores = 64
 	}

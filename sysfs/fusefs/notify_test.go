@@ -57,11 +57,7 @@ func TestNotificationDespiteOldDescriptor(t *testing.T) {
 	x := newFixture()
 	old := serve(t, x.tree, Options{})
 	for range 20 { // some stand before the new one, whatever the order
-		if f := openConnection(old.minor, nil); f == nil {
-			t.Fatal("the connection's descriptor was not found")
-		} else {
-			t.Cleanup(func() { _ = f.Close() })
-		}
+		again(t, old)
 	}
 	if err := old.Unmount(patiently(t)); err != nil {
 		t.Fatal(err)

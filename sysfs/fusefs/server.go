@@ -11,6 +11,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"slabfs/internal/asynclog"
 	"slabfs/internal/lockdep"
 	"slabfs/sysfs"
 )
@@ -18,18 +19,22 @@ import (
 // unmountTimeout bounds Unmount with a context that has no deadline.
 const unmountTimeout = 5 * time.Second
 
+// logPatience is how long the end waits for a log that is slow.
+const logPatience = time.Second
+
 // A Server serves one tree on one directory.
 type Server struct {
-	dir      string       // I
-	minor    int          // I: device number of the mount
-	mountID  int          // I: with minor, what mountinfo tells the mount from others by
-	tree     *sysfs.Tree  // I
-	log      *slog.Logger // I
-	fs       *fileSystem  // I
-	fuse     *fuse.Server // I
-	notifier *notifier    // I
-	device   *device      // I: reads requests instead of go-fuse, and is what the notifier writes to; nil if it cannot be had
-	forget   func()       // I: stops hearing of removals
+	dir      string            // I
+	minor    int               // I: device number of the mount
+	mountID  int               // I: with minor, what mountinfo tells the mount from others by
+	tree     *sysfs.Tree       // I
+	log      *slog.Logger      // I
+	queue    *asynclog.Handler // I: of log, so that no request waits for who reads it
+	fs       *fileSystem       // I
+	fuse     *fuse.Server      // I
+	notifier *notifier         // I
+	device   *device           // I: reads requests instead of go-fuse, and is what the notifier writes to; nil if it cannot be had
+	forget   func()            // I: stops hearing of removals
 
 	unmounting atomic.Bool             // A: Unmount was called
 	signalled  atomic.Bool             // A: a signal is about to end the process, and Done must not come first
@@ -46,15 +51,16 @@ type Server struct {
 	onEnd []func() // mu
 }
 
-// Stats counts notifications of removals.
+// Stats counts notifications of removals, and what the log has lost.
 type Stats struct {
 	Notified uint64 // answered by the kernel
 	Late     uint64 // not answered within a second; the remover went on
 	Skipped  uint64 // not sent, because one was stuck
+	Unlogged uint64 // lines for Options.Logger that were dropped, because it was slow
 }
 
 func newServer(dir string, t *sysfs.Tree, o Options) *Server {
-	s := &Server{dir: dir, tree: t, log: o.Logger, stopped: make(chan struct{}), cleaned: make(chan struct{}), done: make(chan struct{})}
+	s := &Server{dir: dir, tree: t, log: o.Logger, queue: asynclog.New(o.Logger.Handler()), stopped: make(chan struct{}), cleaned: make(chan struct{}), done: make(chan struct{})}
 	s.closeDone = sync.OnceFunc(func() { close(s.done) })
 	s.mu.Init(lockdep.Leaf)
 	s.fs = newFileSystem(t, o, s.stopped)
@@ -126,6 +132,7 @@ func (s *Server) end(err error) {
 		for _, f := range functions {
 			f()
 		}
+		s.queue.Flush(logPatience)
 		close(s.cleaned)
 		if !s.signalled.Load() {
 			s.closeDone()
@@ -218,5 +225,5 @@ func (s *Server) MadeDir() bool { return s.made.Load() != nil }
 
 // Stats returns the counters.
 func (s *Server) Stats() Stats {
-	return Stats{s.notifier.sent.Load(), s.notifier.late.Load(), s.notifier.skipped.Load()}
+	return Stats{s.notifier.sent.Load(), s.notifier.late.Load(), s.notifier.skipped.Load(), s.queue.Dropped()}
 }

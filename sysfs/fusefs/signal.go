@@ -69,6 +69,7 @@ func (s *Server) endBySignal(sig os.Signal, c chan os.Signal) {
 	} else {
 		s.logEnd(s.UnmountUntil(c))
 	}
+	s.queue.Flush(logPatience)
 	signal.Stop(c)
 	_ = unix.Kill(os.Getpid(), sig.(unix.Signal))
 	// The process ends here, unless it has other uses for the signal.

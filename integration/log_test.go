@@ -1,0 +1,45 @@
+package integration
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A log into a pipe that nobody reads delays no client, and the server hears SIGTERM.
+func TestLogThatNobodyReads(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	fifo := filepath.Join(t.TempDir(), "log")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := unix.Open(fifo, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(reader)
+	s := root.mount(t, root.newDir(t, true), "--debug", "--log-file", fifo)
+	c := root.client(t)
+	// A pipe has 64 KiB, and a thousand lines wait behind it.
+	for range 300 {
+		cat(c, s.attr("kmalloc-64", "objects"))
+	}
+	s.signal(unix.SIGTERM)
+	select {
+	case <-s.ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the server does not end")
+	}
+	s.wantStatus(0)
+	if mounted(t, s.dir) {
+		t.Error("the mount is left")
+	}
+	text := make([]byte, 100)
+	if n, err := unix.Read(reader, text); err != nil || !strings.HasPrefix(string(text[:n]), "time=") {
+		t.Errorf("the log begins with %q, %v", text[:max(n, 0)], err)
+	}
+}
