@@ -34,21 +34,6 @@ type Page uint32
 // this package while the page is free and must be left at 0.
 const DescSize = 24
 
-// freeBlock is the descriptor of the first page of a free block.
-//
-// Protection of fields: heap.mu.
-type freeBlock struct {
-	next, prev Page
-	_          [DescSize - 8 - 3]byte
-	order      uint8
-	warm       bool
-	tag        uint8 // tagFree, or 0 in a page that is no free block's first
-}
-
-const tagFree = 0xf3
-
-var _ [0]struct{} = [unsafe.Sizeof(freeBlock{}) - DescSize]struct{}{}
-
 // Table is what a fast path needs to find the owner of an address without a call: where the
 // arena is not Go memory, owners end where page 0 begins, that of page 0 last, so
 // that one word leads to both. With n = (Last - address) >> 12, which is minus the page's
@@ -135,8 +120,6 @@ func owner(p Page) *uint32 { return (*uint32)(unsafe.Add(heap.owners, -4*(int(p)
 // the two kinds have a table each, and where there are only such runs half of the
 // descriptors never have memory behind them.
 func Desc(p Page) unsafe.Pointer { return unsafe.Add(heap.descs[p&1], uintptr(p/2)*DescSize) }
-
-func block(p Page) *freeBlock { return (*freeBlock)(Desc(p)) }
 
 // Mapped returns how many bytes of the arena have memory behind them, free ones included.
 func Mapped() int64 { return heap.mapped.Load() << Shift }
@@ -242,19 +225,6 @@ func allocFree(order, n, node int) Page {
 	return 0
 }
 
-// split gives the upper halves of a block back until 2^to pages are left, and returns how many of their
-// pages are warm, which the caller counts.
-//
-// Preconditions: heap.mu is held.
-func split(p Page, from, to int) (warm int64) {
-	for o := from - 1; o >= to; o-- {
-		n := countTouched(p+1<<o, 1<<o)
-		linkKeepingWarm(p+1<<o, o, n > 0)
-		warm += int64(n)
-	}
-	return warm
-}
-
 // allocLarge returns n pages, a multiple of blockPages: consecutive free blocks
 // of the largest order, or fresh address space.
 //
@@ -337,87 +307,4 @@ func allocFresh(blocks, node int) (Page, error) {
 func setEnd(end Page) {
 	heap.end.Store(uint32(end))
 	atomic.StoreUint64(&Table.End, -uint64(end))
-}
-
-// freePages gives back any number of pages, as the largest blocks that they hold.
-//
-// Preconditions: heap.mu is held.
-func freePages(p Page, n int) {
-	for n > 0 {
-		order := min(bits.TrailingZeros32(uint32(p)), bits.Len(uint(n))-1, MaxOrder)
-		freeBlockOf(p, order)
-		p += 1 << order
-		n -= 1 << order
-	}
-}
-
-// freeBlockOf merges a block with its free buddies and puts it on a list.
-//
-// Preconditions: heap.mu is held.
-func freeBlockOf(p Page, order int) {
-	n := countTouched(p, 1<<order)
-	heap.warm.Add(int64(n))
-	warm := n > 0
-	for ; order < MaxOrder; order++ {
-		buddy := p ^ 1<<order
-		b := block(buddy)
-		if b.tag != tagFree || int(b.order) != order {
-			break
-		}
-		warm = warm || b.warm
-		unlinkKeepingWarm(buddy)
-		p &^= 1 << order
-	}
-	linkKeepingWarm(p, order, warm)
-}
-
-// link puts a free block on the list of its kind and counts its warm pages.
-//
-// Preconditions: heap.mu is held.
-func link(p Page, order int) {
-	n := countTouched(p, 1<<order)
-	heap.warm.Add(int64(n))
-	linkKeepingWarm(p, order, n > 0)
-}
-
-func linkKeepingWarm(p Page, order int, warm bool) {
-	b := block(p)
-	*b = freeBlock{order: uint8(order), warm: warm, tag: tagFree}
-	if at := p / blockPages; p%2 != 0 && !heap.odd[at] {
-		heap.odd[at] = true
-		heap.odds++
-	}
-	head := &lists(Node(p))[index(b.warm)][order]
-	if b.next = *head; b.next != 0 {
-		block(b.next).prev = p
-	}
-	*head = p
-}
-
-// unlink takes a free block off its list.
-//
-// Preconditions: heap.mu is held.
-func unlink(p Page) {
-	heap.warm.Add(-int64(countTouched(p, 1<<block(p).order)))
-	unlinkKeepingWarm(p)
-}
-
-func unlinkKeepingWarm(p Page) {
-	b := block(p)
-	if b.next != 0 {
-		block(b.next).prev = b.prev
-	}
-	if b.prev != 0 {
-		block(b.prev).next = b.next
-	} else {
-		lists(Node(p))[index(b.warm)][b.order] = b.next
-	}
-	b.tag = 0
-}
-
-func index(warm bool) int {
-	if warm {
-		return 1
-	}
-	return 0
 }
