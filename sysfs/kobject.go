@@ -13,9 +13,9 @@ import (
 // A Kobject is a directory.
 type Kobject struct {
 	node
-	obj   any      // what the program gave; nil once drained, since a client may keep the node for long
-	files *fileSet // T: which files it has; shared
-	fixed int      // I: how many of them Add brought: their numbers follow the directory's
+	obj   any                     // what the program gave; nil once drained, since a client may keep the node for long
+	files atomic.Pointer[fileSet] // A: which files it has; shared; replaced under T
+	fixed int                     // I: how many of them Add brought: their numbers follow the directory's
 
 	active atomic.Int64 // A: Shows and Stores of its files under way, plus deactivated
 	stores atomic.Int64 // A: Stores under way
@@ -58,8 +58,10 @@ func (k *Kobject) childLocked(name string) Node {
 	if i, ok := k.search(name); ok {
 		return k.children[i]
 	}
-	if i, ok := k.files.search(name); ok && !k.gone {
-		return k.file(k.files, k.files.places[i].index)
+	if s := k.files.Load(); !k.gone {
+		if i, ok := s.search(name); ok {
+			return k.file(s, s.places[i].index)
+		}
 	}
 	return nil
 }
@@ -93,7 +95,9 @@ var noFiles = &fileSet{}
 
 func newKobject(t *Tree, parent *Kobject, name string, obj any, files *fileSet) *Kobject {
 	n := len(files.attrs)
-	return &Kobject{node: newNode(t, parent, name, 0o755, n), obj: obj, files: files, fixed: n}
+	k := &Kobject{node: newNode(t, parent, name, 0o755, n), obj: obj, fixed: n}
+	k.files.Store(files)
+	return k
 }
 
 func checkName(name string) error {
@@ -163,11 +167,11 @@ func (k *Kobject) addFile(obj any, attr *Attribute) error {
 	if err := k.refuse(attr.Name); err != nil {
 		return err
 	}
-	files, err := newFileSet(append(slices.Clone(k.files.attrs), attr))
+	files, err := newFileSet(append(slices.Clone(k.files.Load().attrs), attr))
 	if err != nil {
 		return err
 	}
-	k.files = files
+	k.files.Store(files)
 	k.added = append(k.added, addedFile{obj, k.tree.inodes.Add(1), time.Now()})
 	k.changed()
 	return nil
@@ -232,22 +236,17 @@ func (k *Kobject) Child(name string) Node {
 }
 
 // File returns the file of that index, also of a removed directory; nil if there
-// never was one.
+// never was one. It takes no lock.
 func (k *Kobject) File(index int) *File {
-	k.tree.mu.Lock()
-	defer k.tree.mu.Unlock()
-	if index < 0 || index >= len(k.files.attrs) {
+	s := k.files.Load()
+	if index < 0 || index >= len(s.attrs) {
 		return nil
 	}
-	return k.file(k.files, index)
+	return k.file(s, index)
 }
 
-// Files returns how many files the directory has, or had.
-func (k *Kobject) Files() int {
-	k.tree.mu.Lock()
-	defer k.tree.mu.Unlock()
-	return len(k.files.attrs)
-}
+// Files returns how many files the directory has, or had. It takes no lock.
+func (k *Kobject) Files() int { return len(k.files.Load().attrs) }
 
 // Children returns what is in the directory, oldest first. A removed directory is empty.
 func (k *Kobject) Children() []Node {

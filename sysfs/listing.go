@@ -54,10 +54,11 @@ func (k *Kobject) from(position uint64) []Node {
 	i, _ := slices.BinarySearchFunc(k.children, position, func(n Node, position uint64) int {
 		return cmp.Compare(n.Position(), position)
 	})
-	children, places := k.children[i:], k.files.from(position)
+	files := k.files.Load()
+	children, places := k.children[i:], files.from(position)
 	nodes := make([]Node, 0, len(children)+len(places))
 	for _, p := range places {
-		f := k.file(k.files, p.index)
+		f := k.file(files, p.index)
 		for len(children) > 0 && compareEntries(children[0].Position(), children[0].Name(), f.attr.Name) < 0 {
 			nodes, children = append(nodes, children[0]), children[1:]
 		}

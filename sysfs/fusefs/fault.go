@@ -20,8 +20,8 @@ func (s *Server) deleteAll(r sysfs.Removal) {
 		unlocked := inodeLocked(r.Node, lockdep.Exclusive)
 		inodeLocked(n, lockdep.Exclusive)()
 		unlocked()
-		s.fuse.DeleteNotify(r.Node.Ino(), n.Ino(), n.Name())
+		s.fuse.DeleteNotify(nodeID(r.Node), nodeID(n), n.Name())
 	}
 	inodeLocked(r.Parent, lockdep.Exclusive)()
-	s.fuse.DeleteNotify(r.Parent.Ino(), r.Node.Ino(), r.Node.Name())
+	s.fuse.DeleteNotify(nodeID(r.Parent), nodeID(r.Node), r.Node.Name())
 }

@@ -14,7 +14,11 @@ import (
 func (f *fileSystem) known() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return len(f.inodes)
+	n := 0
+	for _, i := range f.inodes {
+		n += len(i.all(nil))
+	}
+	return n
 }
 
 // What clients use when its directory goes stays known until they no longer do, and not

@@ -21,8 +21,7 @@ const (
 	maxSize = math.MaxInt32 // of a file of sysfs, as far as truncate is concerned
 )
 
-// fileSystem answers the kernel's requests. A node's number is its inode number
-// in the tree: unique and never used again, so generations are not needed.
+// fileSystem answers the kernel's requests.
 //
 // What it does not define is answered with ENOSYS, which the kernel takes for
 // "as usual" and does not ask again: fsync succeeds, there are no extended
@@ -33,27 +32,14 @@ type fileSystem struct {
 	entryTimeout, attrTimeout time.Duration   // I
 	slots                     chan struct{}   // I: one element for each Store under way
 	ended                     <-chan struct{} // I: closed when serving ends; clients of a detached mount may live on
+	started                   time.Time       // I
 
 	mu      lockdep.Mutex
-	inodes  map[uint64]*inode    // mu: what the kernel knows
+	inodes  map[uint64]*inode    // mu: what the kernel knows; key: inode number of a directory or a link
 	files   map[uint64]*openFile // mu: key: file handle
 	handles uint64               // mu: last one given out
 	doubt   time.Time            // mu: until when no name of a file is to be believed
 	left    []departure          // mu: of the last second, oldest first
-}
-
-// A departure is a removal of what the kernel knew then.
-type departure struct {
-	node sysfs.Node
-	at   time.Time
-}
-
-type inode struct {
-	node    sysfs.Node
-	lookups uint64    // how many the kernel will forget
-	again   time.Time // when the kernel last looked up what it knew
-	asked   int       // lookups that let the kernel keep no name, and have not led to an open
-	good    time.Time // until when the kernel may take the name for good without asking; zero: it asks
 }
 
 func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem {
@@ -64,7 +50,8 @@ func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem 
 		attrTimeout:   timeout(o.AttrTimeout),
 		slots:         make(chan struct{}, o.MaxStores),
 		ended:         ended,
-		inodes:        map[uint64]*inode{fuse.FUSE_ROOT_ID: {node: t.Root(), lookups: 1}},
+		started:       time.Now(),
+		inodes:        map[uint64]*inode{t.Root().Ino(): {node: t.Root(), known: known{lookups: 1}}},
 		files:         make(map[uint64]*openFile),
 	}
 	f.mu.Init(lockdep.Leaf)
@@ -72,125 +59,6 @@ func newFileSystem(t *sysfs.Tree, o Options, ended <-chan struct{}) *fileSystem 
 }
 
 func (f *fileSystem) String() string { return fsName }
-
-// node returns the node of a number that the kernel has from us.
-func (f *fileSystem) node(id uint64) sysfs.Node {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if i := f.inodes[id]; i != nil {
-		return i.node
-	}
-	return nil
-}
-
-// remember counts a lookup of n, unless it is removed. Counting before looking
-// means: either the remover sees that the kernel knows n and notifies it, or
-// this lookup fails.
-func (f *fileSystem) remember(n sysfs.Node) bool {
-	f.mu.Lock()
-	i := f.inodes[n.Ino()]
-	if i == nil {
-		i = &inode{node: n}
-		f.inodes[n.Ino()] = i
-	}
-	if i.lookups > 0 {
-		i.again = time.Now()
-	}
-	i.lookups++
-	f.mu.Unlock()
-	if n.Removed() {
-		f.Forget(n.Ino(), 1)
-		return false
-	}
-	return true
-}
-
-// knows reports whether the kernel may have n in its cache.
-func (f *fileSystem) knows(n sysfs.Node) bool { return f.node(n.Ino()) != nil }
-
-// settles is how long the kernel may take to do what an answer tells it.
-const settles = time.Second
-
-// settling reports whether the kernel may still be about to believe in n because of an
-// answer. That to a first lookup comes in while the directory is locked, as it is for a
-// notification, but that to a lookup of a name it knows comes in at any time.
-func (f *fileSystem) settling(n sysfs.Node) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	i := f.inodes[n.Ino()]
-	return i != nil && time.Since(i.again) < settles
-}
-
-// leave notes that n is removed, and reports whether the kernel may have it in its cache.
-func (f *fileSystem) leave(n sysfs.Node) (known bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	known = f.inodes[n.Ino()] != nil
-	if known {
-		f.left = append(f.left, departure{n, time.Now()})
-	}
-	return known
-}
-
-// leftovers returns what the kernel still has of nodes that left a second ago or earlier,
-// each once: files below that were in use when their directory was forgotten, and what
-// it was not told about. later reports whether others have left since. Only where there
-// are some does it look through all that the kernel knows.
-func (f *fileSystem) leftovers() (nodes []sysfs.Node, later bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	due := make(map[sysfs.Node]bool)
-	for len(f.left) > 0 && time.Since(f.left[0].at) >= settles {
-		if n := f.left[0].node; f.inodes[n.Ino()] != nil {
-			due[n] = true
-		}
-		f.left = f.left[1:]
-	}
-	f.left = append([]departure(nil), f.left...) // lets go of those
-	if len(due) > 0 {
-		for _, i := range f.inodes {
-			if within(i.node, due) {
-				nodes = append(nodes, i.node)
-			}
-		}
-	}
-	return nodes, len(f.left) > 0
-}
-
-// within reports whether n or a directory above it is in the set.
-func within(n sysfs.Node, set map[sysfs.Node]bool) bool {
-	for !set[n] {
-		up := n.Parent()
-		if up == nil {
-			return false
-		}
-		n = up
-	}
-	return true
-}
-
-// below returns the nodes in the directory n that the kernel may have in its cache.
-func (f *fileSystem) below(n sysfs.Node) []sysfs.Node {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var nodes []sysfs.Node
-	for _, i := range f.inodes {
-		if p := i.node.Parent(); p != nil && sysfs.Node(p) == n {
-			nodes = append(nodes, i.node)
-		}
-	}
-	return nodes
-}
-
-func (f *fileSystem) Forget(id, lookups uint64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if i := f.inodes[id]; i != nil && id != fuse.FUSE_ROOT_ID {
-		if i.lookups -= min(lookups, i.lookups); i.lookups == 0 {
-			delete(f.inodes, id)
-		}
-	}
-}
 
 func (f *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	dir, ok := f.node(in.NodeId).(*sysfs.Kobject)
@@ -207,7 +75,7 @@ func (f *fileSystem) Lookup(_ <-chan struct{}, in *fuse.InHeader, name string, o
 }
 
 func (f *fileSystem) fillEntry(n sysfs.Node, out *fuse.EntryOut, walk bool) {
-	out.NodeId = n.Ino()
+	out.NodeId = nodeID(n)
 	out.SetEntryTimeout(f.believe(n, walk))
 	out.SetAttrTimeout(f.attrTimeout)
 	fillAttr(n, &out.Attr)
@@ -321,8 +189,8 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if i := f.inodes[in.NodeId]; i != nil {
-		i.opened()
+	if k := f.knowledge(file); k != nil {
+		k.opened()
 	}
 	f.handles++
 	out.Fh = f.handles

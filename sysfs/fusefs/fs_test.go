@@ -279,7 +279,7 @@ func TestChangeMeta(t *testing.T) {
 	c.Kill() // whatever it had open
 	file := x.cache.Child("ro")
 	eventually(t, "the kernel forgot the file", func() bool {
-		s.fuse.EntryNotify(x.cache.Ino(), "ro")
+		s.fuse.EntryNotify(nodeID(x.cache), "ro")
 		return !s.fs.knows(file)
 	})
 	c = testclient.Start(t, testclient.Options{})
@@ -642,11 +642,11 @@ func TestRemember(t *testing.T) {
 	if !first || !second || !f.knows(x.cache) {
 		t.Error("a lookup of what is there failed")
 	}
-	f.Forget(x.cache.Ino(), 1)
+	f.Forget(nodeID(x.cache), 1)
 	if !f.knows(x.cache) {
 		t.Error("one of two lookups was forgotten, and the inode with it")
 	}
-	f.Forget(x.cache.Ino(), 1)
+	f.Forget(nodeID(x.cache), 1)
 	if f.knows(x.cache) {
 		t.Error("the inode is known after its last lookup was forgotten")
 	}

@@ -136,8 +136,8 @@ func (n *notifier) stop() { close(n.quit) }
 // also where the answer to a lookup that came before the removal may come in after the
 // notification: that would make an entry that has expired a good one again.
 func (s *Server) hide(r sysfs.Removal) {
-	if s.device == nil || s.fs.settling(r.Node) || !expireEntry(s.device, r.Parent.Ino(), r.Node.Name()) {
-		s.fuse.EntryNotify(r.Parent.Ino(), r.Node.Name()) // an error means that the kernel did not know the name
+	if s.device == nil || s.fs.settling(r.Node) || !expireEntry(s.device, nodeID(r.Parent), r.Node.Name()) {
+		s.fuse.EntryNotify(nodeID(r.Parent), r.Node.Name()) // an error means that the kernel did not know the name
 	}
 	s.fs.disbelieve(r.Node)
 }
@@ -148,7 +148,7 @@ func (s *Server) hide(r sysfs.Removal) {
 // and the kernel knows by whom, it has found out by itself.
 func (s *Server) tidy(r sysfs.Removal) {
 	if now := r.Parent.Child(r.Node.Name()); now == nil || !s.fs.knows(now) {
-		s.fuse.EntryNotify(r.Parent.Ino(), r.Node.Name())
+		s.fuse.EntryNotify(nodeID(r.Parent), r.Node.Name())
 	}
 }
 

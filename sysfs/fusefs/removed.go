@@ -33,21 +33,21 @@ const doubts = 10 * time.Second
 func (f *fileSystem) believe(n sysfs.Node, walk bool) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i, now := f.inodes[n.Ino()], time.Now()
-	if i == nil { // removed and forgotten meanwhile
+	k := f.knowledge(n)
+	if k == nil { // removed and forgotten meanwhile
 		return 0
 	}
 	// The kernel is to learn anew at each open what size a Seq file has.
-	if file, ok := n.(*sysfs.File); ok && (now.Before(f.doubt) || file.Attr().Size != nil) {
-		i.good = time.Time{}
+	if file, ok := n.(*sysfs.File); ok && (time.Now().Before(f.doubt) || file.Attr().Size != nil) {
+		k.good = 0
 		if walk {
-			i.asked++
+			k.asked++
 		}
 		return 0
 	}
-	i.good = now.Add(f.entryTimeout + settles) // it begins when the answer arrives
+	k.good = time.Since(f.started) + f.entryTimeout + settles // it begins when the answer arrives
 	if f.entryTimeout == 0 {
-		i.good = time.Time{}
+		k.good = 0
 	}
 	return f.entryTimeout
 }
@@ -56,8 +56,8 @@ func (f *fileSystem) believe(n sysfs.Node, walk bool) time.Duration {
 func (f *fileSystem) disbelieve(n sysfs.Node) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if i := f.inodes[n.Ino()]; i != nil {
-		i.good = time.Time{}
+	if k := f.knowledge(n); k != nil {
+		k.good = 0
 	}
 }
 
@@ -65,11 +65,11 @@ func (f *fileSystem) disbelieve(n sysfs.Node) {
 // whether there was such a client.
 //
 // Preconditions: the file system's mu is held.
-func (i *inode) opened() bool {
-	if i.asked == 0 {
+func (k *known) opened() bool {
+	if k.asked == 0 {
 		return false
 	}
-	i.asked--
+	k.asked--
 	return true
 }
 
@@ -77,12 +77,12 @@ func (i *inode) opened() bool {
 func (f *fileSystem) removed(file *sysfs.File) fuse.Status {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := time.Now()
+	now := time.Since(f.started)
 	good := func(n sysfs.Node) bool {
-		i := f.inodes[n.Ino()]
-		return i != nil && now.Before(i.good)
+		k := f.knowledge(n)
+		return k != nil && now < k.good
 	}
-	if i := f.inodes[file.Ino()]; i != nil && i.opened() {
+	if k := f.knowledge(file); k != nil && k.opened() {
 		return fuse.ENOENT
 	}
 	if !good(file) {
@@ -90,9 +90,9 @@ func (f *fileSystem) removed(file *sysfs.File) fuse.Status {
 	}
 	for dir := file.Parent(); dir.Parent() != nil; dir = dir.Parent() {
 		if !good(dir) {
-			f.inodes[file.Ino()].good = time.Time{}
+			f.knowledge(file).good = 0
 		}
 	}
-	f.doubt = now.Add(doubts)
+	f.doubt = time.Now().Add(doubts)
 	return fuse.Status(syscall.ESTALE)
 }
