@@ -3,7 +3,8 @@
 //
 //	Server     one mount of one tree
 //	device     where the kernel's requests are read, and answered by go-fuse's handlers
-//	inode      a node that the kernel knows, with the number of lookups it will forget
+//	inode      a directory that the kernel knows, with the files in it that it knows, and
+//	           for each the number of lookups it will forget (inodes.go)
 //	openFile   one open description: its mutex and its snapshot of the content
 //	notifier   one goroutine that tells the kernel of removals
 //
@@ -25,6 +26,14 @@
 // `ls -l` of a directory is OPENDIR, READDIRPLUS, which brings the attributes of
 // all entries, and READDIR for the end. A listing's offsets are positions of names
 // (sysfs.Node), so no listing has state.
+//
+// # Change
+//
+// The kernel keeps attributes for a second, as it keeps names. When those of a node
+// change otherwise than by the kernel itself, as nlink of a directory does with each
+// directory in it, a notification has the kernel ask again. It takes no lock that a
+// client can hold for long, so whoever makes the change sends it and goes on
+// (Server.changed).
 //
 // # Removal
 //

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -254,19 +255,20 @@ func TestUnmountWithNamespaceClone(t *testing.T) {
 }
 
 func TestUnmountInsideHandler(t *testing.T) {
-	var s *Server
+	var server atomic.Pointer[Server]
 	result := make(chan error, 1)
 	tr := sysfs.NewTree()
 	if err := tr.Root().AddFile(nil, &sysfs.Attribute{
 		Name: "f", Mode: 0o400,
 		Show: func(context.Context, any, *bytes.Buffer) error {
-			result <- s.Unmount(context.Background())
+			result <- server.Load().Unmount(context.Background())
 			return nil
 		},
 	}); err != nil {
 		t.Fatal(err)
 	}
-	s = serve(t, tr, Options{})
+	s := serve(t, tr, Options{})
+	server.Store(s)
 	testclient.Start(t, testclient.Options{}).OK(Op{Do: "cat", Path: s.at("f")})
 	if err := <-result; !errors.Is(err, ErrBusy) {
 		t.Errorf("Unmount inside a show: %v; want %v", err, ErrBusy)

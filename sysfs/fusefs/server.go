@@ -34,7 +34,7 @@ type Server struct {
 	fuse     *fuse.Server      // I
 	notifier *notifier         // I
 	device   *device           // I: reads requests instead of go-fuse, and is what the notifier writes to; nil if it cannot be had
-	forget   func()            // I: stops hearing of removals
+	forget   func()            // I: stops hearing of removals and changes
 
 	unmounting atomic.Bool             // A: Unmount was called
 	signalled  atomic.Bool             // A: a signal is about to end the process, and Done must not come first
@@ -78,7 +78,8 @@ func (s *Server) serve(mo *fuse.MountOptions, before map[int]bool) error {
 		s.minor, s.mountID = m.Minor, m.ID
 		s.device = newDevice(s.minor, before, s.fs, mo, s.fuse.KernelSettings(), s.log)
 	}
-	s.forget = s.tree.OnRemove(s.observer())
+	noRemovals, noChanges := s.tree.OnRemove(s.observer()), s.tree.OnChange(s.changed)
+	s.forget = func() { noRemovals(); noChanges() }
 	go func() {
 		if s.device != nil {
 			s.device.serve()
@@ -95,6 +96,27 @@ func (s *Server) removed(r sysfs.Removal) {
 	inodeLocked(r.Parent, lockdep.Exclusive)() // also where no notification is needed this time
 	if s.fs.leave(r.Node) && s.fs.knows(r.Parent) {
 		s.notifier.entry(r)
+	}
+}
+
+// changed has the kernel ask for n's attributes the next time: nlink and the times of
+// a directory change with its entries. Unlike a removal it takes none of the kernel's
+// locks that a client can hold for long.
+//
+// A client that has looked n up may not have it in the kernel's table yet, and would put
+// the old attributes there: so the kernel is told again until it knows n, or has
+// forgotten it.
+func (s *Server) changed(n sysfs.Node) {
+	const again = 100 * time.Microsecond
+	for left := notifyWait; left > 0 && s.fs.knows(n); left -= again {
+		if s.fuse.InodeNotify(nodeID(n), -1, 0) != fuse.ENOENT {
+			return
+		}
+		select {
+		case <-s.stopped:
+			return
+		case <-time.After(again):
+		}
 	}
 }
 
