@@ -1,10 +1,10 @@
-//go:build race
+//go:build race || 386 || arm || mips || mipsle
 
 package alloc
 
 import "sync/atomic"
 
-// A counter is what counter.go says, in a way that the race detector understands.
+// A counter is what counter.go says, with atomic operations.
 type counter struct{ n atomic.Uint64 }
 
 func (c *counter) add(n int) { c.n.Add(uint64(n)) }
