@@ -182,7 +182,8 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	}
 	mode, access := file.Meta().Mode, in.Flags&syscall.O_ACCMODE
 	switch {
-	case access != syscall.O_WRONLY && mode&0o444 == 0, access != syscall.O_RDONLY && mode&0o222 == 0:
+	case access == syscall.O_RDONLY && mode&0o444 == 0, access == syscall.O_WRONLY && mode&0o222 == 0,
+		access == syscall.O_RDWR && (mode&0o444 == 0 || mode&0o222 == 0): // the fourth way, 3, neither reads nor writes
 		return fuse.EACCES
 	case in.Flags&syscall.O_DIRECT != 0:
 		return fuse.EINVAL

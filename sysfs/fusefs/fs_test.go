@@ -136,6 +136,8 @@ func TestRefusals(t *testing.T) {
 		{Op{Do: "open", Path: wo, Flags: unix.O_RDONLY}, unix.EACCES},
 		{Op{Do: "open", Path: wo, Flags: unix.O_RDWR}, unix.EACCES},
 		{Op{Do: "open", Path: wo, Flags: unix.O_WRONLY}, 0},
+		{Op{Do: "open", Path: ro, Flags: unix.O_ACCMODE}, 0}, // only for ioctl(2), which there is none
+		{Op{Do: "open", Path: wo, Flags: unix.O_ACCMODE}, 0},
 		{Op{Do: "access", Path: ro, Mode: unix.W_OK}, 0},
 		{Op{Do: "open", Path: value, Flags: unix.O_RDWR | unix.O_DIRECT}, unix.EINVAL},
 		{Op{Do: "open", Path: value, Flags: unix.O_CREAT | unix.O_EXCL}, unix.EEXIST},
