@@ -12,10 +12,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"runtime"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -333,76 +331,10 @@ func (a *actor) ask(o op, what string, q request) (data string, err error) {
 	return data, err
 }
 
-// finish empties the world and tells what is left.
-func (w *world) finish() {
-	a := w.actors[len(w.actors)-1]
-	defer a.caught()
-	close(w.exchange)
-	for o := range w.exchange {
-		w.release(o)
-	}
-	w.out <- message{Left: w.left(a)}
-	_ = a.do(opEnd, "close the allocator", w.a.Close)
-	l := w.left(a)
-	l.Closed, l.Memory = true, w.a.MemoryUsed()
-	w.out <- message{Left: l}
-	for _, a := range w.actors {
-		if a.client != nil {
-			a.client.stop()
-		}
-	}
-	for _, a := range w.actors {
-		if a.client != nil && !a.client.gone(5*time.Second) {
-			w.saw(stuckClients, "client %d does not end", a.client.cmd.Process.Pid)
-		}
-	}
-	_ = a.do(opEnd, "unmount", func() error { return w.srv.Unmount(context.Background()) })
-}
-
-// left looks at what there is while nobody works.
-func (w *world) left(a *actor) *left {
-	l := &left{Objects: make(map[string]int), Second: w.census.names()}
-	for _, c := range w.a.Caches() {
-		l.Caches = append(l.Caches, c.Name(), c.ID())
-		if n := c.Stats().Objects; n != 0 {
-			l.Objects[c.Name()] = int(n)
-		}
-	}
-	slices.Sort(l.Caches)
-	l.Caches = slices.Compact(l.Caches)
-	files, _ := a.ask(opList, "sys/kernel/slab", request{Do: "list", Path: w.path("")})
-	l.Files = strings.Fields(files)
-	return l
-}
-
 // path returns where the mount shows a cache, or one of its files.
 func (w *world) path(name string) string { return w.config.Dir + "/sys/kernel/slab/" + name }
 
 // module returns where the mount shows a control file.
 func (w *world) module(name string) string { return w.config.Dir + "/sys/module/slabfs/" + name }
-
-// abandon ends what is left, without waiting for anybody who may hang.
-func (w *world) abandon() {
-	w.leaving.Store(true)
-	for _, a := range w.actors {
-		if a.client != nil {
-			a.client.kill()
-		}
-	}
-	abort(w.config.Dir)
-	if w.config.Made {
-		_ = os.Remove(w.config.Dir)
-	}
-}
-
-// stacks returns the stacks of all goroutines.
-func stacks() string {
-	for size := 1 << 20; ; size *= 2 {
-		buf := make([]byte, size)
-		if n := runtime.Stack(buf, true); n < size || size >= 64<<20 {
-			return string(buf[:n])
-		}
-	}
-}
 
 func newRNG(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
