@@ -579,6 +579,48 @@ func TestEndedBeforeMounted(t *testing.T) {
 	}
 }
 
+// A signal ends the command although mounting does not end, here in fusermount3.
+func TestEndedWhileMounting(t *testing.T) {
+	needRoot(t)
+	t.Parallel()
+	nobody := user{uid: testclient.Nobody}
+	dir := nobody.newDir(t, true)
+	programs := filepath.Dir(dir)
+	asked := filepath.Join(programs, "asked")
+	script := fmt.Sprintf("#!/bin/sh\nmkdir %s\nexec sleep 600\n", asked)
+	if err := os.WriteFile(filepath.Join(programs, "fusermount3"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	nobody.env = []string{"PATH=" + programs + ":" + os.Getenv("PATH")}
+	c := nobody.command("mount", dir)
+	c.SysProcAttr.Setpgid = true
+	errs, err := os.Create(filepath.Join(t.TempDir(), "errs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer errs.Close()
+	c.Stderr = errs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Kill(-c.Process.Pid, unix.SIGKILL) }() // the script
+	eventually(t, "fusermount3 is called", func() bool { return exists(t, asked) })
+	if err := c.Process.Signal(unix.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	deaf := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+	_ = c.Wait()
+	deaf.Stop()
+	text, err := os.ReadFile(errs.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantLine(t, "a mount that does not end", string(text), dir, "terminated", "umount --lazy")
+	if status := c.ProcessState.ExitCode(); status != 2 {
+		t.Errorf("status %d; want 2", status)
+	}
+}
+
 // A daemon keeps nothing open of whoever started it, such as a lock.
 func TestDaemonKeepsNothingOpen(t *testing.T) {
 	needRoot(t)
