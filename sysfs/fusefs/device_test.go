@@ -229,6 +229,9 @@ func TestAbortDespiteStubbornStore(t *testing.T) {
 	store := c.Go(Op{Do: "write", FD: fd, Data: []byte("1")})
 	eventually(t, "a store", func() bool { return x.stores.Load() == 1 })
 	store.Interrupt()
+	if s.device == nil {
+		t.Fatal("requests are read by go-fuse; want a device (Linux 4.2)")
+	}
 	eventually(t, "it was interrupted", func() bool {
 		s.device.mu.Lock()
 		defer s.device.mu.Unlock()
@@ -249,6 +252,23 @@ func TestAbortDespiteStubbornStore(t *testing.T) {
 	if x.stores.Load() != 1 {
 		t.Error("the store has ended; want one that goes on")
 	}
+	close(x.release)
+	<-s.Done()
+}
+
+// Where go-fuse reads, an abort ends clients too, also those in a Store that does not care.
+func TestAbortWithoutDevice(t *testing.T) {
+	withoutDevice.Store(true)
+	defer withoutDevice.Store(false)
+	x := newFixture()
+	s := serve(t, x.tree, Options{})
+	c := testclient.Start(t, testclient.Options{})
+	fd := c.OK(Op{Do: "open", Path: s.at("cache", "stubborn"), Flags: unix.O_RDWR}).FD
+	store := c.Go(Op{Do: "write", FD: fd, Data: []byte("1")})
+	eventually(t, "a store", func() bool { return x.stores.Load() == 1 })
+	store.Interrupt()
+	abort(t, s)
+	store.Wait()
 	close(x.release)
 	<-s.Done()
 }
