@@ -55,7 +55,8 @@ type core struct {
 	locals   atomic.Bool  // A: there may be Locals of it
 	released atomic.Bool  // A: its areas and slabs are given back: nothing may look at it
 
-	nodes []*node // I: as in cpu.Nodes
+	nodes []*node     // I: as in cpu.Nodes
+	barns atomic.Bool // A: the nodes have room for barns, see makeBarns
 }
 
 // A cpuState is what one CPU keeps of a cache.
@@ -102,7 +103,7 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 	}
 	k.cpus = make([]*cpuState, a.hotplug.Possible().Limit())
 	for i := range cpu.Nodes() {
-		n := &node{at: i, barn: make([]uintptr, 0, k.barnRoom())}
+		n := &node{at: i}
 		n.mu.Init(lockdep.List)
 		k.nodes = append(k.nodes, n)
 	}

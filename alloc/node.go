@@ -22,7 +22,7 @@ type node struct {
 	at      int // I: place in the core's nodes
 	mu      lockdep.Spin
 	partial slabList  // L: slabs with free objects that no CPU keeps, those to fill first in front
-	barn    []uintptr // L: free objects, of sheaves
+	barn    []uintptr // L: free objects, of sheaves; nil before the core's first slab
 	wait    graceWait // L: slabs that are not counted any more
 	empty   int       // L: slabs whose objects are all free in them
 
@@ -139,6 +139,25 @@ func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabLi
 	n.free.Add(int64(free))
 	n.cpuFree.Add(int64(cpuFree))
 	return bad
+}
+
+// makeBarns gives the nodes room for barns. It is called before the core has an
+// object: a cache that nobody uses has none, and they are most of what a cache takes.
+//
+// Preconditions: no lock of rank list_lock or below is held.
+func (k *core) makeBarns() {
+	if k.barns.Load() {
+		return
+	}
+	for _, n := range k.nodes {
+		room := make([]uintptr, 0, k.barnRoom())
+		n.mu.Lock()
+		if n.barn == nil {
+			n.barn = room
+		}
+		n.mu.Unlock()
+	}
+	k.barns.Store(true)
 }
 
 // spare returns room behind the barn for objects that are under way until n.mu is

@@ -297,6 +297,7 @@ func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.makeBarns()
 	pc := k.lockCPU()
 	if k.dying {
 		pc.mu.Unlock()

@@ -167,11 +167,15 @@ func (a *Allocator) MetadataBytes() int64 { return pages.Metadata() }
 
 // PerCPUBytes returns the bytes that the allocator's sheaves and barns and what else
 // it keeps for each CPU take themselves, without objects: for each cache a record for
-// each possible CPU and a barn for each node, and a sheaf for each CPU that has used the cache.
+// each possible CPU; if the cache was used, a barn for each node, and a sheaf for each CPU
+// that has used it.
 func (a *Allocator) PerCPUBytes() int64 {
 	sum := a.areas.Load()
 	for _, k := range *a.cores.Load() {
-		sum += int64(len(k.cpus))*wordSize + int64(a.hotplug.Possible().Count())*int64(unsafe.Sizeof(cpuState{})) + int64(len(k.nodes)*k.barnRoom())*wordSize
+		sum += int64(len(k.cpus))*wordSize + int64(a.hotplug.Possible().Count())*int64(unsafe.Sizeof(cpuState{}))
+		if k.barns.Load() {
+			sum += int64(len(k.nodes)*k.barnRoom()) * wordSize
+		}
 	}
 	return sum
 }
