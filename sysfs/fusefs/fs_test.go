@@ -3,6 +3,7 @@ package fusefs
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -660,6 +661,50 @@ func TestRemember(t *testing.T) {
 	if !f.knows(x.tree.Root()) {
 		t.Error("the root was forgotten")
 	}
+}
+
+// What the kernel knows of a directory's files goes with the last of them, in
+// whatever order it forgets.
+func TestFilesAreForgotten(t *testing.T) {
+	x := newFixture()
+	f := newFileSystem(x.tree, Options{}, nil)
+	value, ro := x.cache.Child("value"), x.cache.Child("ro")
+	for _, order := range [][]sysfs.Node{{value, ro, x.cache}, {x.cache, ro, value}} {
+		for _, n := range order {
+			f.remember(n)
+		}
+		f.remember(value)
+		i := f.inodes[x.cache.Ino()]
+		for at, n := range order {
+			if got := f.node(nodeID(n)); !f.knows(n) || got == nil || got.Ino() != n.Ino() || got.Path() != n.Path() {
+				t.Errorf("%s is not known by its number", n.Path())
+			}
+			f.Forget(nodeID(n), 1)
+			if n == value {
+				if !f.knows(value) {
+					t.Error("one of two lookups was forgotten, and the file with it")
+				}
+				f.Forget(nodeID(n), 1)
+			}
+			f.Forget(nodeID(n), 1) // one too many, which does nothing
+			if f.knows(n) {
+				t.Errorf("%s is known after its last lookup was forgotten", n.Path())
+			}
+			if left := len(f.inodes) - 1; left != min(1, len(order)-1-at) {
+				t.Errorf("%d records after %d of %d nodes were forgotten; want one until the last", left, at+1, len(order))
+			}
+		}
+		if i.files != nil {
+			t.Error("counts of files are left")
+		}
+	}
+	if late := text("late"); x.cache.AddFile(nil, late) != nil || !f.remember(x.cache.Child("late")) || !f.remember(value) {
+		t.Error("a file that was added late cannot be looked up")
+	}
+}
+
+func text(name string) *sysfs.Attribute {
+	return &sysfs.Attribute{Name: name, Mode: 0o400, Show: func(context.Context, any, *bytes.Buffer) error { return nil }}
 }
 
 // TestOneProcessor runs the basic test with one processor, where a server that
