@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,15 @@ var (
 )
 
 func TestModel(t *testing.T) {
+	needSpin(t)
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) { v.check(t) })
+	}
+}
+
+// needSpin skips the test where the checker is not installed, which it is in CI.
+func needSpin(t *testing.T) {
+	t.Helper()
 	for _, tool := range []string{"spin", "gcc"} {
 		switch _, err := exec.LookPath(tool); {
 		case err != nil && os.Getenv("CI") == "true":
@@ -28,17 +38,18 @@ func TestModel(t *testing.T) {
 			t.Skipf("%v; apt-get install spin gcc", err)
 		}
 	}
-	for _, v := range variants {
-		t.Run(v.name, func(t *testing.T) { v.check(t) })
-	}
 }
 
-func (v variant) check(t *testing.T) {
-	dir := t.TempDir() // spin and its checker write where they run
+// inCopy returns a function that runs a command beside a copy of the model: spin
+// and its checker write where they run.
+func inCopy(t *testing.T) func(name string, args ...string) string {
+	t.Helper()
+	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, file), []byte(read(t, file)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	run := func(name string, args ...string) string {
+	return func(name string, args ...string) string {
+		t.Helper()
 		cmd := exec.CommandContext(t.Context(), name, args...)
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()
@@ -47,6 +58,10 @@ func (v variant) check(t *testing.T) {
 		}
 		return string(out)
 	}
+}
+
+func (v variant) check(t *testing.T) {
+	run := inCopy(t)
 	var defines []string
 	for _, s := range v.switches {
 		defines = append(defines, "-D"+s)
@@ -84,5 +99,45 @@ func reached(t *testing.T, out string) {
 		if strings.HasPrefix(line, "\t"+file+":") && !strings.HasSuffix(line, `"-end-"`) {
 			t.Errorf("never reached: %s", strings.TrimSpace(line))
 		}
+	}
+}
+
+// TestTrail runs the commands that README.md shows, and compares the steps that it
+// quotes with the trail. Our own words stand behind a step, after several spaces.
+func TestTrail(t *testing.T) {
+	needSpin(t)
+	text := read(t, "README.md")
+	run, trail := inCopy(t), ""
+	for _, command := range matches(`(?m)^\$ (spin .*?)(?: +#.*)?$`, text) {
+		args := strings.Fields(command)
+		trail += run(args[0], args[1:]...)
+	}
+	steps := map[string]bool{}
+	for line := range strings.Lines(trail) {
+		steps[strings.TrimSpace(line)] = true
+	}
+	quoted := matches(`(?m)^ *(\d+:\tproc .*?)(?:  {3,}.*)?$`, text)
+	if len(quoted) == 0 {
+		t.Error("README.md quotes no step")
+	}
+	for _, step := range quoted {
+		if !steps[step] {
+			t.Errorf("README.md quotes %q, which is not in the trail", step)
+		}
+	}
+}
+
+// The line of a step is told in words, too.
+func TestLineInWords(t *testing.T) {
+	told := regexp.MustCompile(`line (\d+) is (\w+)\.`).FindStringSubmatch(read(t, "README.md"))
+	if told == nil {
+		t.Fatal("README.md tells no line of an inline")
+	}
+	n, err := strconv.Atoi(told[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Split(read(t, file), "\n"); n > len(lines) || !strings.HasPrefix(lines[n-1], "inline "+told[2]+"(") {
+		t.Errorf("README.md says that line %d of %s is %s; it is not", n, file, told[2])
 	}
 }
