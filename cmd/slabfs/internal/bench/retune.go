@@ -136,25 +136,11 @@ func newClient(e *env, c *alloc.Cache) (w *fileWriter, err error) {
 		{filepath.Join(files, "cpu_partial"), fmt.Sprintln(c.CPUPartial())},
 		{filepath.Join(files, "sheaf_capacity"), fmt.Sprintln(c.SheafCapacity())},
 	}}
-	exe, err := os.Executable()
+	in, out, end, err := startWorker(e.Worker)
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(exe, e.Worker...)
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends when we do, not by Ctrl-C
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	undo = append(undo, func() error { return errors.Join(in.Close(), cmd.Wait()) })
+	undo = append(undo, end)
 	orders, answers := json.NewEncoder(in), json.NewDecoder(out)
 	if err := orders.Encode(todo); err != nil {
 		return nil, err
@@ -173,6 +159,28 @@ func newClient(e *env, c *alloc.Cache) (w *fileWriter, err error) {
 		return nil
 	}
 	return w, w.write(len(todo.Stores)) // now both are open
+}
+
+// startWorker starts this program with these arguments. end closes its input,
+// and waits until it has ended.
+func startWorker(args []string) (in io.WriteCloser, out io.Reader, end func() error, err error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cmd := exec.Command(exe, args...)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends when we do, not by Ctrl-C
+	if in, err = cmd.StdinPipe(); err != nil {
+		return nil, nil, nil, err
+	}
+	if out, err = cmd.StdoutPipe(); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, nil, err
+	}
+	return in, out, func() error { return errors.Join(in.Close(), cmd.Wait()) }, nil
 }
 
 // client writes to files as often as it is told. It is what the process does that newClient starts.

@@ -193,19 +193,38 @@ func (r *run) run(ctx context.Context) (*verdict, error) {
 		return nil, err
 	}
 	r.judge.Stdin, r.judge.Stdout, r.judge.Stderr, r.judge.ExtraFiles = messages, r.Out, r.Err, []*os.File{ask, judged}
-	if err := r.judge.Start(); err != nil {
-		r.world, r.judge = nil, nil
-		return nil, err
-	}
-	if err := r.world.Start(); err != nil {
-		r.world = nil
-		_ = r.judge.Process.Kill()
-		_ = r.judge.Wait()
+	if err := r.start(); err != nil {
 		return nil, err
 	}
 	for _, f := range []*os.File{tell, commands, messages, ask, judged, life} {
 		f.Close()
 	}
+	r.await(ctx)
+	var v verdict
+	if json.NewDecoder(verdicts).Decode(&v) != nil {
+		return nil, nil
+	}
+	return &v, nil
+}
+
+// start starts both processes or none.
+func (r *run) start() error {
+	if err := r.judge.Start(); err != nil {
+		r.world, r.judge = nil, nil
+		return err
+	}
+	if err := r.world.Start(); err != nil {
+		r.world = nil
+		_ = r.judge.Process.Kill()
+		_ = r.judge.Wait()
+		return err
+	}
+	return nil
+}
+
+// await waits for the end of the judge. The first signal to it has it end the
+// world: if ctx ends. Two have it end at once: if Now comes.
+func (r *run) await(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -224,11 +243,7 @@ func (r *run) run(ctx context.Context) (*verdict, error) {
 				_ = r.judge.Process.Signal(syscall.SIGTERM)
 			}
 		case <-ended:
-			var v verdict
-			if json.NewDecoder(verdicts).Decode(&v) != nil {
-				return nil, nil
-			}
-			return &v, nil
+			return
 		}
 	}
 }
