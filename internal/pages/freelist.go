@@ -25,8 +25,8 @@ var _ [0]struct{} = [unsafe.Sizeof(freeBlock{}) - DescSize]struct{}{}
 
 func block(p Page) *freeBlock { return (*freeBlock)(Desc(p)) }
 
-// split gives the upper halves of a block back until 2^to pages are left, and returns how many of their
-// pages are warm, which the caller counts.
+// split gives the upper halves of a block back until 2^to pages are left, and returns
+// how many of their pages are warm, which the caller counts.
 //
 // Preconditions: heap.mu is held.
 func split(p Page, from, to int) (warm int64) {

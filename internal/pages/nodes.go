@@ -41,10 +41,11 @@ func initNodes(n int) {
 	}
 }
 
-// setNode makes fresh pages those of a node. Pages of the first growStep before them are never used; any
-// others before them have given theirs to all of their growStep pages. A page's memory is of the node that its
-// address is bound to before it is usable. Where it cannot be bound, it is of the CPU's
-// that touches it first, which is the same mostly.
+// setNode gives fresh pages to a node. Pages of the first growStep before them are
+// never used. If others come before them in their growStep pages, all of those have a
+// node already. A page's memory is of the node that its address is bound to before it
+// is usable. Where it cannot be bound, it is of the CPU's that touches it first, which
+// is the same mostly.
 //
 // Preconditions: heap.mu is held.
 func setNode(from, to Page, node int) {
