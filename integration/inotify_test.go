@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What comes by inotify is what docs/abi/slab.md says: what clients do to a file, and
-// nothing of caches that come and go.
+// What comes by inotify is what docs/abi/slab.md says: what clients do to a
+// file, and nothing of caches that come and go.
 func TestInotify(t *testing.T) {
 	needRoot(t)
 	t.Parallel()

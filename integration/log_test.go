@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A log into a pipe that nobody reads delays no client, and the server hears SIGTERM.
+// A log into a pipe that nobody reads delays no client, and the server hears
+// SIGTERM.
 func TestLogThatNobodyReads(t *testing.T) {
 	needRoot(t)
 	t.Parallel()

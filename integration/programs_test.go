@@ -37,8 +37,9 @@ func TestDir32(t *testing.T) {
 	}
 }
 
-// Programs that let the kernel copy get the content of files that have no size of
-// their own. A table that is longer than one request comes from one moment too.
+// Programs that let the kernel copy get the content of files that have no size
+// of their own. A table that is longer than one request comes from one moment
+// too.
 func TestCopyingPrograms(t *testing.T) {
 	needRoot(t)
 	t.Parallel()

@@ -6,12 +6,12 @@ import (
 	"slices"
 )
 
-// A name's position is a hash, by which a directory is ordered. Names that have the
-// same position follow by name, and stand at the offsets from there on. Among 40000
-// names that befalls about three pairs.
+// A name's position is a hash, by which a directory is ordered. Names that have
+// the same position follow by name, and stand at the offsets from there on.
+// Among 40000 names that befalls about three pairs.
 //
-// Offsets have 31 bits, as those of kernfs: 32-bit programs take no longer ones.
-// The offset behind the last entry has to fit as well.
+// Offsets have 31 bits, as those of kernfs: 32-bit programs take no longer
+// ones. The offset behind the last entry has to fit as well.
 const (
 	twins     = 8 // names of one position that have offsets of their own
 	positions = 1<<31/twins - 2
@@ -26,9 +26,10 @@ func position(name string) uint64 {
 	return twins * (1 + h%positions)
 }
 
-// List yields the children whose offset is at least this, with their offsets, which
-// are 2 or more and below 2^31-1. An entry that leaves moves no other, and one that
-// comes back under its name has its old offset, except among names of one position.
+// List yields the children whose offset is at least this, with their offsets,
+// which are 2 or more and below 2^31-1. An entry that leaves moves no other,
+// and one that comes back under its name has its old offset, except among names
+// of one position.
 func (k *Kobject) List(from uint64) iter.Seq2[uint64, Node] {
 	return func(yield func(uint64, Node) bool) {
 		last, rank := uint64(0), uint64(0)
@@ -44,7 +45,8 @@ func (k *Kobject) List(from uint64) iter.Seq2[uint64, Node] {
 	}
 }
 
-// from returns the children at this position and behind it, by position and name.
+// from returns the children at this position and behind it, by position and
+// name.
 func (k *Kobject) from(position uint64) []Node {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()

@@ -16,8 +16,8 @@ type Handler struct {
 	queue *queue // of all handlers that come from one
 }
 
-// A queue has what is to be done by one goroutine, in order. It takes no lock: who
-// logs may hold any.
+// A queue has what is to be done by one goroutine, in order. It takes no lock:
+// who logs may hold any.
 type queue struct {
 	lost    func(n uint64) // says so
 	waiting chan func()
@@ -60,8 +60,8 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// Do has f run in its turn among the lines, for what writes to the same place. If
-// there is no room it is dropped.
+// Do has f run in its turn among the lines, for what writes to the same place.
+// If there is no room it is dropped.
 func (h *Handler) Do(f func()) {
 	select {
 	case h.queue.waiting <- f:
@@ -105,7 +105,8 @@ func (q *queue) tell() {
 // Dropped returns how many lines were dropped.
 func (h *Handler) Dropped() uint64 { return h.queue.dropped.Load() }
 
-// Flush waits until all lines are written that were logged before, atMost that long.
+// Flush waits until all lines are written that were logged before, atMost that
+// long.
 func (h *Handler) Flush(atMost time.Duration) {
 	timeout := time.NewTimer(atMost)
 	defer timeout.Stop()

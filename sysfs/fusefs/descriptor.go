@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// go-fuse keeps the descriptor of its connection to itself. Here it is found and
-// opened once more.
+// go-fuse keeps the descriptor of its connection to itself. Here it is found
+// and opened once more.
 
 // fuseDevClone is FUSE_DEV_IOC_CLONE, Linux 4.2.
 const fuseDevClone = 0x8004e500
@@ -30,8 +30,9 @@ func fuseDescriptors() (map[int]bool, error) {
 }
 
 // openConnection opens the connection of that number once more, or returns nil.
-// before are the descriptors that were there before it was made: where the kernel
-// does not tell whose connection a descriptor has, it must be the only new one.
+// before are the descriptors that were there before it was made: where the
+// kernel does not tell whose connection a descriptor has, it must be the only
+// new one.
 func openConnection(minor int, before map[int]bool) *os.File {
 	fds, err := fuseDescriptors()
 	if err != nil {
@@ -60,12 +61,13 @@ func openConnection(minor int, before map[int]bool) *os.File {
 // silent makes fdinfo tell nothing; for tests.
 var silent atomic.Bool
 
-// connectionOf is how fdinfo names a descriptor's connection, if the kernel does.
+// connectionOf is how fdinfo names a descriptor's connection, if the kernel
+// does.
 const connectionOf = "\nfuse_connection:\t"
 
-// serves reports whether a descriptor's connection has this number, and has not ended: if
-// it has, the number may be that of a later one. Linux 6.12 and earlier do not tell;
-// then only takes the place of an answer.
+// serves reports whether a descriptor's connection has this number, and has not
+// ended: if it has, the number may be that of a later one. Linux 6.12 and
+// earlier do not tell; then only takes the place of an answer.
 func serves(fd, minor int, only bool) bool {
 	info, err := os.ReadFile(fmt.Sprint("/proc/self/fdinfo/", fd))
 	if err != nil || ended(fd) {
@@ -77,7 +79,8 @@ func serves(fd, minor int, only bool) bool {
 	return strings.Contains(string(info), fmt.Sprint(connectionOf, minor, "\n"))
 }
 
-// ended reports whether a descriptor's connection has. Unlike read(2) it takes no request.
+// ended reports whether a descriptor's connection has. Unlike read(2) it takes
+// no request.
 func ended(fd int) bool {
 	poll := []unix.PollFd{{Fd: int32(fd)}}
 	_, err := unix.Poll(poll, 0)

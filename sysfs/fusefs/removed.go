@@ -9,9 +9,9 @@ import (
 	"slabfs/sysfs"
 )
 
-// The kernel opens a removed file in one of three cases, and what it has been told
-// of names says in which. Nothing is remembered of the client: to a server in
-// another PID namespace all clients have the same number.
+// The kernel opens a removed file in one of three cases, and what it has been
+// told of names says in which. Nothing is remembered of the client: to a server
+// in another PID namespace all clients have the same number.
 //
 //	too late     It asked for the file's name, and the removal came in between. For a
 //	             moment there was no such name: ENOENT. An ESTALE might be the second.
@@ -20,8 +20,8 @@ import (
 //	without path It came by /proc/self/fd, or from within the directory, when the
 //	             directory's name was gone. There is one ESTALE, then ENODEV as in sysfs.
 //
-// While a client walks again, names of files are answered without a time-out, so
-// that the open which follows is not taken for one by memory.
+// While a client walks again, names of files are answered without a time-out,
+// so that the open which follows is not taken for one by memory.
 
 // doubts is how long after an ESTALE names of files are not to be believed. The
 // client that got it walks again at once, unless the machine is very slow.
@@ -61,8 +61,8 @@ func (f *fileSystem) disbelieve(n sysfs.Node) {
 	}
 }
 
-// opened takes an open for that of a client that asked for the name, and reports
-// whether there was such a client.
+// opened takes an open for that of a client that asked for the name, and
+// reports whether there was such a client.
 //
 // Preconditions: the file system's mu is held.
 func (k *known) opened() bool {

@@ -42,8 +42,8 @@ func (a asker) want(status fuse.Status, node uint64, what string) {
 	}
 }
 
-// ESTALE goes to each client that comes by what the kernel remembers, and to none that
-// has walked there.
+// ESTALE goes to each client that comes by what the kernel remembers, and to
+// none that has walked there.
 func TestOpenOfRemoved(t *testing.T) {
 	const stale = fuse.Status(syscall.ESTALE)
 	x := newFixture()
@@ -89,8 +89,8 @@ func TestOpenOfRemoved(t *testing.T) {
 	a.want(stale, 12345, "what nobody knows")
 }
 
-// Clients of another PID namespace, which all have the number 0 for the server, never
-// see an ESTALE.
+// Clients of another PID namespace, which all have the number 0 for the server,
+// never see an ESTALE.
 func TestOtherPIDNamespace(t *testing.T) {
 	const clients = 4
 	if unix.Geteuid() != 0 {
@@ -127,8 +127,8 @@ func TestOtherPIDNamespace(t *testing.T) {
 	}
 }
 
-// Who opens a removed file anew by its descriptor has no name to walk by, and gets
-// ENODEV as from sysfs.
+// Who opens a removed file anew by its descriptor has no name to walk by, and
+// gets ENODEV as from sysfs.
 func TestReopenRemoved(t *testing.T) {
 	x := newFixture()
 	s := serve(t, x.tree, Options{})

@@ -11,8 +11,8 @@ import (
 	"slabfs/sysfs"
 )
 
-// A writev is one Store, however many segments it has, as far as the kernel hands
-// them over together.
+// A writev is one Store, however many segments it has, as far as the kernel
+// hands them over together.
 func TestWritev(t *testing.T) {
 	x := newFixture()
 	stores := make(chan string, 10000)

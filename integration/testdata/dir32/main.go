@@ -1,6 +1,6 @@
-// Command dir32 lists a directory as 32-bit programs do: by getdents(2), which has
-// offsets of 32 bits, and lseek(2) to each of them, which takes no more than 31.
-// It prints the names. It is built for 386, whatever the machine.
+// Command dir32 lists a directory as 32-bit programs do: by getdents(2), which
+// has offsets of 32 bits, and lseek(2) to each of them, which takes no more
+// than 31. It prints the names. It is built for 386, whatever the machine.
 package main
 
 import (
