@@ -87,6 +87,7 @@ type Allocator struct {
 	trees    []*tree           // S
 	under    bookings          // S: creates and destroys that do their publishing or unlinking
 	deciding bookings          // S: calls of Close that may still find objects live
+	unbooked *lockdep.Cond     // over mu; some bookings have come to an end
 	closing  bool              // S: creates are refused
 	ended    bool              // S: by a Close that ended everything but the RCU domain
 
@@ -150,12 +151,10 @@ func New(o Options) (*Allocator, error) {
 	a.hotplug.Init(cpu.Possible())
 	a.flushLock.Init(lockdep.Flush)
 	a.mu.Init(lockdep.SlabMutex)
+	a.unbooked = lockdep.NewCond(&a.mu)
 	a.reclaimer.mu.Init(lockdep.Reclaim)
 	a.active.mu.Init(lockdep.Leaf)
 	a.cores.Store(new([]*core))
-	a.queue = workqueue.New("slab", workqueue.Options{})
-	a.giver = a.queue.NewWork(a.giveMemory)
-	a.initRCUDestroy()
 	a.limit.Store(o.MemoryLimit)
 	if err := a.hotplug.Register(a.hotplugState()); err != nil {
 		return nil, fmt.Errorf("new allocator: %w", err)
@@ -163,6 +162,9 @@ func New(o Options) (*Allocator, error) {
 	if a.rcu, err = rcu.New(rcu.Options{Sequences: engine == RSeq}); err != nil {
 		return nil, fmt.Errorf("new allocator: %w: %w", ErrNoMemory, err)
 	}
+	a.queue = workqueue.New("slab", workqueue.Options{})
+	a.giver = a.queue.NewWork(a.giveMemory)
+	a.initRCUDestroy()
 	a.tellReaders()
 	if err := a.newKmalloc(); err != nil {
 		_ = a.Close() // if that fails too, for want of a fence, what is left is never used again
@@ -289,31 +291,19 @@ func (a *Allocator) EarlyReleases() uint64 { return a.early.Load() }
 // the name was being destroyed.
 func (a *Allocator) RefusedDying() uint64 { return a.refused.Load() }
 
-// bookings counts operations under way that others may wait for.
+// bookings counts operations under way that others may wait for: on
+// Allocator.unbooked, until n is 0.
 //
 // Protection of fields: slab_mutex.
-type bookings struct {
-	n    int
-	idle chan struct{} // made by the first that waits
-}
+type bookings struct{ n int }
 
 func (b *bookings) add(n int) { b.n += n }
 
-func (b *bookings) done(n int) {
-	b.n -= n
-	if b.n == 0 && b.idle != nil {
-		close(b.idle)
-		b.idle = nil
+// unbook ends n of the bookings.
+//
+// Preconditions: a.mu is held.
+func (a *Allocator) unbook(b *bookings, n int) {
+	if b.n -= n; b.n == 0 {
+		a.unbooked.Broadcast()
 	}
-}
-
-// wait returns a channel that is closed when nothing is booked any more, or nil if nothing is.
-func (b *bookings) wait() <-chan struct{} {
-	if b.n == 0 {
-		return nil
-	}
-	if b.idle == nil {
-		b.idle = make(chan struct{})
-	}
-	return b.idle
 }

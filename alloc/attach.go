@@ -98,14 +98,8 @@ func (a *Allocator) detach(t *tree) {
 	a.mu.Lock()
 	t.detached = true
 	a.trees = slices.DeleteFunc(a.trees, func(u *tree) bool { return u == t })
-	for {
-		idle := t.busy.wait()
-		if idle == nil {
-			break
-		}
-		a.mu.Unlock()
-		<-idle
-		a.mu.Lock()
+	for t.busy.n > 0 {
+		a.unbooked.Wait()
 	}
 	a.mu.Unlock()
 }

@@ -31,7 +31,7 @@ func (a *Allocator) Close() error {
 	a.mu.Unlock()
 	err := a.destroyAll(again)
 	a.mu.Lock()
-	a.deciding.done(1)
+	a.unbook(&a.deciding, 1)
 	a.ended = a.ended || again && err != nil // a Bytes that raced with a Close that failed late does not open it again
 	a.mu.Unlock()
 	if err != nil {
@@ -103,9 +103,7 @@ func (a *Allocator) busy() (own []string) {
 func (a *Allocator) waitIdle() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for idle := a.under.wait(); idle != nil; idle = a.under.wait() {
-		a.mu.Unlock()
-		<-idle
-		a.mu.Lock()
+	for a.under.n > 0 {
+		a.unbooked.Wait()
 	}
 }

@@ -84,38 +84,40 @@ func (a *Allocator) enter(c *Cache, l layout, o CacheOptions) (made []*Cache, tr
 	for {
 		a.hotplug.RLock()
 		a.mu.Lock()
-		made, trees, idle, err := a.enterLocked(c, id, l, o)
-		a.mu.Unlock()
+		made, trees, wait, err := a.enterLocked(c, id, l, o)
 		a.hotplug.RUnlock()
-		if idle == nil {
+		if wait {
+			a.unbooked.Wait()
+		}
+		a.mu.Unlock()
+		if !wait {
 			return made, trees, err
 		}
-		<-idle
 	}
 }
 
-// enterLocked is one attempt. If idle is not nil nothing has happened: the next makes
-// sense when that is closed.
+// enterLocked is one attempt. If wait is true nothing has happened: the next makes
+// sense when some bookings have come to an end.
 //
 // Preconditions: the hotplug lock is held for reading, and a.mu.
-func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (made []*Cache, trees []*tree, idle <-chan struct{}, err error) {
+func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (made []*Cache, trees []*tree, wait bool, err error) {
 	if a.closing {
-		return nil, nil, nil, ErrClosed
+		return nil, nil, false, ErrClosed
 	}
-	if idle := a.deciding.wait(); idle != nil && !lockdep.InCallback() { // a callback may be what Close waits for
-		return nil, nil, idle, nil
+	if a.deciding.n > 0 && !lockdep.InCallback() { // a callback may be what Close waits for
+		return nil, nil, true, nil
 	}
 	if old := a.names[c.name]; old != nil {
 		if old.dead.Load() {
 			a.refused.Add(1)
-			return nil, nil, nil, fmt.Errorf("%w: its old cache is being destroyed; try again", ErrExist)
+			return nil, nil, false, fmt.Errorf("%w: its old cache is being destroyed; try again", ErrExist)
 		}
-		return nil, nil, nil, ErrExist
+		return nil, nil, false, ErrExist
 	}
 	k := a.ids[id]
 	if k == nil {
 		if k, err = a.newCore(c, id, l, o); err != nil {
-			return nil, nil, nil, err
+			return nil, nil, false, err
 		}
 		trees = slices.Clone(a.trees)
 		if id != "" {
@@ -123,15 +125,13 @@ func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (
 			made = append(made, k.root)
 		}
 	} else {
-		idle = k.root.publishes.wait() // a link needs its directory
-		if idle == nil && k.root.dead.Load() {
-			idle = k.unlinks.wait() // and the next one of this id its name
+		// A link needs its directory, and the next one of this id its name.
+		wait = k.root.publishes.n > 0 || k.root.dead.Load() && k.unlinks.n > 0
+		if wait && lockdep.InCallbackAbout(k.root) {
+			return nil, nil, false, errInCallback
 		}
-		if idle != nil && lockdep.InCallbackAbout(k.root) {
-			return nil, nil, nil, errInCallback
-		}
-		if idle != nil {
-			return nil, nil, idle, nil
+		if wait {
+			return nil, nil, true, nil
 		}
 		for _, t := range a.trees {
 			if slices.Contains(k.root.published, t) {
@@ -154,7 +154,7 @@ func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (
 	if a.publishesLocked {
 		publishLocked(made, trees)
 	}
-	return made, trees, nil, nil
+	return made, trees, false, nil
 }
 
 // setCaches replaces the list of caches.
@@ -193,10 +193,10 @@ func (a *Allocator) publish(made []*Cache, trees []*tree) error {
 	if failed == nil {
 		for _, c := range made {
 			c.making = false
-			c.publishes.done(1)
+			a.unbook(&c.publishes, 1)
 		}
 	}
-	a.under.done(1)
+	a.unbook(&a.under, 1)
 	return failed
 }
 
@@ -207,8 +207,8 @@ func (a *Allocator) endPublish(c *Cache, t *tree, ok bool) {
 	if ok {
 		c.published = append(slices.DeleteFunc(c.published, func(u *tree) bool { return u.detached }), t)
 	}
-	c.publishes.done(1)
-	t.busy.done(1)
+	a.unbook(&c.publishes, 1)
+	a.unbook(&t.busy, 1)
 }
 
 // withdraw takes back what enter has made, whose publishing failed: nobody but the
@@ -231,7 +231,7 @@ func (a *Allocator) withdraw(made []*Cache) {
 	}
 	a.remove(made)
 	for _, c := range made {
-		c.publishes.done(1)
+		a.unbook(&c.publishes, 1)
 	}
 	a.mu.Unlock()
 	a.hotplug.RUnlock()
@@ -242,10 +242,8 @@ func (a *Allocator) withdraw(made []*Cache) {
 	slices.Reverse(made) // links first
 	a.mu.Lock()
 	for _, c := range made {
-		for idle := c.publishes.wait(); idle != nil; idle = c.publishes.wait() { // of trees that attached meanwhile
-			a.mu.Unlock()
-			<-idle
-			a.mu.Lock()
+		for c.publishes.n > 0 { // of trees that have attached since
+			a.unbooked.Wait()
 		}
 	}
 	d := &departure{a: a, cs: made, booked: a.bookUnlinks(made)}

@@ -95,42 +95,44 @@ func (a *Allocator) destroy(find func() ([]*Cache, error), last bool) error {
 				err = fmt.Errorf("destroy cache %q: %w", c.name, errInCallback)
 			}
 		}
-		idle := inTheWay(cs)
-		if err == nil && idle == nil {
+		wait := err == nil && inTheWay(cs)
+		if err == nil && !wait {
 			return a.destroyLocked(cs, last)
 		}
-		a.mu.Unlock()
 		a.hotplug.RUnlock()
+		if wait {
+			a.unbooked.Wait()
+		}
+		a.mu.Unlock()
 		if err != nil {
 			return err
 		}
-		<-idle
 	}
 }
 
-// inTheWay returns what the destroy of some handles must wait for first, or nil if
-// there is nothing.
+// inTheWay reports whether the destroy of some handles must wait for bookings
+// first.
 //
 // Preconditions: slab_mutex is held.
-func inTheWay(cs []*Cache) <-chan struct{} {
-	var waits []*bookings
+func inTheWay(cs []*Cache) bool {
 	for _, c := range cs {
-		waits = append(waits, &c.publishes) // a publish and an unlink never overtake each other
+		if c.publishes.n > 0 { // a publish and an unlink never overtake each other
+			return true
+		}
 	}
 	for _, k := range coresOf(cs) {
+		booked := false
 		switch others := k.others(cs); {
 		case len(others) == 0:
-			waits = append(waits, &k.unlinks) // nor a directory's unlink that of a link; publishes of it end before theirs
+			booked = k.unlinks.n > 0 // nor a directory's unlink that of a link; publishes of it end before theirs
 		case !slices.ContainsFunc(others, func(h *Cache) bool { return !h.making }):
-			waits = append(waits, &others[0].publishes) // if all of them fail, these are the last
+			booked = others[0].publishes.n > 0 // if all of them fail, these are the last
+		}
+		if booked {
+			return true
 		}
 	}
-	for _, b := range waits {
-		if idle := b.wait(); idle != nil {
-			return idle
-		}
-	}
-	return nil
+	return false
 }
 
 // destroyLocked releases both locks.
@@ -158,7 +160,7 @@ func (a *Allocator) destroyLocked(cs []*Cache, last bool) error {
 	finish()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.under.done(1)
+	a.unbook(&a.under, 1)
 	return nil
 }
 
@@ -248,10 +250,10 @@ func (d *departure) forgetNames() {
 // Preconditions: d.a.mu is held.
 func (d *departure) end() {
 	for _, b := range d.booked {
-		b.t.busy.done(1)
+		d.a.unbook(&b.t.busy, 1)
 	}
 	for _, c := range d.cs {
-		c.core.unlinks.done(1)
+		d.a.unbook(&c.core.unlinks, 1)
 	}
 }
 

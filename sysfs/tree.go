@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,7 +26,7 @@ type Tree struct {
 
 	mu        lockdep.Mutex
 	access    Access            // T
-	drained   *sync.Cond        // over mu; an active count fell to zero, or a removal ended
+	drained   *lockdep.Cond     // over mu; an active count fell to zero, or a removal ended
 	calls     map[uintptr]*call // T: what each goroutine is in, innermost first
 	observers []*observer       // T
 
@@ -70,7 +69,7 @@ func NewTree() *Tree {
 		noDrain: fault.Injected() == fault.NoDrain,
 	}
 	t.mu.Init(lockdep.Tree)
-	t.drained = sync.NewCond(&t.mu)
+	t.drained = lockdep.NewCond(&t.mu)
 	t.root = newKobject(t, nil, "", nil, noFiles)
 	return t
 }

@@ -13,9 +13,10 @@
 //     it can be queued again, also by itself.
 //  3. The function returns; the worker takes the next one, or ends.
 //
-// A worker is a goroutine; it is started when there is something to run and
-// ends when there is not, since starting a goroutine costs no more than waking
-// one. So an idle queue costs its struct, and can be forgotten without Destroy.
+// A worker is a goroutine. The queue's home, a goroutine that New starts, starts
+// it when there is something to run, and it ends when there is not. Timers are
+// the home's too. So nothing of a queue belongs to a bubble of testing/synctest
+// that its user is in, unless the queue was made there.
 //
 // # Guarantees
 //

@@ -4,7 +4,6 @@ import (
 	"container/list"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"slabfs/internal/invariants"
@@ -33,18 +32,23 @@ type Queue struct {
 	name string // I
 	max  int    // I: Options.MaxActive
 
+	poke  chan struct{} // I: wakes the home
+	ended chan struct{} // I: closed when the home has ended
+
 	mu        lockdep.Mutex
-	changed   *sync.Cond         // I: over mu; an item returned or was taken back, or a worker ended
+	changed   *lockdep.Cond      // I: over mu; an item returned or was taken back, or a worker ended
 	ready     list.List          // L: of *Work, in the order of their seq
-	timed     map[*Work]struct{} // L: items whose timer runs
+	timed     map[*Work]struct{} // L: items that wait for their time
 	running   map[uintptr]*Work  // L: what each worker runs; key: its goroutine
-	workers   int                // L: not 0 while ready holds an item
+	workers   int                // L
+	starts    int                // L: workers that the home is to start, if there may be more; workers or starts is not 0 while ready holds an item
 	seq       uint64             // L: how many times an item was put on ready
 	draining  int                // L: calls of Drain under way
 	destroyed bool               // L
 }
 
-// New returns a queue with no items. Its name is for messages.
+// New returns a queue with no items. Its name is for messages. It has a
+// goroutine, which Destroy ends.
 func New(name string, o Options) *Queue {
 	if o.MaxActive < 0 {
 		panic(fmt.Sprintf("workqueue: new queue %q: MaxActive is %d", name, o.MaxActive))
@@ -52,11 +56,14 @@ func New(name string, o Options) *Queue {
 	q := &Queue{
 		name:    name,
 		max:     max(o.MaxActive, 1),
+		poke:    make(chan struct{}, 1),
+		ended:   make(chan struct{}),
 		timed:   make(map[*Work]struct{}),
 		running: make(map[uintptr]*Work),
 	}
 	q.mu.Init(lockdep.Workqueue)
-	q.changed = sync.NewCond(&q.mu)
+	q.changed = lockdep.NewCond(&q.mu)
+	go q.home()
 	return q
 }
 
@@ -85,7 +92,9 @@ func (q *Queue) Drain() {
 	defer q.mu.Unlock()
 	q.mustNotBeWorker("drain")
 	q.draining++
-	q.waitForWorkers()
+	for !q.idle() {
+		q.changed.Wait()
+	}
 	q.draining--
 }
 
@@ -95,6 +104,11 @@ func (q *Queue) Drain() {
 // returns when nothing is left.
 func (q *Queue) Destroy() {
 	q.waits()
+	q.destroy()
+	<-q.ended
+}
+
+func (q *Queue) destroy() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.mustNotBeWorker("destroy")
@@ -102,15 +116,13 @@ func (q *Queue) Destroy() {
 	for w := range q.timed {
 		w.takeBack()
 	}
-	q.waitForWorkers()
+	q.tell()
 }
 
+// idle reports whether no item is ready or runs.
+//
 // Preconditions: q.mu is held.
-func (q *Queue) waitForWorkers() {
-	for q.workers > 0 {
-		q.changed.Wait()
-	}
-}
+func (q *Queue) idle() bool { return q.workers == 0 && q.ready.Len() == 0 }
 
 // mustNotBeWorker panics if this goroutine runs an item of the queue: the wait
 // that it is about to begin might never end.
@@ -170,10 +182,8 @@ func (q *Queue) push(w *Work) {
 
 // Preconditions: q.mu is held.
 func (q *Queue) startWorker() {
-	if q.workers < q.max {
-		q.workers++
-		go q.work()
-	}
+	q.starts++
+	q.tell()
 }
 
 // work is a worker: it runs items until there is none to run.
@@ -186,6 +196,9 @@ func (q *Queue) work() {
 			q.startWorker()
 		}
 		q.changed.Broadcast()
+		if q.destroyed {
+			q.tell()
+		}
 	}()
 	for w := q.next(); w != nil; w = q.next() {
 		q.run(w)

@@ -18,7 +18,8 @@ type Work struct {
 	q  *Queue // I
 	fn func() // I
 
-	timer     *time.Timer   // L: runs until the item's time, else nil
+	after     time.Duration // L: where it is in q.timed: the time to wait
+	due       time.Time     // L: when that ends by the home's clock; zero until the home has seen it
 	place     *list.Element // L: in q.ready, else nil
 	seq       uint64        // L: q.seq when it was last put there
 	running   bool          // L
@@ -104,7 +105,7 @@ func (w *Work) CancelSync() bool {
 }
 
 // Preconditions: w.q.mu is held.
-func (w *Work) pending() bool { return w.timer != nil || w.place != nil }
+func (w *Work) pending() bool { return w.after > 0 || w.place != nil }
 
 // Preconditions: w.q.mu is held.
 func (w *Work) settled(last uint64) bool {
@@ -119,23 +120,16 @@ func (w *Work) put(after time.Duration) {
 		w.q.push(w)
 		return
 	}
-	var t *time.Timer
-	t = time.AfterFunc(after, func() {
-		w.q.mu.Lock()
-		defer w.q.mu.Unlock()
-		if w.timer == t { // else it was taken back after it had expired
-			w.expire()
-		}
-	})
-	w.timer = t
+	w.after, w.due = after, time.Time{}
 	w.q.timed[w] = struct{}{}
+	w.q.tell()
 }
 
 // expire makes the item ready if it waits for its time.
 //
 // Preconditions: w.q.mu is held.
 func (w *Work) expire() {
-	if w.timer != nil {
+	if w.after > 0 {
 		w.takeBack()
 		w.q.push(w)
 	}
@@ -146,9 +140,8 @@ func (w *Work) expire() {
 // Preconditions: w.q.mu is held.
 func (w *Work) takeBack() bool {
 	switch {
-	case w.timer != nil:
-		w.timer.Stop()
-		w.timer = nil
+	case w.after > 0:
+		w.after = 0
 		delete(w.q.timed, w)
 		return true
 	case w.place != nil:

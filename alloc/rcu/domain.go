@@ -3,7 +3,6 @@ package rcu
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"slabfs/internal/cpu"
@@ -46,14 +45,14 @@ type Domain struct {
 	place percpu.Place       // L: of cpus; 0 if there are none (any more)
 
 	mu     lockdep.Mutex
-	left   *sync.Cond // I: over mu; a reader of the phase that is draining has left
-	turned *sync.Cond // I: over mu; busy has become false
-	busy   bool       // L: somebody waits for readers
-	begun  uint64     // L: grace periods that were begun
-	done   uint64     // L: the last of them that ended well
-	ended  uint64     // L: how many did
-	failed uint64     // L: how many could not fence
-	closed bool       // L: no callback is accepted any more
+	left   *lockdep.Cond // I: over mu; a reader of the phase that is draining has left
+	turned *lockdep.Cond // I: over mu; busy has become false
+	busy   bool          // L: somebody waits for readers
+	begun  uint64        // L: grace periods that were begun
+	done   uint64        // L: the last of them that ended well
+	ended  uint64        // L: how many did
+	failed uint64        // L: how many could not fence
+	closed bool          // L: no callback is accepted any more
 
 	calls  []func()         // L: callbacks that wait for their grace period
 	called uint64           // L: callbacks that were accepted, ever
@@ -95,13 +94,14 @@ func New(o Options) (*Domain, error) {
 	d.area.Store(percpu.ClosedCounters())
 	d.phase.Store(firstToken)
 	d.mu.Init(lockdep.RCU)
-	d.left = sync.NewCond(&d.mu)
-	d.turned = sync.NewCond(&d.mu)
+	d.left = lockdep.NewCond(&d.mu)
+	d.turned = lockdep.NewCond(&d.mu)
 	d.queue = workqueue.New("rcu", workqueue.Options{})
 	d.runner = d.queue.NewWork(d.runCallbacks)
 	d.held.init()
 	if o.Sequences {
 		if err := d.useSequences(n); err != nil {
+			d.queue.Destroy()
 			return nil, fmt.Errorf("new rcu domain: %w", err)
 		}
 	}

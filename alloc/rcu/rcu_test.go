@@ -62,19 +62,33 @@ func inChild(t *testing.T, env ...string) bool {
 // the domain if f has not.
 func onEngines(t *testing.T, f func(t *testing.T, d *Domain)) {
 	t.Helper()
+	eachEngine(t, func(t *testing.T, run func(*testing.T)) { run(t) }, f)
+}
+
+// inBubbles is onEngines with each domain made, used and closed in a bubble, which
+// then sees who waits for it.
+func inBubbles(t *testing.T, f func(t *testing.T, d *Domain)) {
+	t.Helper()
+	eachEngine(t, synctest.Test, f)
+}
+
+func eachEngine(t *testing.T, in func(t *testing.T, run func(*testing.T)), f func(t *testing.T, d *Domain)) {
+	t.Helper()
 	for _, sequences := range []bool{false, true} {
 		t.Run(map[bool]string{false: "atomics", true: "rseq"}[sequences], func(t *testing.T) {
-			d, err := New(Options{Sequences: sequences})
-			if errors.Is(err, rseq.ErrUnsupported) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			f(t, d)
-			if err := d.Close(); err != nil {
-				t.Error(err)
-			}
+			in(t, func(t *testing.T) {
+				d, err := New(Options{Sequences: sequences})
+				if errors.Is(err, rseq.ErrUnsupported) {
+					t.Skip(err)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				f(t, d)
+				if err := d.Close(); err != nil {
+					t.Error(err)
+				}
+			})
 		})
 	}
 }
@@ -121,51 +135,49 @@ func TestGracePeriod(t *testing.T) {
 	if !inChild(t) {
 		return
 	}
-	onEngines(t, func(t *testing.T, d *Domain) {
-		synctest.Test(t, func(t *testing.T) {
-			sync := func() func() bool { return start(func() { must(t, d.Synchronize) }) }
-			unlock := func(tokens ...Token) {
-				for _, token := range tokens {
-					d.ReadUnlock(token)
-				}
+	inBubbles(t, func(t *testing.T, d *Domain) {
+		sync := func() func() bool { return start(func() { must(t, d.Synchronize) }) }
+		unlock := func(tokens ...Token) {
+			for _, token := range tokens {
+				d.ReadUnlock(token)
 			}
-			if !sync()() {
-				t.Fatal("Synchronize waits though nobody reads")
+		}
+		if !sync()() {
+			t.Fatal("Synchronize waits though nobody reads")
+		}
+		first, nested, other := d.lockAside(), d.lockAside(), d.lockAside()
+		waits := sync()
+		late := d.lockAside()
+		lateWaits := sync()
+		for i, token := range []Token{nested, first, other} {
+			if waits() {
+				t.Fatalf("Synchronize has returned with %d readers left", 3-i)
 			}
-			first, nested, other := d.lockAside(), d.lockAside(), d.lockAside()
+			unlock(token)
+		}
+		if !waits() {
+			t.Error("Synchronize still waits, for a reader that came later")
+		}
+		if lateWaits() {
+			t.Error("a later Synchronize does not wait for a reader before it")
+		}
+		unlock(late)
+		if !lateWaits() {
+			t.Error("Synchronize waits for nobody")
+		}
+		// More of them than there are phases, one after the other.
+		for range 5 {
+			r := d.lockAside()
 			waits := sync()
-			late := d.lockAside()
-			lateWaits := sync()
-			for i, token := range []Token{nested, first, other} {
-				if waits() {
-					t.Fatalf("Synchronize has returned with %d readers left", 3-i)
-				}
-				unlock(token)
+			if waits() {
+				t.Fatal("Synchronize does not wait")
 			}
+			unlock(r)
 			if !waits() {
-				t.Error("Synchronize still waits, for a reader that came later")
+				t.Fatal("Synchronize waits for nobody")
 			}
-			if lateWaits() {
-				t.Error("a later Synchronize does not wait for a reader before it")
-			}
-			unlock(late)
-			if !lateWaits() {
-				t.Error("Synchronize waits for nobody")
-			}
-			// More of them than there are phases, one after the other.
-			for range 5 {
-				r := d.lockAside()
-				waits := sync()
-				if waits() {
-					t.Fatal("Synchronize does not wait")
-				}
-				unlock(r)
-				if !waits() {
-					t.Fatal("Synchronize waits for nobody")
-				}
-			}
-			must(t, d.Close)
-		})
+		}
+		must(t, d.Close)
 	})
 }
 
@@ -186,25 +198,23 @@ func TestShared(t *testing.T) {
 	if !inChild(t) {
 		return
 	}
-	onEngines(t, func(t *testing.T, d *Domain) {
-		synctest.Test(t, func(t *testing.T) {
-			r := d.lockAside()
-			before := d.Stats().GracePeriods
-			var all []func() bool
-			for range 100 {
-				all = append(all, start(func() { must(t, d.Synchronize) }))
+	inBubbles(t, func(t *testing.T, d *Domain) {
+		r := d.lockAside()
+		before := d.Stats().GracePeriods
+		var all []func() bool
+		for range 100 {
+			all = append(all, start(func() { must(t, d.Synchronize) }))
+		}
+		d.ReadUnlock(r)
+		for _, done := range all {
+			if !done() {
+				t.Fatal("a caller still waits")
 			}
-			d.ReadUnlock(r)
-			for _, done := range all {
-				if !done() {
-					t.Fatal("a caller still waits")
-				}
-			}
-			if n := d.Stats().GracePeriods - before; n != 2 {
-				t.Errorf("%d grace periods for 100 callers; want 2", n)
-			}
-			must(t, d.Close)
-		})
+		}
+		if n := d.Stats().GracePeriods - before; n != 2 {
+			t.Errorf("%d grace periods for 100 callers; want 2", n)
+		}
+		must(t, d.Close)
 	})
 }
 
@@ -214,47 +224,45 @@ func TestCall(t *testing.T) {
 	if !inChild(t) {
 		return
 	}
-	onEngines(t, func(t *testing.T, d *Domain) {
-		synctest.Test(t, func(t *testing.T) {
-			const n = 1000
-			var got []int
-			before := d.Stats()
-			r := d.lockAside()
-			for i := range n {
-				d.Call(func() {
-					got = append(got, i)
-					if !lockdep.InCallback() {
-						t.Error("a callback does not run as one")
-					}
-					must(t, d.Synchronize) // it may wait
-					if i == 0 {
-						d.Call(func() { got = append(got, n) }) // or queue more
-					}
-				})
-			}
-			waits := start(func() { must(t, d.Barrier) })
-			if waits() || len(got) > 0 {
-				t.Fatalf("%d callbacks have run though a reader is there", len(got))
-			}
-			d.ReadUnlock(r)
-			if !waits() || len(got) < n {
-				t.Fatalf("%d callbacks have run after Barrier; want %d", len(got), n)
-			}
-			must(t, d.Barrier)
-			if len(got) != n+1 || !slices.IsSorted(got) {
-				t.Errorf("%d callbacks have run; want %d, in their order", len(got), n+1)
-			}
-			// One for those that the worker found when it came, if it came before the
-			// last; one for all others; one for that of the callback.
-			s := d.Stats()
-			if batches := s.Batches - before.Batches; batches > 3 {
-				t.Errorf("%d grace periods for callbacks; want 2 or 3", batches)
-			}
-			if s.Called != s.Ran || s.Called != n+1 {
-				t.Errorf("%d callbacks accepted, %d have run; want %d", s.Called, s.Ran, n+1)
-			}
-			must(t, d.Close)
-		})
+	inBubbles(t, func(t *testing.T, d *Domain) {
+		const n = 1000
+		var got []int
+		before := d.Stats()
+		r := d.lockAside()
+		for i := range n {
+			d.Call(func() {
+				got = append(got, i)
+				if !lockdep.InCallback() {
+					t.Error("a callback does not run as one")
+				}
+				must(t, d.Synchronize) // it may wait
+				if i == 0 {
+					d.Call(func() { got = append(got, n) }) // or queue more
+				}
+			})
+		}
+		waits := start(func() { must(t, d.Barrier) })
+		if waits() || len(got) > 0 {
+			t.Fatalf("%d callbacks have run though a reader is there", len(got))
+		}
+		d.ReadUnlock(r)
+		if !waits() || len(got) < n {
+			t.Fatalf("%d callbacks have run after Barrier; want %d", len(got), n)
+		}
+		must(t, d.Barrier)
+		if len(got) != n+1 || !slices.IsSorted(got) {
+			t.Errorf("%d callbacks have run; want %d, in their order", len(got), n+1)
+		}
+		// One for those that the worker found when it came, if it came before the
+		// last; one for all others; one for that of the callback.
+		s := d.Stats()
+		if batches := s.Batches - before.Batches; batches > 3 {
+			t.Errorf("%d grace periods for callbacks; want 2 or 3", batches)
+		}
+		if s.Called != s.Ran || s.Called != n+1 {
+			t.Errorf("%d callbacks accepted, %d have run; want %d", s.Called, s.Ran, n+1)
+		}
+		must(t, d.Close)
 	})
 }
 
@@ -300,31 +308,29 @@ func TestClose(t *testing.T) {
 	if !inChild(t) {
 		return
 	}
-	onEngines(t, func(t *testing.T, d *Domain) {
-		synctest.Test(t, func(t *testing.T) {
-			ran := 0
-			var again func()
-			again = func() {
-				if ran++; ran < 20 {
-					d.Call(again)
-				}
+	inBubbles(t, func(t *testing.T, d *Domain) {
+		ran := 0
+		var again func()
+		again = func() {
+			if ran++; ran < 20 {
+				d.Call(again)
 			}
-			d.Call(again)
-			r := d.lockAside()
-			waits := start(func() { must(t, d.Close) })
-			if waits() {
-				t.Fatal("Close does not wait for a reader")
-			}
-			d.ReadUnlock(r)
-			if !waits() || ran != 20 {
-				t.Errorf("Close has run %d callbacks; want 20", ran)
-			}
-			must(t, d.Close)
-			must(t, d.Synchronize)
-			must(t, d.Barrier)
-			expectPanic(t, "read lock of a closed domain", func() { d.ReadLock() })
-			expectPanic(t, "call on a closed domain", func() { d.Call(func() {}) })
-		})
+		}
+		d.Call(again)
+		r := d.lockAside()
+		waits := start(func() { must(t, d.Close) })
+		if waits() {
+			t.Fatal("Close does not wait for a reader")
+		}
+		d.ReadUnlock(r)
+		if !waits() || ran != 20 {
+			t.Errorf("Close has run %d callbacks; want 20", ran)
+		}
+		must(t, d.Close)
+		must(t, d.Synchronize)
+		must(t, d.Barrier)
+		expectPanic(t, "read lock of a closed domain", func() { d.ReadLock() })
+		expectPanic(t, "call on a closed domain", func() { d.Call(func() {}) })
 	})
 }
 

@@ -5,8 +5,12 @@
 //	Spin    the same for short sections that hardly anybody waits for, at half the price
 //	RWSem   a reader-writer semaphore; a queued writer holds new readers back
 //
-// All have waits that testing/synctest can see: RWSem always, since it lies on
-// sync.Cond, and the others after UseCond, which tests call before the first lock.
+//	Cond    a condition variable
+//
+// Their waits are like those for a sync.Mutex: a goroutine in a bubble of
+// testing/synctest may wait for one outside. The bubble sees who waits for an
+// RWSem or a Cond that was made in it, and for all of them after UseCond, which
+// tests call before the first lock.
 //
 // The package also knows which goroutine is inside a callback (Callback,
 // InCallback): what waits for callbacks to end refuses to be called from one.

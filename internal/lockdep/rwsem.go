@@ -13,7 +13,8 @@ import (
 // Its waits can be interrupted through a context.
 type RWSem struct {
 	mu      sync.Mutex
-	cond    *sync.Cond // made by the first wait
+	bubble  bool  // it was made in one of testing/synctest
+	cond    *Cond // made by the first wait
 	class   *Class
 	readers int
 	writer  bool
@@ -27,6 +28,7 @@ func (s *RWSem) Init(c *Class) {
 		checkInit(c, s)
 	}
 	s.class = c
+	s.bubble = inBubble()
 }
 
 // Class returns what Init set.
@@ -135,13 +137,13 @@ func (s *RWSem) wait(ctx context.Context, free func() bool) error {
 		return nil
 	}
 	if s.cond == nil {
-		s.cond = sync.NewCond(&s.mu)
+		s.cond = newCond(&s.mu, s.bubble)
 	}
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.cond.Broadcast()
+			s.wake()
 		})
 		defer stop()
 	}

@@ -66,6 +66,7 @@ func TestRWSemReadersShare(t *testing.T) {
 func TestRWSemWriterPreference(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s RWSem
+		s.Init(CPUHotplug)
 		s.RLock()
 		writer := start(s.Lock)
 		reader := start(s.RLock)
@@ -90,6 +91,7 @@ func TestRWSemWriterPreference(t *testing.T) {
 func TestRWSemWriterGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s RWSem
+		s.Init(CPUHotplug)
 		s.RLock()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -120,6 +122,7 @@ func TestRWSemWriterGivesUp(t *testing.T) {
 func TestRWSemReaderGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s RWSem
+		s.Init(CPUHotplug)
 		s.Lock()
 		ctx, cancel := context.WithCancel(t.Context())
 		var err error
@@ -134,7 +137,7 @@ func TestRWSemReaderGivesUp(t *testing.T) {
 			t.Error("the other reader waits for nobody")
 		}
 		s.RUnlock()
-		expectPanic(t, "lockdep: read unlock of unlocked (unnamed)", s.RUnlock) // it counts no reader that gave up
+		expectPanic(t, "lockdep: read unlock of unlocked cpu_hotplug_lock", s.RUnlock) // it counts no reader that gave up
 	})
 }
 
@@ -167,6 +170,7 @@ func TestRWSemEndedContext(t *testing.T) {
 func TestRWSemWritersWaited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s RWSem
+		s.Init(CPUHotplug)
 		expect := func(want uint64) {
 			t.Helper()
 			if got := s.WritersWaited(); got != want {
@@ -216,4 +220,39 @@ func BenchmarkRWSem(b *testing.B) {
 			s.Unlock()
 		}
 	})
+}
+
+// A semaphore of several bubbles: whoever waits is woken from another one, or
+// from outside of all, as with sync.Mutex.
+func TestRWSemAcrossBubbles(t *testing.T) {
+	var s RWSem
+	s.Init(CPUHotplug)
+	for range 20 {
+		s.Lock()
+		waits := make(chan struct{}, 4)
+		done := make(chan struct{})
+		for range 2 {
+			go func() {
+				defer func() { done <- struct{}{} }()
+				synctest.Test(t, func(t *testing.T) {
+					for range 2 {
+						go func() {
+							waits <- struct{}{}
+							s.RLock()
+							s.RUnlock()
+							s.Lock()
+							s.Unlock()
+						}()
+					}
+				})
+			}()
+		}
+		for range 4 {
+			<-waits
+		}
+		time.Sleep(100 * time.Microsecond) // most of them sleep by now
+		s.Unlock()
+		<-done
+		<-done
+	}
 }

@@ -3,6 +3,7 @@
 package lockdep
 
 import (
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -105,12 +106,22 @@ func (s *Spin) lockSlow() {
 			s.word.Add(hungry)
 			continue
 		}
-		time.Sleep(sleep)
+		doze(sleep)
 		sleep = min(2*sleep, maxNap)
 	}
 	if push {
 		s.word.Add(^uint64(hungry - 1))
 	}
+}
+
+// doze sleeps for d. In a bubble of testing/synctest it only yields: there a sleep ends
+// when all goroutines of the bubble sleep, and one that waits for a Mutex never does.
+func doze(d time.Duration) {
+	if inBubble() {
+		runtime.Gosched()
+		return
+	}
+	time.Sleep(d)
 }
 
 func (s *Spin) tryLockSpecial() bool {
