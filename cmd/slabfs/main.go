@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +55,7 @@ func main() {
 		status, err = s.status, s.err
 	}
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "slabfs: %s\n", oneLine(err))
+		complain("%s", oneLine(err))
 	}
 	os.Exit(status)
 }
@@ -128,4 +129,18 @@ func oneDir(c *cobra.Command, args []string) error {
 		return fmt.Errorf("%q takes one directory, not %d; see `%s --help`", c.CommandPath(), len(args), c.CommandPath())
 	}
 	return nil
+}
+
+// complain prints a line on standard error. That may be a pipe that nobody reads,
+// which is no reason not to end.
+func complain(format string, args ...any) {
+	printed := make(chan struct{})
+	go func() {
+		defer close(printed)
+		fmt.Fprintf(os.Stderr, "slabfs: "+format+"\n", args...)
+	}()
+	select {
+	case <-printed:
+	case <-time.After(time.Second):
+	}
 }

@@ -90,7 +90,7 @@ func serve(dir string, o *mountOptions) error {
 	}
 	switch {
 	case errors.Is(err, fusefs.ErrDetached):
-		fmt.Fprintf(os.Stderr, "slabfs: %v; who has it open gets errors from now on\n", err)
+		complain("%v; who has it open gets errors from now on", err)
 		return nil
 	case errors.Is(err, fusefs.ErrUnmounted):
 		log.Info("somebody else unmounted it", "dir", dir)
@@ -135,7 +135,7 @@ func hearSignals() signals {
 	go func() {
 		select {
 		case sig := <-s.c:
-			fmt.Fprintf(os.Stderr, "slabfs: ended before anything was mounted: %v\n", sig)
+			complain("ended before anything was mounted: %v", sig)
 			os.Exit(status)
 		case <-s.early:
 		}
