@@ -1,7 +1,6 @@
 package alloc
 
 import (
-	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -12,18 +11,15 @@ import (
 // pinned runs f on a thread of its own that stays on one CPU.
 func pinned(t testing.TB, n int, f func()) {
 	t.Helper()
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with its changed affinity
+	var err error
+	cpu.Aside(func() {
 		var one unix.CPUSet
 		one.Set(n)
-		err := unix.SchedSetaffinity(0, &one)
-		if err == nil {
+		if err = unix.SchedSetaffinity(0, &one); err == nil {
 			f()
 		}
-		done <- err
-	}()
-	if err := <-done; err != nil {
+	})
+	if err != nil {
 		t.Skipf("no thread can be bound to CPU %d: %v", n, err)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"testing"
 	"unsafe"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"slabfs/alloc"
+	"slabfs/internal/cpu"
 	"slabfs/internal/testclient"
 	"slabfs/sysfs/fusefs"
 	"slabfs/sysfs/slabattr"
@@ -100,19 +100,15 @@ func beProgram() error {
 }
 
 // onCPU runs f on a thread that is bound to a CPU.
-func onCPU(cpu int, f func()) error {
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with its affinity
+func onCPU(n int, f func()) (err error) {
+	cpu.Aside(func() {
 		var one unix.CPUSet
-		one.Set(cpu)
-		err := unix.SchedSetaffinity(0, &one)
-		if err == nil {
+		one.Set(n)
+		if err = unix.SchedSetaffinity(0, &one); err == nil {
 			f()
 		}
-		done <- err
-	}()
-	return <-done
+	})
+	return err
 }
 
 // A program is a role that serves, as the test sees it.

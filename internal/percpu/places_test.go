@@ -131,7 +131,7 @@ func TestSplitAndMerge(t *testing.T) {
 
 // A thousand caches of random capacities come and go for ever, and waste little.
 func TestChurn(t *testing.T) {
-	steps := 300_000
+	steps := 100_000
 	if *longFlag {
 		steps = 10_000_000
 	}

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -68,10 +67,7 @@ func TestNodes(t *testing.T) {
 	var live []unsafe.Pointer
 	exact := true
 	for i, n := range cpus[:2] {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			runtime.LockOSThread() // and never unlocked: the thread ends with its changed affinity
+		cpu.Aside(func() {
 			var one unix.CPUSet
 			one.Set(n)
 			if err := unix.SchedSetaffinity(0, &one); err != nil {
@@ -81,8 +77,7 @@ func TestNodes(t *testing.T) {
 			for range 1000 * (i + 1) {
 				live = append(live, c.Alloc())
 			}
-		}()
-		<-done
+		})
 	}
 	if !exact {
 		t.Skip("the CPU cannot be read")
