@@ -113,7 +113,7 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	if o.MountOptions, err = setAccess(t, o.MountOptions); err != nil {
 		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}
-	time.Now().Zone() // reads /etc/localtime now: a log line must not do so when the mount hides it
+	_, _ = time.Now().Zone() // reads /etc/localtime now: a log line must not do so when the mount hides it
 	mounting <- struct{}{}
 	defer func() { <-mounting }()
 	s, err := mountOn(dir, t, o)

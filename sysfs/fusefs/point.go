@@ -27,9 +27,12 @@ const maxLinks = 40
 // missing, it returns the path with an error that is fs.ErrNotExist.
 func resolve(dir string) (string, error) {
 	if !filepath.IsAbs(dir) {
-		wd, err := unix.Getwd() // os.Getwd looks at the directory
-		if err != nil || !filepath.IsAbs(wd) {
-			return "", fmt.Errorf("the working directory cannot be reached (%q, %v); use an absolute path", wd, err)
+		wd, err := unix.Getwd()                // os.Getwd looks at the directory
+		if err == nil && !filepath.IsAbs(wd) { // "(unreachable)/..."
+			err = fs.ErrNotExist
+		}
+		if err != nil {
+			return "", fmt.Errorf("the working directory cannot be reached (%q): %w; use an absolute path", wd, err)
 		}
 		dir = filepath.Join(wd, dir)
 	}
