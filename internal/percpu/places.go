@@ -23,10 +23,10 @@ type Place uint32
 // hole that is large enough, and FreePlace merges the hole that it makes with its
 // neighbours.
 //
-// So holes are used again for areas of every size. In the worst order of calls,
-// areas of 1 to 513 granules need about 10 times of the most that was ever in
-// use at once (Robson 1977: first fit needs log2 of the ratio of their sizes).
-// In TestChurn, where sizes are random, they need 1.2 times.
+// So holes are used again for areas of every size. Areas of random sizes take 1.2
+// times the space that they have themselves (TestChurn). In the worst order of
+// calls it is about 10 times the most that was ever in use: areas have 1 to 513
+// granules, and first fit needs log2 of that ratio (Robson 1977).
 //
 // Protection of fields: L, mu.
 var places struct {
