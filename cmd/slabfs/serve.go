@@ -42,14 +42,9 @@ func serve(dir string, o *mountOptions) error {
 		lockdep.SetOutput(func(report string) { _, _ = logFile.WriteString(report) })
 	}
 
-	a, err := alloc.New(alloc.Options{MemoryLimit: int64(o.memoryLimit), Merge: !o.noMerge})
+	a, err := newAllocator(o)
 	if err != nil {
-		return &statusError{statusMount, err}
-	}
-	for _, spec := range o.caches {
-		if err := newCache(a, spec); err != nil {
-			return err
-		}
+		return err
 	}
 	files := slabattr.New(a)
 	if o.load {
@@ -88,9 +83,28 @@ func serve(dir string, o *mountOptions) error {
 	case <-srv.Done():
 		err = srv.Err()
 	}
+	return endOf(err, dir, log)
+}
+
+// newAllocator returns an allocator with the caches that the flags ask for.
+func newAllocator(o *mountOptions) (*alloc.Allocator, error) {
+	a, err := alloc.New(alloc.Options{MemoryLimit: int64(o.memoryLimit), Merge: !o.noMerge})
+	if err != nil {
+		return nil, &statusError{statusMount, err}
+	}
+	for _, spec := range o.caches {
+		if err := newCache(a, spec); err != nil {
+			return nil, err
+		}
+	}
+	return a, nil
+}
+
+// endOf returns what the command ends with, err being why serving has ended.
+func endOf(err error, dir string, log *slog.Logger) error {
 	switch {
 	case errors.Is(err, fusefs.ErrDetached):
-		complain("%v; who has it open gets errors from now on", err)
+		fmt.Fprintf(os.Stderr, "slabfs: %v; who has it open gets errors from now on\n", err)
 		return nil
 	case errors.Is(err, fusefs.ErrUnmounted):
 		log.Info("somebody else unmounted it", "dir", dir)
