@@ -64,8 +64,8 @@ func (f *File) Ino() uint64 {
 	return f.dir.ino + 1 + uint64(f.index)
 }
 
-// Index returns the file's place among the files of its directory, in the order
-// in which they were added: 0, 1, 2.
+// Index returns the file's place among the files of its directory, from 0. The
+// oldest comes first.
 func (f *File) Index() int { return f.index }
 
 // Position returns where a listing of the directory has the file, see Node.

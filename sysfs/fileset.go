@@ -60,7 +60,7 @@ func (s *fileSet) search(name string) (at int, found bool) {
 	})
 }
 
-// compareEntries compares an entry's place in a listing with that of a name.
+// compareEntries compares an entry with a name, by their places in a listing.
 func compareEntries(at uint64, have, name string) int {
 	return cmp.Or(cmp.Compare(at, position(name)), strings.Compare(have, name))
 }

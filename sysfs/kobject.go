@@ -128,8 +128,8 @@ func (k *Kobject) Add(name string, obj any, attrs ...*Attribute) (*Kobject, erro
 	return dir, nil
 }
 
-// share returns the set of these attributes, that of the directory that was added
-// before if it has the same.
+// share returns a set of these attributes. If the directory that was added before
+// has the same attributes, it returns that directory's set.
 func (k *Kobject) share(attrs []*Attribute) (*fileSet, error) {
 	if len(attrs) == 0 {
 		return noFiles, nil

@@ -120,9 +120,9 @@ func (t *Tree) Stats() TreeStats {
 // for it.
 func (t *Tree) OnRemove(f func(Removal)) (cancel func()) { return t.observe(&observer{removed: f}) }
 
-// OnChange makes f hear of every node whose attributes have changed: of a
-// directory in which an entry has come or gone, and of what SetMeta changed.
-// Whoever changes it calls f, with no lock held, and waits for it.
+// OnChange makes f hear of every node whose attributes have changed: a directory
+// when an entry has come or gone, any node when SetMeta has changed it. The
+// goroutine that changes the node calls f, with no lock held, and waits for it.
 func (t *Tree) OnChange(f func(Node)) (cancel func()) { return t.observe(&observer{changed: f}) }
 
 func (t *Tree) observe(o *observer) (cancel func()) {
@@ -205,7 +205,7 @@ type Node interface {
 var _ = []Node{(*Kobject)(nil), (*File)(nil), (*Link)(nil)}
 
 // Meta is the part of a node that chmod, chown and utimes change. It lives as
-// long as the node; that of a file as long as its directory.
+// long as the node. A file lives as long as its directory.
 type Meta struct {
 	Mode                fs.FileMode // the low twelve bits, as in chmod(2)
 	UID, GID            uint32

@@ -9,8 +9,8 @@ import (
 )
 
 // What the kernel knows. There is a record for each directory and each link that
-// it has looked up, or a file of; the files of a directory take a few bytes each,
-// in a list that goes when the kernel has forgotten the last of them.
+// the kernel has looked up. The files of a directory take a few bytes each, in a
+// list of its record. The list goes when the kernel has forgotten all of them.
 
 // inode is what the kernel knows of a directory or a link, and of the files in it.
 type inode struct {

@@ -103,9 +103,9 @@ func (s *Server) removed(r sysfs.Removal) {
 // a directory change with its entries. Unlike a removal it takes none of the kernel's
 // locks that a client can hold for long.
 //
-// A client that has looked n up may not have it in the kernel's table yet, and would put
-// the old attributes there: so the kernel is told again until it knows n, or has
-// forgotten it.
+// A client that has looked n up for the first time may still be about to put it into the
+// kernel's table, with the old attributes. So the kernel is told again until it knows n,
+// or has forgotten it.
 func (s *Server) changed(n sysfs.Node) {
 	const again = 100 * time.Microsecond
 	for left := notifyWait; left > 0 && s.fs.knows(n); left -= again {
