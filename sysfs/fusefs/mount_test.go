@@ -337,7 +337,12 @@ func TestAbortedConnection(t *testing.T) {
 	store := c.Go(Op{Do: "write", FD: fd, Data: []byte("1")})
 	eventually(t, "a store", func() bool { return x.stores.Load() == 1 })
 	abort(t, s)
+	late := time.AfterFunc(time.Minute, func() { // else the server would wait for the store for ever
+		t.Error("a minute after the abort the store was not interrupted")
+		close(x.release)
+	})
 	<-s.Done()
+	late.Stop()
 	if err := s.Err(); !errors.Is(err, ErrConnectionLost) {
 		t.Errorf("Err = %v; want %v", err, ErrConnectionLost)
 	}
