@@ -8,12 +8,11 @@ import "sync/atomic"
 // none. A reader needs a whole value and nothing else: a statistic, or a hint.
 //
 // The writer stores without an atomic operation. That is a data race, and the Go
-// memory model bounds what it does: a read of one word sees a value that some
-// write stored, and that no later write is known to have replaced. It sees neither
-// half of a value nor one that was never stored ("Implementation Restrictions for
-// Programs Containing Data Races"). So this file is for words of 64 bits. The
-// lock orders the writers, so no addition is lost. A read orders nothing: what
-// the writer did before may not be visible yet.
+// memory model bounds what a race does: a read of one word sees a value that some
+// write stored there. It sees neither half of a value nor a value that was never
+// stored ("Implementation Restrictions for Programs Containing Data Races"). So
+// this file is for words of 64 bits. The lock orders the writers, so no addition is
+// lost. A read orders nothing: what the writer did before may not be visible yet.
 //
 // The model also allows a race to be reported and the program to be ended. So with
 // the race detector, and where a word has 32 bits, counter_atomic.go does the

@@ -102,8 +102,8 @@ func reached(t *testing.T, out string) {
 	}
 }
 
-// TestTrail runs the commands that README.md shows, and compares the steps that it
-// quotes with the trail. Our own words stand behind a step, after several spaces.
+// TestTrail runs the commands that README.md shows, and looks for the steps that
+// README.md quotes in the trail. Our own words follow a step after several spaces.
 func TestTrail(t *testing.T) {
 	needSpin(t)
 	text := read(t, "README.md")
@@ -127,7 +127,7 @@ func TestTrail(t *testing.T) {
 	}
 }
 
-// The line of a step is told in words, too.
+// README.md tells the line of one inline in a sentence.
 func TestLineInWords(t *testing.T) {
 	told := regexp.MustCompile(`line (\d+) is (\w+)\.`).FindStringSubmatch(read(t, "README.md"))
 	if told == nil {

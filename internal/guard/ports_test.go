@@ -26,8 +26,8 @@ var long = flag.Bool("slabfs.long", false, "check the types of alloc on every po
 var portable = []string{"./alloc/...", "./sysfs", "./workqueue", "./internal/cpu", "./internal/fault", "./internal/invariants",
 	"./internal/lockdep", "./internal/pages", "./internal/percpu", "./internal/rseq"}
 
-// TestPorts checks the types of packages on ports of Go, and of all that they
-// import, from source: to compile them would take ten times as long.
+// TestPorts checks the types of the portable packages on ports of Go, from the
+// source of all that they import. To compile that would take ten times as long.
 func TestPorts(t *testing.T) {
 	ports := []string{"aix/ppc64", "freebsd/amd64", "js/wasm", "linux/386"}
 	if *long {
@@ -57,8 +57,8 @@ type listed struct {
 	Error      *struct{ Err string }
 }
 
-// checkTypes checks the types of the portable packages. go list prints what a
-// package imports before the package.
+// checkTypes checks the types of the portable packages on one port, in the order of
+// go list: a package comes after those that it imports.
 func checkTypes(goos, goarch string) error {
 	cmd := exec.Command("go", append([]string{"list", "-e", "-deps", "-test",
 		"-json=ImportPath,Dir,GoFiles,ImportMap,Standard,Error"}, portable...)...)

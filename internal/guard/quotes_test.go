@@ -29,9 +29,8 @@ func eachLine(t *testing.T, f func(name string, number int, line string)) {
 	})
 }
 
-// TestNamedFiles checks that the source files exist that documents name, at the
-// path from the root, or anywhere if only a part of the path is told, and that they
-// have the line.
+// TestNamedFiles checks that each source file that a document names exists, and
+// has the line that is told. The end of a path is enough to name a file.
 func TestNamedFiles(t *testing.T) {
 	var files []string
 	err := fs.WalkDir(os.DirFS(root), ".", func(name string, d fs.DirEntry, err error) error {
@@ -59,8 +58,8 @@ func TestNamedFiles(t *testing.T) {
 	})
 }
 
-// TestQuotedFrames checks the frames of stacks that documents quote: the
-// function is in that file, and around the line if one is told.
+// TestQuotedFrames checks the frames of the stacks that documents quote: the file
+// has the function, and the function has the line if a line is told.
 func TestQuotedFrames(t *testing.T) {
 	frame := regexp.MustCompile(`\b` + regexp.QuoteMeta(module) + `/([\w/]+)\.([\w.*()]+)(?:\+0x[0-9a-f]+)? (?:\w+/)?(\w+\.go)(?::(\d+))?$`)
 	quoted := 0

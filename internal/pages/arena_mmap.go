@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	maxArena = 1 << (29 + 11*wide) // 1 TiB; 512 MiB of the 4 GiB of 32 bits
-	minArena = 1 << (26 + 2*wide)  // 256 MiB; 64 MiB
+	maxArena = 1 << (29 + 11*wide) // 1 TiB; 512 MiB where addresses have 32 bits
+	minArena = 1 << (26 + 2*wide)  // 256 MiB; 64 MiB there
 
 	// GoMemory tells whether the arena is Go memory.
 	GoMemory = false
