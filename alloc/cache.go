@@ -89,10 +89,10 @@ func (c *Cache) AllocZeroed() unsafe.Pointer {
 }
 
 // Free takes an object back, on any CPU. It panics at once if the object is nil,
-// which is no object, or if its page belongs to another cache or to none. That
-// the address points into an object, or that the object is free already, is found
-// at the latest when it goes back to its slab, until when a doubly freed object
-// may be allocated twice; the invariants build finds both at once.
+// which is no object, or if its page belongs to another cache or to none. An
+// address inside an object, or an object that is free already, is found at the
+// latest when it goes back to its slab. Until then, an object that was freed twice
+// may be allocated twice. The invariants build finds both at once.
 func (c *Cache) Free(obj unsafe.Pointer) { freeFast(c, obj) }
 
 // Shrink gives all free objects back to their slabs and all empty slabs back to

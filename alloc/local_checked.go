@@ -15,7 +15,7 @@ func (l *Local[T]) Alloc() *T {
 	return (*T)(l.cache.core.handOut(unsafe.Pointer(l.slots[l.out-1])))
 }
 
-// Free takes back a value of the Typed, whoever allocated it. This build panics
+// Free takes back a value of the Typed, from any Alloc. This build panics
 // at once if the value is nil, another cache's, or free already.
 func (l *Local[T]) Free(p *T) {
 	c := l.cache

@@ -19,7 +19,7 @@ func (l *Local[T]) Alloc() (p *T) {
 	return p
 }
 
-// Free takes back a value of the Typed, whoever allocated it. It panics if the
+// Free takes back a value of the Typed, from any Alloc. It panics if the
 // value is nil. A value of another cache is found when it reaches the cache: a
 // later Free, or Return, panics. Until then it may be allocated again. The
 // invariants build finds it at once, and a value that is freed twice.

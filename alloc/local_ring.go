@@ -72,7 +72,7 @@ func (r *ring) take(n int) (ok bool) {
 	return true
 }
 
-// most returns how many objects there can be, whatever is freed.
+// most returns how many objects fit into the limit, or else into the address space.
 func (k *core) most() int64 {
 	bytes := pages.Reserved()
 	if limit := k.a.limit.Load(); limit > 0 {

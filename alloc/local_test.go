@@ -115,8 +115,8 @@ func TestLocalPrefill(t *testing.T) {
 	})
 }
 
-// What Prefill has promised stays at hand, whatever is freed meanwhile, until it
-// was allocated.
+// What Prefill has promised stays at hand until it is allocated. No Free gives it
+// back.
 func TestLocalPromise(t *testing.T) {
 	engines(t, func(t *testing.T, a *Allocator) {
 		points := newPoints(t, a)

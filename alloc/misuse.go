@@ -13,8 +13,8 @@ import (
 )
 
 // This file finds calls that are a user's mistake, and says what is wrong with
-// them: a panic for the caller's own, a count and a line in the log for damage
-// that somebody else has done.
+// them. The caller's own mistake is a panic. Damage that somebody else has done is
+// counted, and a line in the log.
 
 // handOut is the last thing that happens to an object before the user has it.
 func (k *core) handOut(obj unsafe.Pointer) unsafe.Pointer {
