@@ -72,6 +72,30 @@ func TestFenceFails(t *testing.T) {
 	destroy(t, c)
 }
 
+// If a fence fails, the sheaves of all CPUs are open as before, of all caches that a
+// Close would have ended.
+func TestFenceFailsAndSheavesReopen(t *testing.T) {
+	first, second := twoCPUs(t)
+	cpus := []int{first, second}
+	a := sequences(t, Options{})
+	c, other := newCache(t, a, "fence", 64, CacheOptions{}), newCache(t, a, "other", 64, CacheOptions{})
+	defer rseq.FailFences(false)
+	for what, f := range map[string]func() error{
+		"SetCPUPartial": func() error { return c.SetCPUPartial(7) },
+		"Destroy":       c.Destroy,
+		"Close":         a.Close,
+		"SetOnline":     func() error { return a.SetOnline(first, false) },
+	} {
+		mustBeFast(t, "at first", cpus, c, other)
+		rseq.FailFences(true)
+		if err := f(); !errors.Is(err, unix.ENOMEM) {
+			t.Errorf("%s: %v; want that of the fence", what, err)
+		}
+		rseq.FailFences(false)
+		mustBeFast(t, what+" without a fence", cpus, c, other)
+	}
+}
+
 // If the fence of a CPU that is to go offline fails, it stays online, with open sheaves.
 func TestFenceFailsOffline(t *testing.T) {
 	n, _ := twoCPUs(t)

@@ -53,24 +53,79 @@ func TestSheavesReopen(t *testing.T) {
 			if err := op.f(); err != nil {
 				t.Errorf("%s: %v", op.name, err)
 			}
-			for _, d := range []*Cache{c, other} {
-				for _, n := range cpus {
-					pinned(t, n, func() {
-						d.Free(d.Alloc()) // it may have been empty
-						allocs, frees := d.Events(AllocFastpath)[n], d.Events(FreeFastpath)[n]
-						for range 10 {
-							d.Free(d.Alloc())
-						}
-						allocs, frees = d.Events(AllocFastpath)[n]-allocs, d.Events(FreeFastpath)[n]-frees
-						if allocs < 9 || frees < 9 { // a sequence may be started over
-							t.Errorf("%s: of 10 pairs on CPU %d, %d Allocs and %d Frees were fast for %q", op.name, n, allocs, frees, d.Name())
-						}
-					})
-				}
-			}
+			mustBeFast(t, op.name, cpus, c, other)
 		}
 		c.Free(live)
 		checkRest(t, c, nil)
 		checkRest(t, other, nil)
+	})
+}
+
+// mustBeFast fails unless pairs of Alloc and Free are served by the sheaf, on each CPU.
+func mustBeFast(t *testing.T, after string, cpus []int, caches ...*Cache) {
+	t.Helper()
+	for _, c := range caches {
+		for _, n := range cpus {
+			pinned(t, n, func() {
+				c.Free(c.Alloc()) // it may have been empty
+				allocs, frees := c.Events(AllocFastpath)[n], c.Events(FreeFastpath)[n]
+				for range 10 {
+					c.Free(c.Alloc())
+				}
+				allocs, frees = c.Events(AllocFastpath)[n]-allocs, c.Events(FreeFastpath)[n]-frees
+				if allocs < 9 || frees < 9 { // a sequence may be started over
+					t.Errorf("%s: of 10 pairs on CPU %d, %d Allocs and %d Frees were fast for %q", after, n, allocs, frees, c.Name())
+				}
+			})
+		}
+	}
+}
+
+// A store may still be under way when its cache is dying. Then it changes
+// nothing, and above all opens no sheaf: sequences may still know where they lie.
+func TestStoresOfDyingCache(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		c := newCache(t, a, "dying", 64, CacheOptions{})
+		freeAll(c, allocN(t, c, 200))
+		tree := newTree(t, "A")
+		ran := 0
+		tree.unlink = func(c *Cache) {
+			k := c.core
+			if c.Name() != "dying" {
+				return
+			}
+			ctx := context.Background()
+			for _, f := range []func() error{
+				func() error {
+					return k.flushAll(ctx, func() { t.Error("the flush set something") }, func() { t.Error("the flush went on") })
+				},
+				func() error { return k.shrink(ctx) },
+				func() error { n, err := k.clearEvents(ctx, AllocFastpath); ran += int(n); return err },
+				func() error { k.empty(); return nil },
+			} {
+				if err := f(); err != nil {
+					t.Error(err)
+				}
+				for n, pc := range k.cpus {
+					if pc == nil {
+						continue
+					}
+					pc.mu.Lock()
+					if kept := pc.area.PushBulk(make([]uintptr, 1)); kept > 0 || pc.area.Level() > 0 {
+						t.Errorf("the sheaf of a dying cache on CPU %d is open, or holds %d objects", n, pc.area.Level())
+					}
+					pc.mu.Unlock()
+				}
+			}
+			if ran > 0 {
+				t.Errorf("%d events of a dying cache were cleared", ran)
+			}
+			ran = -1
+		}
+		defer tree.attach(a)()
+		destroy(t, c)
+		if ran != -1 {
+			t.Error("the tree was not told")
+		}
 	})
 }
