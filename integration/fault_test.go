@@ -34,7 +34,7 @@ func TestFaults(t *testing.T) {
 		waits []goroutine
 	}{
 		fault.UnlinkUnderLocks: {nil, "has not ended after 10.", "which drains with the lock held", []goroutine{
-			{"alloc.(*Allocator).destroy", "sysfs.(*Kobject).Remove(", "sync.(*Cond).Wait("}, storer, plugger,
+			{"alloc.(*Allocator).destroy", "sysfs.(*Kobject).Remove(", "lockdep.(*Cond).Wait("}, storer, plugger,
 		}},
 		fault.NotifyUnderLocks: {[]string{"--deadline=4s"}, "has not ended after 4.", "which notifies with the lock held", []goroutine{
 			{"alloc.(*Allocator).destroy", "DeleteNotify(", "unix.writev("}, storer, plugger,

@@ -23,7 +23,7 @@ type party struct {
 
 var (
 	drains = &party{"a destroy that drains", "cpu_hotplug_lock (read), slab_mutex", "active references of the cache's files",
-		[]string{"alloc.(*Allocator).destroy", "sysfs.(*Kobject).Remove(", "sync.(*Cond).Wait("}}
+		[]string{"alloc.(*Allocator).destroy", "sysfs.(*Kobject).Remove(", "lockdep.(*Cond).Wait("}}
 	notifies = &party{"a destroy that notifies the kernel", "cpu_hotplug_lock (read), slab_mutex", "the inode lock of a file",
 		[]string{"alloc.(*Allocator).destroy", "Notify(", "unix."}}
 	publishes = &party{"a create that publishes", "slab_mutex", "slab_mutex",

@@ -242,7 +242,7 @@ func TestRules(t *testing.T) {
 func TestExplain(t *testing.T) {
 	store := "goroutine 1:\ncpu.(*Hotplug).RLockContext(\nsysfs.(*File).Store("
 	plug := "goroutine 2:\ncpu.(*Hotplug).Lock("
-	drain := "goroutine 3:\nsync.(*Cond).Wait(\nsysfs.(*Kobject).Remove(\nalloc.(*Allocator).destroyLocked("
+	drain := "goroutine 3:\nslabfs/internal/lockdep.(*Cond).Wait(\nsysfs.(*Kobject).Remove(\nalloc.(*Allocator).destroyLocked("
 	notify := "goroutine 4:\nunix.writev(\nfuse.(*Server).DeleteNotify(\nalloc.(*Allocator).destroyLocked("
 	publish := "goroutine 5:\nlockdep.(*Mutex).Lock(\nalloc.(*Allocator).Caches(\nstress.(*census).Publish(\nalloc.(*Allocator).NewCache("
 	for _, tc := range []struct {
