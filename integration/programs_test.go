@@ -42,7 +42,7 @@ func TestDir32(t *testing.T) {
 // too.
 func TestCopyingPrograms(t *testing.T) {
 	needRoot(t)
-	needProgram(t, "busybox", "install busybox")
+	needProgram(t, "busybox", "package busybox")
 	t.Parallel()
 	s := root.mount(t, root.newDir(t, true))
 	c := root.client(t)
