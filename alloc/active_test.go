@@ -3,6 +3,7 @@ package alloc
 import (
 	"fmt"
 	"testing"
+	"time"
 	"unsafe"
 
 	"slabfs/internal/pages"
@@ -223,4 +224,70 @@ func BenchmarkNil(b *testing.B) {
 			}
 		})
 	}
+}
+
+// For a millisecond after a reclaim that freed nothing, the next one leaves the
+// sheaves of caches alone that have no empty slab.
+func TestReclaimLeavesSheaves(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		c, slabs := halves(t, a)
+		half := c.core.objects / 2
+		freeAll(c, slabs[0][:half])
+		freeAll(c, slabs[1][:half])
+		other := newCache(t, a, "other", 512, CacheOptions{})
+		cached := c.Stats().Cached
+		r := &a.reclaimer
+		r.mu.Lock()
+		r.gained, r.ended = false, time.Now().Add(time.Minute)
+		r.mu.Unlock()
+		for range 10 {
+			if other.Alloc() != nil {
+				t.Fatal("an object, though no slab is empty")
+			}
+		}
+		if got := c.Stats().Cached; got != cached || cached == 0 {
+			t.Errorf("%d free objects are on sheaves, and were %d before another cache's nil Allocs", got, cached)
+		}
+		r.mu.Lock()
+		r.ended = time.Time{}
+		r.mu.Unlock()
+		if other.Alloc() != nil || c.Stats().Cached != 0 {
+			t.Errorf("a reclaim after that time leaves %d objects on sheaves", c.Stats().Cached)
+		}
+		for _, objs := range slabs {
+			freeAll(c, objs[half:])
+		}
+	})
+}
+
+// Where nothing is in use any more, but a reclaim is still under way, Alloc waits
+// for what that gains.
+func TestNilWaitsForReclaim(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		c := newCache(t, a, "c", 64, CacheOptions{})
+		a.SetMemoryLimit(1)
+		if c.Alloc() != nil || a.active.n.Load() != 0 {
+			t.Fatalf("an object at a limit of one byte, or %d caches are active", a.active.n.Load())
+		}
+		r := &a.reclaimer
+		r.mu.Lock()
+		r.running.Store(true) // as if it had just emptied the last cache
+		got := make(chan unsafe.Pointer)
+		go func() { got <- c.Alloc() }()
+		select {
+		case obj := <-got:
+			t.Fatalf("Alloc returned %p while a reclaim is under way", obj)
+		case <-time.After(5 * time.Millisecond):
+		}
+		a.SetMemoryLimit(0)
+		r.gained = true
+		a.reclaims.Add(1)
+		r.running.Store(false)
+		r.mu.Unlock()
+		obj := <-got
+		if obj == nil {
+			t.Fatal("nil after a reclaim that gained pages")
+		}
+		c.Free(obj)
+	})
 }
