@@ -331,7 +331,8 @@ func TestLocalAfterDestroy(t *testing.T) {
 	checkRest(t, c, nil)
 }
 
-// Alloc and Free of a Local are worth having because they are inlined.
+// Alloc and Free of a Local are worth having because they are inlined, and those of
+// a Typed cost a call more if they are not.
 func TestLocalIsInlined(t *testing.T) {
 	if invariants.Enabled {
 		t.Skip("this build checks more than can be inlined")
@@ -340,8 +341,10 @@ func TestLocalIsInlined(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	for _, f := range []string{"Alloc", "Free"} {
-		if want := "can inline (*Local[go.shape.struct { X int64; Y int64; Next slabfs/alloc.Ref[slabfs/alloc.point] }])." + f; !strings.Contains(string(out), want) {
+	for _, f := range []string{"Local Alloc", "Local Free", "Typed Alloc", "Typed Free"} {
+		generic, method, _ := strings.Cut(f, " ")
+		want := "can inline (*" + generic + "[go.shape.struct { X int64; Y int64; Next slabfs/alloc.Ref[slabfs/alloc.point] }])." + method
+		if !strings.Contains(string(out), want) {
 			t.Errorf("the compiler does not say %q", want)
 		}
 	}

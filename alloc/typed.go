@@ -73,21 +73,10 @@ func (t *Typed[T]) Cache() *Cache { return &t.cache }
 func (t *Typed[T]) Alloc() *T {
 	p := (*T)(allocFast(&t.cache))
 	if p != nil {
-		if unsafe.Sizeof(*p) > zeroInline { // the compiler keeps one branch
-			clear(bytesOf(p))
-		} else {
-			var zero T
-			*p = zero
-		}
+		clear((*[1]T)(unsafe.Pointer(p))[:]) // a variable of more than 128 KiB would lie on the Go heap
 	}
 	return p
 }
-
-// zeroInline bounds the size of values that are cleared by a store of the zero
-// value. A variable of more than 128 KiB would lie on the Go heap.
-const zeroInline = 1 << 10
-
-func bytesOf[T any](p *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p)) }
 
 // Free takes a value back; see Cache.Free. It panics if p is nil.
 func (t *Typed[T]) Free(p *T) { freeFast(&t.cache, unsafe.Pointer(p)) }
