@@ -38,7 +38,7 @@ func TestManyRemoversFindNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := serve(t, tree, Options{MaxStores: processes * each})
-	s.notifier.wait = time.Minute // the machine may be slow
+	s.notifier.wait.Store(int64(time.Minute)) // the machine may be slow
 	var all []*testclient.Pending
 	for p := range processes {
 		c := testclient.Start(t, testclient.Options{})

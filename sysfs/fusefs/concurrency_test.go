@@ -222,7 +222,7 @@ func TestRemovalIsNotified(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := serve(t, x.tree, Options{})
-	s.notifier.wait = time.Minute // the machine may be slow
+	s.notifier.wait.Store(int64(time.Minute)) // the machine may be slow
 	c := testclient.Start(t, testclient.Options{})
 	for _, e := range c.OK(Op{Do: "readdir", Path: s.at("cache")}).Entries {
 		c.OK(Op{Do: "stat", Path: s.at("cache", e.Name)})
@@ -291,7 +291,7 @@ func stall(t *testing.T, c *testclient.Client, s *Server) (mapping int) {
 func TestRemovalDespiteFaultingWriter(t *testing.T) {
 	x, slow := newFixture(), newFixture()
 	s, far := serve(t, x.tree, Options{}), serve(t, slow.tree, Options{})
-	s.notifier.wait = time.Minute // the machine may be slow, but the notification is not stuck
+	s.notifier.wait.Store(int64(time.Minute)) // the machine may be slow, but the notification is not stuck
 	hung, c := testclient.Start(t, testclient.Options{}), testclient.Start(t, testclient.Options{})
 	memory := stall(t, hung, far)
 	// Past the end: the lock is taken exclusively.

@@ -27,7 +27,7 @@ func TestRemovedIsForgotten(t *testing.T) {
 	const rounds = 20
 	x := newFixture()
 	s := serve(t, x.tree, Options{})
-	s.notifier.wait = time.Minute // the machine may be slow
+	s.notifier.wait.Store(int64(time.Minute)) // the machine may be slow
 	c := testclient.Start(t, testclient.Options{})
 	c.OK(Op{Do: "stat", Path: s.at("cache")})
 	before := s.fs.known()

@@ -23,7 +23,7 @@ const tidyAfter = time.Millisecond
 type notifier struct {
 	hide, tidy func(sysfs.Removal)
 	leftovers  func() (nodes []sysfs.Node, later bool)
-	wait       time.Duration // notifyWait, except in tests
+	wait       atomic.Int64 // A: notifyWait, except in tests
 	jobs       chan notice
 	quit       chan struct{}
 	busy       atomic.Int64 // A: when the notification under way began, in Unix nanoseconds; 0: none
@@ -37,7 +37,8 @@ type notice struct {
 }
 
 func newNotifier(hide, tidy func(sysfs.Removal), leftovers func() ([]sysfs.Node, bool)) *notifier {
-	n := &notifier{hide: hide, tidy: tidy, leftovers: leftovers, wait: notifyWait, jobs: make(chan notice), quit: make(chan struct{})}
+	n := &notifier{hide: hide, tidy: tidy, leftovers: leftovers, jobs: make(chan notice), quit: make(chan struct{})}
+	n.wait.Store(int64(notifyWait))
 	go n.loop()
 	return n
 }
@@ -99,9 +100,9 @@ func (n *notifier) loop() {
 // way: 0 or less if it is stuck.
 func (n *notifier) left() time.Duration {
 	if began := n.busy.Load(); began != 0 {
-		return n.wait - time.Since(time.Unix(0, began))
+		return time.Duration(n.wait.Load()) - time.Since(time.Unix(0, began))
 	}
-	return n.wait
+	return time.Duration(n.wait.Load())
 }
 
 // entry sends one notification and waits until the entry is hidden, as long as

@@ -16,7 +16,7 @@ import (
 func TestRemovalOvertakesLookup(t *testing.T) {
 	x := newFixture()
 	s := serve(t, x.tree, Options{EntryTimeout: 4 * time.Millisecond})
-	s.notifier.wait = time.Minute // the machine may be slow
+	s.notifier.wait.Store(int64(time.Minute)) // the machine may be slow
 	c := testclient.Start(t, testclient.Options{})
 	path := s.at("name")
 	for range 2 {
@@ -63,7 +63,7 @@ func TestNotificationDespiteOldDescriptor(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := serve(t, x.tree, Options{})
-	s.notifier.wait = time.Minute // the machine may be slow
+	s.notifier.wait.Store(int64(time.Minute)) // the machine may be slow
 	c := testclient.Start(t, testclient.Options{})
 	c.OK(Op{Do: "stat", Path: s.at("cache")})
 	x.cache.Remove()
