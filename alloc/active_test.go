@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -289,5 +290,52 @@ func TestNilWaitsForReclaim(t *testing.T) {
 			t.Fatal("nil after a reclaim that gained pages")
 		}
 		c.Free(obj)
+	})
+}
+
+// Who waited for a reclaim that gained pages tries again, and starts none.
+func TestReclaimIsShared(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		c := newCache(t, a, "c", 64, CacheOptions{})
+		freeAll(c, allocN(t, c, 100))
+		cached := c.Stats().Cached
+		seen := a.newAttempt()
+		r := &a.reclaimer
+		r.mu.Lock()
+		r.gained = true
+		r.mu.Unlock()
+		a.reclaims.Add(1)
+		if !a.reclaim(seen, nil) || c.Stats().Cached != cached || cached == 0 {
+			t.Errorf("%d objects are on sheaves, and were %d before a reclaim whose result another one had", c.Stats().Cached, cached)
+		}
+	})
+}
+
+// What a flush sets, and what follows it, is under flush_lock: no destroy counts
+// objects meanwhile.
+func TestFlushHoldsItsLock(t *testing.T) {
+	engines(t, func(t *testing.T, a *Allocator) {
+		c := newCache(t, a, "c", 64, CacheOptions{})
+		freeAll(c, allocN(t, c, 100))
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		calls := 0
+		mustHold := func() {
+			calls++
+			held := make(chan bool)
+			go func() {
+				err := a.flushLock.LockContext(ended)
+				if err == nil {
+					a.flushLock.Unlock()
+				}
+				held <- err != nil
+			}()
+			if !<-held {
+				t.Error("flush_lock is free during a flush")
+			}
+		}
+		if err := c.core.flushAll(context.Background(), mustHold, mustHold); err != nil || calls != 2 {
+			t.Errorf("flush: %v, after %d calls; want 2", err, calls)
+		}
 	})
 }
