@@ -343,7 +343,7 @@ func TestLocalIsInlined(t *testing.T) {
 	}
 	for _, f := range []string{"Local Alloc", "Local Free", "Typed Alloc", "Typed Free"} {
 		generic, method, _ := strings.Cut(f, " ")
-		want := "can inline (*" + generic + "[go.shape.struct { X int64; Y int64; Next slabfs/alloc.Ref[slabfs/alloc.point] }])." + method
+		want := "can inline (*" + generic + "[go.shape.struct { X int64; Y int64; Next slabfs/alloc.Ref[slabfs/alloc.point] }])." + method + "\n" // AllocRef is another
 		if !strings.Contains(string(out), want) {
 			t.Errorf("the compiler does not say %q", want)
 		}
