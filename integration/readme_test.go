@@ -22,7 +22,7 @@ func TestReadmeProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(text)
+	m := regexp.MustCompile("(?s)```go\n(package main\n.*?)```").FindSubmatch(text)
 	if m == nil {
 		t.Fatal("README.md has no program")
 	}
@@ -76,6 +76,27 @@ func TestReadmeProgram(t *testing.T) {
 		if mounted(t, mnt) || exists(t, mnt) {
 			t.Errorf("%s: mounted %v, directory is there %v; want neither", end.how, mounted(t, mnt), exists(t, mnt))
 		}
+	}
+}
+
+// The lines at the top of README compile.
+func TestReadmeLines(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile("(?s)```go\n(.*?)```").FindSubmatch(text)
+	if m == nil {
+		t.Fatal("README.md has no Go")
+	}
+	source := filepath.Join(t.TempDir(), "main.go")
+	program := "package main\nimport (\"log\"; \"slabfs/alloc\")\nfunc main() {\n" + string(m[1]) + "}\n"
+	if err := os.WriteFile(source, []byte(program), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("go", "vet", source).CombinedOutput(); err != nil {
+		t.Fatalf("go vet: %v\n%s", err, out)
 	}
 }
 
