@@ -8,13 +8,13 @@ const (
 	maxArena = 1 << 29
 	minArena = 1 << 26
 
-	// GoMemory tells whether the arena is Go memory.
+	// GoMemory reports whether the arena is Go memory.
 	GoMemory = true
 )
 
-// reserveArena takes n bytes for the arena and so many for the tables: one
-// allocation each, so that pointer arithmetic stays within one variable. Behind
-// the tables is a word, for their end to point to.
+// reserveArena reserves n bytes for the arena and tables bytes for the tables.
+// Each is one allocation, so that pointer arithmetic stays within one variable.
+// The word after the tables gives the end of the tables something to point to.
 func reserveArena(tables, n uintptr) (table, arena unsafe.Pointer, err error) {
 	align := uintptr(SystemPage()) // which may be made up
 	if table, err = reserveSpace(tables + 8 + align); err != nil {
@@ -29,7 +29,7 @@ func commitArena(unsafe.Pointer, uintptr) error { return nil }
 
 func populated(unsafe.Pointer) bool { return false }
 
-// discard loses the pages' content, as the system would.
+// discard clears the content of n pages from p on, as the system would.
 func discard(p Page, n int) error {
 	whole, err := asSystem(At(p), uintptr(n)<<Shift)
 	clear(whole)

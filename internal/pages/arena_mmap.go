@@ -12,12 +12,12 @@ const (
 	maxArena = 1 << (29 + 11*wide) // 1 TiB; 512 MiB where addresses have 32 bits
 	minArena = 1 << (26 + 2*wide)  // 256 MiB; 64 MiB there
 
-	// GoMemory tells whether the arena is Go memory.
+	// GoMemory reports whether the arena is Go memory.
 	GoMemory = false
 )
 
-// reserveArena takes n bytes for the arena and so many for the tables, which end
-// where the arena begins.
+// reserveArena reserves n bytes for the arena and tables bytes for the tables,
+// which end where the arena begins.
 func reserveArena(tables, n uintptr) (table, arena unsafe.Pointer, err error) {
 	p, err := reserveSpace(tables + n + arenaAlign)
 	if err != nil {
@@ -30,8 +30,9 @@ func reserveArena(tables, n uintptr) (table, arena unsafe.Pointer, err error) {
 
 func commitArena(p unsafe.Pointer, n uintptr) error { return commit(p, n) }
 
-// discard gives the memory of n pages back to the system. The address stays reserved: it
-// must never come to be part of the Go heap while a stale pointer to it may exist.
+// discard gives the memory of n pages back to the system. The addresses stay
+// reserved: they must never become part of the Go heap while a stale pointer to
+// them may exist.
 func discard(p Page, n int) error {
 	whole, err := asSystem(At(p), uintptr(n)<<Shift)
 	if err != nil {

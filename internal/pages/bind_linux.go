@@ -8,17 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxNode is what Linux takes for a node's number plus one, at most.
+// maxNode is the largest node number that Linux accepts, plus one.
 const maxNode = 1024
 
-// bind asks for memory of a node for n pages from p on, where that has some.
+// bind asks the system to place n pages from p on in the memory of node id, as
+// long as the node has memory left.
 func bind(p Page, n, id int) error {
 	var mask [maxNode / 64]uint64
 	if id >= maxNode {
 		return unix.EINVAL
 	}
 	mask[id/64] = 1 << (id % 64)
-	// The kernel takes the number of bits to be one less than what it is told.
+	// The kernel uses one bit less than the number it is given.
 	whole, err := asSystem(At(p), uintptr(n)<<Shift)
 	if err != nil {
 		return err

@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// Words of bitmaps that do not fit into a descriptor. A place is an index into
-// one array of 8-byte words; 0 is no place. Freed places are kept in a list for
-// each length, linked through their first word.
+// This file allocates words for bitmaps that do not fit into a descriptor. A
+// place is an index into one array of 8-byte words; 0 is no place. Freed places
+// are kept in one list for each length, linked through their first word.
 
 const (
 	wordSize = 8
@@ -19,12 +19,13 @@ const (
 var bitmaps struct {
 	base  unsafe.Pointer // constant after reserve
 	limit uintptr        // constant after reserve: words reserved; an index fits 32 bits
-	end   uintptr        // words below it were handed out once
+	end   uintptr        // words below it have been allocated at least once
 	grown uintptr        // words below it are accessible
 	free  [maxWords + 1]uint32
 }
 
-// AllocBits returns a place for n words of undefined content, 1 <= n <= 1024.
+// AllocBits returns a place for n words, 1 <= n <= 1024. Their content is
+// undefined. Its errors wrap ErrNoMemory.
 func AllocBits(n int) (uint32, error) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
@@ -50,7 +51,7 @@ func AllocBits(n int) (uint32, error) {
 	return uint32(at), nil
 }
 
-// FreeBits takes back a place of n words.
+// FreeBits frees a place of n words.
 func FreeBits(at uint32, n int) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()

@@ -2,8 +2,8 @@ package pages
 
 import "golang.org/x/sys/unix"
 
-// dump puts memory into core dumps, or leaves it out. Where the system refuses, a dump
-// has more in it than one wants, or less.
+// dump includes memory in core dumps, or leaves it out. If the system refuses,
+// core dumps are larger or smaller than wanted, and nothing else changes.
 func dump(whole []byte, in bool) {
 	advice := unix.MADV_DONTDUMP
 	if in {

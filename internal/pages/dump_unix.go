@@ -2,5 +2,5 @@
 
 package pages
 
-// dump does nothing: a system without such an advice dumps what was touched.
+// dump does nothing. A system without such an advice dumps all touched memory.
 func dump([]byte, bool) {}

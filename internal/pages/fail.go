@@ -5,15 +5,15 @@ import (
 	"sync/atomic"
 )
 
-// failIn counts down to the allocation that fails; 0: none does.
+// failIn counts down to the allocation that fails. At 0, none fails.
 var failIn atomic.Int64
 
-// FailNth makes the n-th allocation from now on fail, of pages, of bits or of
-// memory for the tables. It reports whether the one that was asked for before
-// has failed. 0 asks for none. It is for tests.
+// FailNth makes the n-th allocation from now on fail: of pages, of bits, or of
+// memory for the tables. It reports whether the failure that was requested
+// before has happened. FailNth(0) requests none. FailNth is for tests.
 func FailNth(n int64) (failed bool) { return failIn.Swap(n) == 0 }
 
-// mayAllocate returns the error that FailNth asked for.
+// mayAllocate returns the error that FailNth requested.
 //
 // Preconditions: heap.mu is held.
 func mayAllocate() error {

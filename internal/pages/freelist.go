@@ -5,8 +5,9 @@ import (
 	"unsafe"
 )
 
-// Free blocks: each has a descriptor and is on a list of its node, order and kind, warm or
-// cold. Larger ones are split in halves, and halves that are both free merge again.
+// This file keeps the free blocks. Each has a descriptor and is on the list of
+// its node, order and kind (warm or cold). Larger blocks are split in halves,
+// and two free halves merge again.
 
 // freeBlock is the descriptor of the first page of a free block.
 //
@@ -16,7 +17,7 @@ type freeBlock struct {
 	_          [DescSize - 8 - 3]byte
 	order      uint8
 	warm       bool
-	tag        uint8 // tagFree, or 0 in a page that is no free block's first
+	tag        uint8 // tagFree, or 0 if the page does not begin a free block
 }
 
 const tagFree = 0xf3
@@ -25,8 +26,8 @@ var _ [0]struct{} = [unsafe.Sizeof(freeBlock{}) - DescSize]struct{}{}
 
 func block(p Page) *freeBlock { return (*freeBlock)(Desc(p)) }
 
-// split gives the upper halves of a block back until 2^to pages are left, and returns
-// how many of their pages are warm, which the caller counts.
+// split frees the upper halves of a block until 2^to pages are left. It returns
+// how many of the freed pages are warm; the caller adds them to heap.warm.
 //
 // Preconditions: heap.mu is held.
 func split(p Page, from, to int) (warm int64) {
@@ -38,7 +39,7 @@ func split(p Page, from, to int) (warm int64) {
 	return warm
 }
 
-// freePages gives back any number of pages, as the largest blocks that they hold.
+// freePages frees n pages from p on, as the largest blocks that they hold.
 //
 // Preconditions: heap.mu is held.
 func freePages(p Page, n int) {

@@ -5,10 +5,10 @@ import (
 	"fmt"
 )
 
-// Huge is what the system is asked for about huge pages, for the arena.
+// Huge is what the system was asked for about huge pages in the arena.
 type Huge uint8
 
-// What can be asked.
+// The values of Huge.
 const (
 	HugeSystem Huge = iota // nothing: the system's own setting decides
 	HugeAlways             // a huge page wherever one fits
@@ -18,11 +18,14 @@ const (
 // String returns h as parameters/huge_pages shows it.
 func (h Huge) String() string { return [...]string{"system", "always", "never"}[h] }
 
-// ErrNoHuge is wrapped by errors of SetHuge: this system, or this build, has no huge pages to give.
+// ErrNoHuge is wrapped by errors of SetHuge: this system, or this build, has no
+// huge pages.
 var ErrNoHuge = errors.New("no huge pages here")
 
-// SetHuge asks for huge pages, or for none, in the whole arena from now on. What was asked for
-// once cannot be taken back, only turned round: h is not HugeSystem.
+// SetHuge asks the system for huge pages (HugeAlways) or for none (HugeNever)
+// in the whole arena from now on. A setting can be replaced by the other one,
+// but cannot be taken back: h is never HugeSystem. Its errors wrap ErrNoHuge
+// where huge pages are not available.
 func SetHuge(h Huge) error {
 	if h == HugeAlways {
 		if err := noHuge(); err != nil {
@@ -38,8 +41,9 @@ func SetHuge(h Huge) error {
 	return nil
 }
 
-// HugePages returns what holds: what SetHuge has asked for last, but HugeNever if that is
-// HugeAlways and the system, or the process, does not allow huge pages any more.
+// HugePages returns the setting in effect: what SetHuge has asked for last. It
+// returns HugeNever instead of HugeAlways if the system, or the process, does
+// not allow huge pages any more.
 func HugePages() Huge {
 	heap.mu.Lock()
 	h := heap.huge

@@ -2,11 +2,12 @@ package pages
 
 import "slabfs/internal/cpu"
 
-// Where there are several memory nodes, each growStep pages of address space are of one: of that which
-// has asked for them first. So the free blocks of a node are its own, a block never merges
-// with another node's, and a page's node follows from its address. With one node there is nothing to look up.
+// With several memory nodes, each growStep pages of address space belong to one
+// node: the first one that asks for them. So each node has free blocks of its
+// own, a block never merges with a block of another node, and a page's node
+// follows from its address. With one node there is nothing to look up.
 
-// Node returns the node of a page that was allocated, by its place in cpu.Nodes.
+// Node returns the node of an allocated page, as an index into cpu.Nodes.
 func Node(p Page) int {
 	if heap.nodeOf == nil {
 		return 0
@@ -14,14 +15,15 @@ func Node(p Page) int {
 	return int(heap.nodeOf[p/growStep])
 }
 
-// freeLists are heads of lists of free blocks: cold, warm.
+// freeLists are the heads of the lists of free blocks: cold ones, then warm
+// ones.
 type freeLists [2][MaxOrder + 1]Page
 
 // nodes returns how many nodes there are.
 func nodes() int { return 1 + len(heap.more) }
 
-// lists returns the free blocks of a node. What there always is has a fixed address: lists are most of
-// what a page costs.
+// lists returns the free blocks of a node. The lists of the first node have a
+// fixed address, because lists are most of what allocating a page costs.
 //
 // Preconditions: heap.mu is held.
 func lists(node int) *freeLists {
@@ -31,9 +33,9 @@ func lists(node int) *freeLists {
 	return &heap.more[node-1]
 }
 
-// initNodes makes the lists of so many nodes.
+// initNodes makes the lists of n nodes.
 //
-// Preconditions: the arena is reserved, and no page of it was handed out.
+// Preconditions: the arena is reserved, and no page of it has been allocated.
 func initNodes(n int) {
 	if n > 1 {
 		heap.more = make([]freeLists, n-1)
@@ -41,11 +43,12 @@ func initNodes(n int) {
 	}
 }
 
-// setNode gives fresh pages to a node. Pages of the first growStep before them are
-// never used. If others come before them in their growStep pages, all of those have a
-// node already. A page's memory is of the node that its address is bound to before it
-// is usable. Where it cannot be bound, it is of the CPU's that touches it first, which
-// is the same mostly.
+// setNode gives fresh pages to a node. If earlier pages of the same growStep
+// pages are in use, those growStep pages keep the node that they have. The
+// first block does not count, because it is never used. A page's address is
+// bound to the node before the page becomes usable. If binding fails, a page's
+// memory comes from the node of the CPU that touches it first, which is mostly
+// the same node.
 //
 // Preconditions: heap.mu is held.
 func setNode(from, to Page, node int) {

@@ -11,41 +11,46 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// What a page is, and a block at most.
+// The sizes of a page and of the largest block.
 const (
 	Shift    = 12         // log2 of a page's size in bytes
 	Size     = 1 << Shift // bytes of a page
 	MaxOrder = 10         // blocks have at most 2^MaxOrder pages, 4 MiB
 
 	blockPages = 1 << MaxOrder
-	hugeOrder  = 9 // of a huge page
+	hugeOrder  = 9 // order of a huge page
 	hugePages  = 1 << hugeOrder
 	arenaAlign = hugePages << Shift
 )
 
-// ErrNoMemory is wrapped by errors of Alloc and AllocRun: the reserved address
-// space, or the system's memory, is used up.
+// ErrNoMemory is wrapped by errors of Alloc, AllocRun and AllocBits: the
+// reserved address space, or the system's memory, is used up.
 var ErrNoMemory = errors.New("out of memory")
 
 // A Page is the number of a page of the arena. 0 is no page.
 type Page uint32
 
-// DescSize is the size of a page's descriptor in bytes. Its last byte belongs to
-// this package while the page is free and must be left at 0.
+// DescSize is the size of a page's descriptor in bytes. The holder must leave
+// the last byte at 0: while the page is free, this package uses it.
 const DescSize = 24
 
-// Table is what a fast path needs to find the owner of an address without a call: where the
-// arena is not Go memory, owners end where page 0 begins, that of page 0 last, so
-// that one word leads to both. With n = (Last - address) >> 12, which is minus the page's
-// number minus 1, the owner is at Last + 1 + 4*n if n >= End, both taken as unsigned.
+// Table is what a fast path needs to find the owner of an address without a
+// call. Unless the arena is Go memory, the owners end where page 0 begins, and
+// the owner of page 0 is the last. So one word leads to both the pages and the
+// owners.
 //
-// Before Reserve, one page has an owner, at an address that no pointer has.
+// Let n = (Last - address) >> 12, which is -(page number) - 1. If n >= End,
+// compared as unsigned numbers, the page has an owner, at Last + 1 + 4*n.
 //
-// It has a cache line of its own: beside it would be what others write.
+// Before Reserve, only one page passes that test, and no pointer has its
+// address.
+//
+// Table has a cache line of its own, apart from variables that are written
+// often.
 var Table = struct {
 	_    [64]byte
-	Last uint64 // address of the last byte before page 0; constant once the page heap is reserved
-	End  uint64 // minus the number of pages that have an owner that can be read
+	Last uint64 // address of the last byte before page 0; constant after Reserve
+	End  uint64 // minus the number of pages whose owner can be read
 	_    [64]byte
 }{Last: 1<<62 - 1, End: 1<<64 - 1}
 
@@ -59,52 +64,57 @@ var Table = struct {
 var heap struct {
 	base   unsafe.Pointer    // I: address of page 0
 	limit  Page              // I: pages reserved
-	owners unsafe.Pointer    // I: end of one uint32 for each page, that of page 0 last
-	descs  [2]unsafe.Pointer // I: DescSize bytes for each page: for the even ones, for the odd ones
+	owners unsafe.Pointer    // I: end of the owners, one uint32 for each page, page 0 last
+	descs  [2]unsafe.Pointer // I: DescSize bytes for each page: even pages, odd pages
 	err    error             // I: why nothing could be reserved
 
-	nodeOf []uint16 // for each growStep pages, where there are several nodes, else nil; set before they are handed out
+	// nodeOf has the node of each growStep pages, set before they are allocated.
+	// It is nil if there is only one node.
+	nodeOf []uint16
 
 	mu      lockdep.Mutex
 	free    freeLists     // L: of the first node
 	more    []freeLists   // L: of the other nodes
-	touched []uint64      // L: a bit for each page below grown: there is memory behind it
-	odd     []bool        // L: for each blockPages pages below grown: odd ones have used their descriptors
+	touched []uint64      // L: a bit for each page below grown: it has memory behind it
+	odd     []bool        // L: for each blockPages pages below grown: an odd descriptor was used
 	odds    int           // L: how many of odd are true
 	end     atomic.Uint32 // A: pages below it are usable
 	grown   Page          // L: pages below it were made accessible
 	mapped  atomic.Int64  // A: pages with memory behind them
-	warm    atomic.Int64  // A: those of them that are free
-	huge    Huge          // L: what SetHuge has asked for
+	warm    atomic.Int64  // A: free pages with memory behind them
+	huge    Huge          // L: what SetHuge asked for
 	returns atomic.Uint64 // A: calls that gave memory back
 
-	idle      int64     // L: the least that warm was since idleSince, while nothing was under way
+	idle      int64     // L: the lowest value of warm since idleSince, between operations
 	idleSince time.Time // L
 }
 
 // Reserve makes the package usable. It does its work once for the process and
-// returns the same answer ever after. Nothing else may be called before it.
+// always returns the same answer. It must be called before anything else of the
+// package, except FakeSystemPage.
 func Reserve() error {
 	reserveOnce()
 	return heap.err
 }
 
-// At returns the page's address.
+// At returns the address of a page.
 func At(p Page) unsafe.Pointer { return unsafe.Add(heap.base, uintptr(p)<<Shift) }
 
-// Of returns the page of an address, and whether the address lies in the arena.
+// Of returns the page of an address, and whether that page has an owner that
+// can be read.
 func Of(ptr unsafe.Pointer) (Page, bool) {
 	p := (uintptr(ptr) - uintptr(heap.base)) >> Shift
 	return Page(p), p < uintptr(heap.end.Load())
 }
 
-// Owner returns the owner of a page for which Of said true.
+// Owner returns the owner of a page. Of must have returned true for the page.
 func Owner(p Page) uint32 { return atomic.LoadUint32(owner(p)) }
 
-// SwapOwner sets the owner of one page and reports true, if it was from until now.
+// SwapOwner sets the owner of a page to to and reports true if the owner was
+// from.
 func SwapOwner(p Page, from, to uint32) bool { return atomic.CompareAndSwapUint32(owner(p), from, to) }
 
-// SetOwner sets the owner of n pages from p on, which the caller holds.
+// SetOwner sets the owner of n pages from p on. The caller must hold the pages.
 func SetOwner(p Page, n int, number uint32) {
 	for i := range n {
 		atomic.StoreUint32(owner(p+Page(i)), number)
@@ -114,25 +124,31 @@ func SetOwner(p Page, n int, number uint32) {
 func owner(p Page) *uint32 { return (*uint32)(unsafe.Add(heap.owners, -4*(int(p)+1))) }
 
 // Desc returns the descriptor of a page, DescSize bytes aligned to 8, for the
-// holder of the run that begins there. They are undefined at first, but for the last, which is 0.
+// holder of the run that begins at the page. After allocation its content is
+// undefined, except for the last byte, which is 0.
 //
-// A run of an even number of pages that is aligned to it begins at an even one. So
-// the two kinds have a table each, and where there are only such runs half of the
-// descriptors never have memory behind them.
+// Even and odd pages have a table each. A run of an even number of pages that
+// is aligned to its size begins at an even page. If all runs are of that kind,
+// half of the descriptors never have memory behind them.
 func Desc(p Page) unsafe.Pointer { return unsafe.Add(heap.descs[p&1], uintptr(p/2)*DescSize) }
 
-// Mapped returns how many bytes of the arena have memory behind them, free ones included.
+// Mapped returns how many bytes of the arena have memory behind them, free
+// pages included.
 func Mapped() int64 { return heap.mapped.Load() << Shift }
 
-// Reserved returns the bytes of address space for pages: no more can ever be allocated.
+// Reserved returns how many bytes of address space are reserved for pages. No
+// more can ever be allocated.
 func Reserved() int64 { return int64(heap.limit) << Shift }
 
-// Warm returns how many bytes are free and have memory behind them: what Return can give
-// back, except for free pages that share a system page with others.
+// Warm returns how many bytes are free and have memory behind them. Return can
+// give them back, except for free pages that share a system page with pages in
+// use.
 func Warm() int64 { return heap.warm.Load() << Shift }
 
-// Alloc returns a block of 2^order pages, aligned to its size, of a node of cpu.Nodes, or of another if it
-// has none and no address space is left. Its content is undefined.
+// Alloc returns a block of 2^order pages, aligned to its size, of memory node
+// cpu.Nodes()[node]. If that node has no free block and no address space is
+// left, the block is of another node. Its content is undefined. Its errors wrap
+// ErrNoMemory.
 func Alloc(order, node int) (Page, error) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
@@ -141,14 +157,16 @@ func Alloc(order, node int) (Page, error) {
 	return p, err
 }
 
-// Free takes back a block of Alloc. Its owners must be 0 again.
+// Free frees a block that Alloc returned. The owners of its pages must be 0
+// again.
 func Free(p Page, order int) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
 	freeBlockOf(p, order)
 }
 
-// AllocRun returns n consecutive pages, not aligned to more than one page, of a node as Alloc does.
+// AllocRun returns n consecutive pages, aligned to one page. It chooses the
+// node and returns errors as Alloc does.
 func AllocRun(n, node int) (Page, error) {
 	if n <= 0 || uint64(n) > uint64(heap.limit) {
 		return 0, fmt.Errorf("allocate %d pages: %w", n, ErrNoMemory)
@@ -176,14 +194,14 @@ func AllocRun(n, node int) (Page, error) {
 	return p, nil
 }
 
-// FreeRun takes back n pages from p on, all of them from one call of AllocRun.
+// FreeRun frees the n pages from p on, all of them from one call of AllocRun.
 func FreeRun(p Page, n int) {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()
 	freePages(p, n)
 }
 
-// allocBlock returns a block of 2^order pages, the first n of them touched.
+// allocBlock returns a block of 2^order pages and touches the first n of them.
 //
 // Preconditions: heap.mu is held.
 func allocBlock(order, n, node int) (Page, error) {
@@ -207,7 +225,8 @@ func allocBlock(order, n, node int) (Page, error) {
 	return p, nil
 }
 
-// allocFree is allocBlock from a node's free blocks, or returns 0 if none is large enough.
+// allocFree is allocBlock from a node's free blocks. It returns 0 if none is
+// large enough.
 //
 // Preconditions: heap.mu is held.
 func allocFree(order, n, node int) Page {
@@ -225,8 +244,8 @@ func allocFree(order, n, node int) Page {
 	return 0
 }
 
-// allocLarge returns n pages, a multiple of blockPages: consecutive free blocks
-// of the largest order, or fresh address space.
+// allocLarge returns n pages, a multiple of blockPages. They are consecutive
+// free blocks of the largest order, or fresh address space.
 //
 // Preconditions: heap.mu is held.
 func allocLarge(n, node int) (Page, error) {
@@ -245,7 +264,8 @@ func allocLarge(n, node int) (Page, error) {
 	return p, err
 }
 
-// allocFreeLarge is allocLarge from free blocks that suit, or returns 0 if too few lie side by side.
+// allocFreeLarge is allocLarge from the free blocks that suit. It returns 0 if
+// too few of them lie side by side.
 //
 // Preconditions: heap.mu is held.
 func allocFreeLarge(n int, suits func(Page) bool) Page {
@@ -268,9 +288,12 @@ func allocFreeLarge(n int, suits func(Page) bool) Page {
 	return 0
 }
 
-// allocFresh returns blocks of the largest order that were never used. With several nodes, the others
-// of the last growStep pages become free blocks of the node. If the system does not let so much be
-// used, blocks are of the node that the rest of those pages belongs to.
+// allocFresh returns blocks of the largest order that were never used. With
+// several nodes, it takes whole groups of growStep pages, and the blocks that
+// it does not return become free blocks of the node. If the system makes too
+// little usable for that, allocFresh takes only what it returns. The rest of
+// the last group keeps the node, even if it is allocated for another node
+// later.
 //
 // Preconditions: heap.mu is held.
 func allocFresh(blocks, node int) (Page, error) {
@@ -303,7 +326,7 @@ func allocFresh(blocks, node int) (Page, error) {
 
 // setEnd lets the pages below end have owners.
 //
-// Preconditions: heap.mu is held, or nobody else knows of the heap.
+// Preconditions: heap.mu is held, or no other goroutine knows of the heap.
 func setEnd(end Page) {
 	heap.end.Store(uint32(end))
 	atomic.StoreUint64(&Table.End, -uint64(end))

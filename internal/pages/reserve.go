@@ -12,8 +12,8 @@ import (
 // wide is 1 where an address has 64 bits, and 0 where it has 32.
 const wide = ^uint(0) >> 63
 
-// growStep is how much address space is made accessible at a time, in pages, at
-// most, and how much belongs to one node at least.
+// growStep is in pages. It is the most address space that is made accessible at
+// a time, and the least that belongs to one node.
 const growStep = 64 << 20 >> Shift
 
 var reserveOnce = sync.OnceFunc(func() {
@@ -22,19 +22,21 @@ var reserveOnce = sync.OnceFunc(func() {
 		return
 	}
 	initNodes(len(cpu.Nodes()))
-	// The first block is never used: page 0 is no page. But it has owners, nobody, for Of to lead to.
+	// The first block is never used, because page 0 is no page. Its pages
+	// still have owners, all 0, for Of to lead to.
 	if heap.err = grow(blockPages); heap.err == nil {
 		Table.Last = uint64(uintptr(heap.base)) - 1
 		setEnd(blockPages)
 	}
 })
 
-// bitsWidth is how many bytes of bitmaps are reserved for each page: a bit for
-// each object of 8 bytes, twice.
+// bitsWidth is how many bytes of bitmaps are reserved for each page: two bits
+// for each object of 8 bytes.
 const bitsWidth = 2 * Size / 8 / 8
 
-// reserve takes half of the address space that it could get, maxArena at most:
-// a process may run under a limit on it.
+// reserve reserves half of the address space that it could get, maxArena at
+// most. It leaves the other half because the process may run under a limit on
+// address space.
 func reserve() error {
 	for limit := uintptr(maxArena); ; limit /= 2 {
 		err := reserveAll(limit)
@@ -49,7 +51,7 @@ func reserve() error {
 }
 
 func reserveAll(limit uintptr) error {
-	if err := probeSpace(2 * limit); err != nil { // as much has to be left for others
+	if err := probeSpace(2 * limit); err != nil { // leave as much for others
 		return err
 	}
 	n := limit >> Shift
@@ -65,11 +67,12 @@ func reserveAll(limit uintptr) error {
 	return nil
 }
 
-// grow makes the pages below end usable, with their owners and descriptors, and as many
-// more as there were, growStep at most, so that few calls are needed. The system may
-// refuse those: what is usable counts against RLIMIT_DATA, and against all memory where
-// vm.overcommit_memory is 2. If it locks all memory (mlockall), there is memory behind
-// usable pages at once, and no more are asked for.
+// grow makes the pages below end usable, with their owners and descriptors. To
+// keep calls few, it also asks for as many more as there were, growStep at
+// most. The system may refuse those: usable memory counts against RLIMIT_DATA,
+// and against all memory if vm.overcommit_memory is 2. If the process locks all
+// memory (mlockall), usable pages have memory behind them at once, and grow
+// asks for no more.
 //
 // Preconditions: heap.mu is held.
 func grow(end Page) error {
@@ -94,8 +97,8 @@ func grow(end Page) error {
 	return nil
 }
 
-// growTo is grow without a reserve. What of it was done before it fails is done again
-// the next time.
+// growTo makes the pages below end usable and no others. If it fails halfway,
+// the next call repeats the part that was done.
 //
 // Preconditions: heap.mu is held.
 func growTo(end Page) error {
@@ -123,8 +126,9 @@ func growTo(end Page) error {
 	return nil
 }
 
-// Metadata returns how many bytes of memory the tables take at most: owners and
-// descriptors of all pages that were ever used, and bits. Those of 4 MiB fill whole pages.
+// Metadata returns how many bytes of memory the tables take at most: bits, and
+// the owners and descriptors of all pages that were ever used. The owners and
+// descriptors of one block fill whole pages.
 func Metadata() int64 {
 	heap.mu.Lock()
 	defer heap.mu.Unlock()

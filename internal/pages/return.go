@@ -3,15 +3,18 @@ package pages
 import "time"
 
 // Return gives memory of free pages back to the system until at most keep bytes
-// of free pages have memory behind them. Largest blocks go first, and blocks smaller
-// than a system page stay: others use the rest of it. It returns how many bytes it gave
-// back. Pages keep their addresses; their content is lost.
+// of free pages have memory behind them. It begins with the largest blocks.
+// Blocks smaller than a system page stay, because the rest of their system page
+// is in use. Return returns how many bytes it gave back. The pages keep their
+// addresses and lose their content.
 func Return(keep int64) int64 { return giveBack(keep, Warm()-keep, 0) }
 
-// ReturnIdle gives back memory that nobody has missed. If the call before was at least period
-// ago, and more than above bytes were free all the time since, it gives back what was, until
-// at most keep bytes are left. It takes whole huge pages only, so that none is split.
-// It reports whether another call will find more, although nothing is freed meanwhile.
+// ReturnIdle gives back memory that was not needed for a while. It works only
+// if the last call that worked was at least period ago. If more than above
+// bytes were free all the time since then, it gives those bytes back until at
+// most keep bytes are left. It gives back whole huge pages only, so that no
+// huge page is split. It reports whether a later call will find more to give
+// back, even if nothing is freed until then.
 func ReturnIdle(period time.Duration, above, keep int64) (more bool) {
 	heap.mu.Lock()
 	idle, warm, early := heap.idle<<Shift, Warm(), time.Since(heap.idleSince) < period
@@ -29,12 +32,13 @@ func ReturnIdle(period time.Duration, above, keep int64) (more bool) {
 	return warm > idle && warm-given > above
 }
 
-// Returns tells how often memory was given back: calls of madvise that succeeded, or what
-// stands in for them.
+// Returns returns how often memory was given back: the number of successful
+// calls of madvise, or of what stands in for madvise.
 func Returns() uint64 { return heap.returns.Load() }
 
-// giveBack gives back the memory of free blocks of 2^least pages and more until keep
-// bytes are left or, since others free and allocate meanwhile, most bytes are given.
+// giveBack gives back the memory of free blocks of at least 2^least pages. It
+// stops when only keep bytes are left, or when it has given back most bytes:
+// other goroutines free and allocate at the same time.
 func giveBack(keep, most int64, least int) int64 {
 	var given int64
 	for order := MaxOrder; order >= max(least, systemOrder); order-- {
@@ -49,8 +53,9 @@ func giveBack(keep, most int64, least int) int64 {
 	return given
 }
 
-// returnOne gives back the memory of one warm block of that order, or returns
-// -1 if there is none. The block is nobody's while the system works, without the lock.
+// returnOne gives back the memory of one warm block of that order. It returns
+// the number of bytes, or -1 if there is no such block. While the system works,
+// without the lock, the block is on no list.
 func returnOne(order int) int64 {
 	heap.mu.Lock()
 	p := Page(0)
@@ -76,7 +81,7 @@ func returnOne(order int) int64 {
 	freeBlockOf(p, order)
 	heap.idle = min(heap.idle, heap.warm.Load())
 	if err != nil {
-		return -1 // the block is still warm: to try it again now would not end
+		return -1 // the block is still warm: trying it again now would never end
 	}
 	return warm << Shift
 }

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reserveSpace takes address space that costs nothing, cannot be touched yet, and is left
-// out of core dumps.
+// reserveSpace reserves n bytes of address space. They cost nothing, cannot be
+// touched yet, and are left out of core dumps.
 func reserveSpace(n uintptr) (unsafe.Pointer, error) {
 	p, err := unix.MmapPtr(-1, 0, nil, n, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
 	if err == nil {
@@ -18,7 +18,7 @@ func reserveSpace(n uintptr) (unsafe.Pointer, error) {
 	return p, err
 }
 
-// probeSpace returns an error if so much address space cannot be had.
+// probeSpace returns an error if n bytes of address space are not available.
 func probeSpace(n uintptr) error {
 	p, err := reserveSpace(n)
 	if err == nil {
@@ -27,11 +27,12 @@ func probeSpace(n uintptr) error {
 	return err
 }
 
-// releaseSpace gives back what reserveSpace took and nobody has seen.
+// releaseSpace releases address space that reserveSpace reserved and nobody
+// used.
 func releaseSpace(p unsafe.Pointer, n uintptr) { _ = unix.MunmapPtr(p, n) }
 
-// commit makes a part of reserved space usable, in whole system pages. To make a part
-// usable once more does nothing.
+// commit makes a part of reserved space usable, in whole system pages. A part
+// that is usable already stays as it is.
 func commit(p unsafe.Pointer, n uintptr) error {
 	before := uintptr(p) & (uintptr(SystemPage()) - 1)
 	whole, err := asSystem(unsafe.Add(p, -int(before)), before+n)

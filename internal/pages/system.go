@@ -7,13 +7,13 @@ import (
 	"unsafe"
 )
 
-// The system's own page may be larger than ours: 16 or 64 KiB on some kernels.
-// The system gives memory, and takes it back, in whole pages of its own. So all
-// of our pages in a system page are touched together, and are given back together:
-// a free block that is smaller than a system page keeps its memory.
+// The system's page may be larger than ours: 16 or 64 KiB on some kernels. The
+// system gives and takes back memory in whole pages of its own. So all of our
+// pages in one system page are touched together and given back together, and a
+// free block smaller than a system page keeps its memory.
 
-// systemOrder is the order of a block that is as large as a system page. It is
-// constant once the page heap is reserved.
+// systemOrder is the order of a block as large as a system page. It is constant
+// after Reserve.
 var systemOrder = orderOfSystem(os.Getpagesize())
 
 func orderOfSystem(bytes int) int { return max(bits.TrailingZeros(uint(bytes))-Shift, 0) }
@@ -21,8 +21,9 @@ func orderOfSystem(bytes int) int { return max(bits.TrailingZeros(uint(bytes))-S
 // SystemPage returns the size of the system's page in bytes, at least Size.
 func SystemPage() int { return Size << systemOrder }
 
-// FakeSystemPage makes the package believe that the system's page has so many
-// bytes, a power of two. It is for tests, before Reserve.
+// FakeSystemPage makes the package believe that a system page has the given
+// number of bytes, a power of two. It is for tests and must be called before
+// Reserve.
 func FakeSystemPage(bytes int) {
 	systemOrder = orderOfSystem(bytes)
 	if SystemPage() != bytes {
@@ -30,14 +31,16 @@ func FakeSystemPage(bytes int) {
 	}
 }
 
-// wholePages returns the whole system pages, [from, to), that hold n pages from p on.
+// wholePages returns the whole system pages [from, to) that hold n pages from p
+// on.
 func wholePages(p Page, n int) (from, to Page) {
 	const one = Page(1)
 	mask := one<<systemOrder - 1
 	return p &^ mask, (p + Page(n) + mask) &^ mask
 }
 
-// atMost returns how much memory n bytes take that begin at some page of ours.
+// atMost returns the most memory that n bytes can take if they begin at one of
+// our pages.
 func atMost(n int64) int64 {
 	if n == 0 {
 		return 0
@@ -46,9 +49,10 @@ func atMost(n int64) int64 {
 	return (n + s - Size + s - 1) &^ (s - 1)
 }
 
-// asSystem returns the bytes that a system call works on if it is given n bytes
-// from p on. Linux refuses a range that begins within a page, and rounds the end
-// up. asSystem does the same, so that a made-up page size acts as a real one.
+// asSystem returns the bytes that a system call affects when it is given n
+// bytes from p on. Linux refuses a range that begins inside a page, and rounds
+// the end up. asSystem does the same, so that a fake page size behaves like a
+// real one.
 func asSystem(p unsafe.Pointer, n uintptr) ([]byte, error) {
 	mask := uintptr(SystemPage()) - 1
 	if uintptr(p)&mask != 0 {

@@ -2,11 +2,11 @@ package pages
 
 import "math/bits"
 
-// A page is touched from the moment that it, or another page of its system page, is
-// handed out until its memory is given back to the system. Pages of one system page
-// are all touched, or none is.
+// A page is touched from the moment when it, or another page of its system
+// page, is allocated, until its memory is given back to the system. The pages
+// of one system page are all touched, or all untouched.
 
-// touch marks n pages from p on.
+// touch marks n pages from p on as touched.
 //
 // Preconditions: heap.mu is held.
 func touch(p Page, n int) {
@@ -16,9 +16,9 @@ func touch(p Page, n int) {
 	}
 }
 
-// touchNew marks the first n pages of a run of have pages that is about to be used, and
-// the rest of their system pages. Where huge pages were asked for, memory comes to all of one
-// when the first byte of it is touched.
+// touchNew marks the first n pages of a run of have pages that is about to be
+// used, and the rest of their system pages. With HugeAlways, it marks the whole
+// huge page: all of its memory comes when its first byte is touched.
 //
 // Preconditions: heap.mu is held; the run is on no list.
 func touchNew(p Page, n, have int) {
@@ -33,7 +33,7 @@ func touchNew(p Page, n, have int) {
 	touch(from, int(to-from))
 }
 
-// untouch takes the mark off n pages from p on.
+// untouch removes the mark from n pages from p on.
 //
 // Preconditions: heap.mu is held.
 func untouch(p Page, n int) {
@@ -41,6 +41,8 @@ func untouch(p Page, n int) {
 	eachWord(p, n, func(w *uint64, mask uint64) { *w &^= mask })
 }
 
+// countTouched returns how many of n pages from p on are touched.
+//
 // Preconditions: heap.mu is held.
 func countTouched(p Page, n int) int {
 	sum := 0
@@ -49,7 +51,7 @@ func countTouched(p Page, n int) int {
 }
 
 // eachWord calls f with each word of the bitmap that covers pages [p, p+n), and
-// the mask of those pages in it.
+// with the mask of those pages in that word.
 func eachWord(p Page, n int, f func(w *uint64, mask uint64)) {
 	for end := p + Page(n); p < end; {
 		next := min(end, (p|63)+1)
