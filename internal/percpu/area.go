@@ -9,7 +9,7 @@ import (
 const (
 	levelBits = 16
 	levelMask = 1<<levelBits - 1
-	// OnePop is added to a header by a pop: one pop more, one level less.
+	// OnePop is what a pop adds to a header: one pop more, one level less.
 	OnePop = 1<<levelBits - 1
 
 	closedFloor = levelMask // no level is above it
@@ -21,12 +21,13 @@ const (
 	MaxCap = 4096
 )
 
-// An Area is one CPU's array of free objects of one cache. The slots follow it in memory.
+// An Area is one CPU's array of free objects of one cache. The slots follow it
+// in memory.
 //
-// Ownership: cap and floor belong to the holder of the CPU's lock. While they
-// keep the area closed, and everywhere on the lock engine, so do the header and
-// the slots; else these belong to the sequences that run on that CPU. Others may
-// read the header, and then only as a hint.
+// Ownership: cap and floor belong to the holder of the CPU's lock. While the
+// area is closed, and always on the lock engine, the header and the slots also
+// belong to that holder. Otherwise they belong to the sequences that run on the
+// CPU. Others may read the header, and then only as a hint.
 type Area struct {
 	header uint64
 	cap    uint64
@@ -35,21 +36,21 @@ type Area struct {
 
 var _ [0]struct{} = [unsafe.Sizeof(Area{}) - headerSize]struct{}{}
 
-// Where sequences find the parts of an area.
+// The offsets of an area's parts, for sequences.
 const (
 	OffCap   = unsafe.Offsetof(Area{}.cap)
 	OffFloor = unsafe.Offsetof(Area{}.floor)
 	OffSlots = headerSize
 )
 
-// slots returns the words behind the area. An object is kept as a word, not as a
-// pointer: the write barrier would look at what the slot held before.
+// slots returns the n words after the area. An object is kept as a word, not as
+// a pointer, because the write barrier would read the old content of the slot.
 func (a *Area) slots(n uint64) []uintptr {
 	return unsafe.Slice((*uintptr)(unsafe.Add(unsafe.Pointer(a), headerSize)), n)
 }
 
-// Pop returns the object that was pushed last, or nil if the area is empty or closed.
-// It is the lock engine's, as are Push, PopBulk and PushBulk.
+// Pop returns the object that was pushed last, or nil if the area is empty or
+// closed. Pop, Push, PopBulk and PushBulk are for the lock engine.
 //
 // Preconditions: the CPU's lock is held.
 func (a *Area) Pop() unsafe.Pointer {
@@ -62,7 +63,7 @@ func (a *Area) Pop() unsafe.Pointer {
 	return Pointer(obj)
 }
 
-// Push keeps a free object, or reports false if the area is full or closed.
+// Push adds a free object. It reports false if the area is full or closed.
 //
 // Preconditions: the CPU's lock is held.
 func (a *Area) Push(obj unsafe.Pointer) bool {
@@ -75,8 +76,8 @@ func (a *Area) Push(obj unsafe.Pointer) bool {
 	return true
 }
 
-// PopBulk takes up to len(dst) objects, those pushed last, and returns how many.
-// It counts no pops.
+// PopBulk moves up to len(dst) objects to dst, those pushed last, and returns
+// how many. It does not count them as pops.
 //
 // Preconditions: the CPU's lock is held.
 func (a *Area) PopBulk(dst []uintptr) int {
@@ -90,8 +91,8 @@ func (a *Area) PopBulk(dst []uintptr) int {
 	return int(n)
 }
 
-// PushBulk keeps as many of the free objects in src as fit and returns how many,
-// the first ones. At level >= cap it keeps none.
+// PushBulk adds as many of the free objects in src as fit, the first ones, and
+// returns how many. At level >= cap it adds none.
 //
 // Preconditions: the CPU's lock is held.
 func (a *Area) PushBulk(src []uintptr) int {
@@ -105,18 +106,20 @@ func (a *Area) PushBulk(src []uintptr) int {
 	return int(n)
 }
 
-// Open lets pops and pushes in, up to capacity objects. Whoever sees the new
-// limits sees the header and the slots that were written before.
+// Open lets pops and pushes in, up to capacity objects. A CPU that sees the new
+// limits also sees everything that was written to the header and the slots
+// before.
 //
-// Preconditions: the CPU's lock is held; capacity is at most what the area's place was made for.
+// Preconditions: the CPU's lock is held; the area's place was made for at least
+// capacity objects.
 func (a *Area) Open(capacity int) {
 	atomic.StoreUint64(&a.floor, 0)
 	atomic.StoreUint64(&a.cap, uint64(capacity))
 }
 
-// Close makes pops and pushes fail that begin from here on. Sequences may have
-// read the limits before: the header and the slots are the closer's only after
-// a fence.
+// Close makes every pop and push fail that begins from now on. Sequences may
+// have read the limits before. So the header and the slots belong to the closer
+// only after a fence.
 //
 // Preconditions: the CPU's lock is held.
 func (a *Area) Close() {
@@ -124,7 +127,8 @@ func (a *Area) Close() {
 	atomic.StoreUint64(&a.cap, 0)
 }
 
-// Drain takes all objects of a closed area and appends them to dst, which has room for them.
+// Drain appends all objects of a closed area to dst, which must have room for
+// them, and empties the area.
 //
 // Preconditions: the CPU's lock is held; the area is closed and fenced.
 func (a *Area) Drain(dst []uintptr) []uintptr {
@@ -134,7 +138,7 @@ func (a *Area) Drain(dst []uintptr) []uintptr {
 	return dst
 }
 
-// Undo puts objects that Drain took back, in their order.
+// Undo puts back the objects that Drain took, in their order.
 //
 // Preconditions: the CPU's lock is held; the area is closed and drained.
 func (a *Area) Undo(objs []uintptr) {
@@ -142,13 +146,16 @@ func (a *Area) Undo(objs []uintptr) {
 	a.header += uint64(len(objs))
 }
 
-// Level returns how many objects the area holds. Without the CPU's lock it is a hint.
+// Level returns how many objects the area holds. Without the CPU's lock it is a
+// hint.
 func (a *Area) Level() int { return int(atomic.LoadUint64(&a.header) & levelMask) }
 
-// Objects yields the objects that the area holds. On the rseq engine sequences go on meanwhile, and
-// each is one that the area has held.
+// Objects yields the objects that the area holds. On the rseq engine, sequences
+// continue during the iteration, so a yielded object may have left the area
+// already.
 //
-// Preconditions: the CPU's lock is held; the area is that of a core that is not dying.
+// Preconditions: the CPU's lock is held; the area belongs to a core that is
+// not dying.
 func (a *Area) Objects() iter.Seq[unsafe.Pointer] {
 	return func(yield func(unsafe.Pointer) bool) {
 		slots := a.slots(uint64(a.Level()))
@@ -160,17 +167,20 @@ func (a *Area) Objects() iter.Seq[unsafe.Pointer] {
 	}
 }
 
-// CountMask is what Counts counts pops in: it begins anew after 2^48.
+// CountMask is the largest number of pops that Counts returns. After it, the
+// count begins again at 0.
 const CountMask = 1<<(64-levelBits) - 1
 
-// Counts returns how many objects Pop has returned, modulo CountMask+1, and Level at the
-// same moment. So pushes == pops + level, but for what PushBulk and Undo have added,
-// and PopBulk and Drain have taken. Without the CPU's lock it is a hint.
+// Counts returns how many objects Pop has returned, modulo CountMask+1, and
+// Level at the same moment. If nobody used PushBulk, Undo, PopBulk or Drain,
+// the number of pushes is pops + level. Without the CPU's lock, the result is a
+// hint.
 func (a *Area) Counts() (pops uint64, level int) {
 	h := atomic.LoadUint64(&a.header)
 	return h >> levelBits, int(h & levelMask)
 }
 
-// Pointer returns an object that was kept as a word. It is no conversion from
-// uintptr, which checkptr would refuse where objects are Go memory.
+// Pointer returns an object that was kept as a word. It does not convert a
+// uintptr, because checkptr would refuse the conversion where objects are Go
+// memory.
 func Pointer(word uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&word)) }

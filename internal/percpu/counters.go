@@ -7,17 +7,19 @@ import (
 	"slabfs/internal/cpu"
 )
 
-// Counters are a granule of each CPU's region that holds no objects but plain
-// words. As in an area the first one is 0 where the CPU has not opened it.
+// Counters are a granule of each CPU's region that holds plain words instead of
+// objects. As in an area, the first word is 0 if the CPU has not opened it.
 type Counters [granule / 8]atomic.Uint64
 
 const countersCap = (granule - headerSize) / 8
 
-// ClosedCounters is what sequences find on CPU 0 that must not find any: zeroes, on
-// each CPU, for ever.
+// ClosedCounters returns counters that are zero on each CPU for ever. Sequences
+// that must not find any counters get these. The result is the counters of CPU
+// 0.
 func ClosedCounters() *Counters { return CountersAt(0, 0) }
 
-// NewCounters returns a place for counters, zeroed on every CPU.
+// NewCounters returns a place for counters, zeroed on every CPU. Its errors
+// wrap ErrNoSpace.
 func NewCounters() (Place, error) { return NewPlace(countersCap) }
 
 // CountersAt returns the counters of a place on a CPU.
@@ -25,6 +27,7 @@ func CountersAt(place Place, cpu int) *Counters {
 	return (*Counters)(unsafe.Pointer(At(place, cpu)))
 }
 
-// FreeCounters takes back a place of counters that nobody uses any more, and
-// zeroes them on the given CPUs: the only ones where they were written.
+// FreeCounters frees a place of counters that are not used any more. It zeroes
+// them on the CPUs of used. The caller must not have written them on other
+// CPUs.
 func FreeCounters(place Place, used cpu.Mask) { FreePlace(place, countersCap, used) }

@@ -1,7 +1,7 @@
 // Package percpu holds each CPU's arrays of free objects.
 //
 //	area      one cache's array on one CPU: header, cap, floor, slots
-//	region    the areas of all caches on one CPU; there is one region for each possible CPU
+//	region    the areas of all caches on one CPU; each possible CPU has one region
 //	place     where a cache's area lies in every region: the same offset in each
 //	counters  eight words at a place, for sequences that only count
 //
@@ -12,13 +12,15 @@
 //	floor   a pop fails at level <= floor
 //	slots   slots[0:level] are free objects; the last of them is popped next
 //
-// Pop and Push commit by one store to the header. cap and floor are the limits
-// that close a sheaf from outside: floor = 0xffff and cap = 0 make both fail,
-// while the closer owns the header and the slots. A zeroed area is closed as
-// well (0 <= 0 and 0 >= 0), so memory is paid for the CPUs that are used: an area is opened by the
-// first slow path there. The area at offset 0 is never opened and never written.
+// Pop and Push commit by one store to the header. The limits cap and floor
+// close a sheaf from outside. floor = 0xffff and cap = 0 make both operations
+// fail, and the closer then owns the header and the slots.
 //
-// The lock engine is what runs the operations here: each call is made with the
-// lock of the area's CPU held, and that lock excludes closers as well, so that
-// Close needs no fence.
+// A zeroed area is closed as well (0 <= 0 and 0 >= 0). The first slow path on a
+// CPU opens the area there, so only CPUs that are used cost memory. The area at
+// offset 0 is never opened and never written.
+//
+// The operations of Area are for the lock engine. Each call is made with the
+// lock of the area's CPU held. That lock excludes closers as well, so Close
+// needs no fence there.
 package percpu

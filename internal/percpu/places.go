@@ -15,17 +15,16 @@ import (
 // large enough, or the system has no memory for a hole.
 var ErrNoSpace = errors.New("no room for another cache's per-CPU areas")
 
-// A Place is where a cache's area lies in every region, in bytes from its begin.
-// 0 is the area that stays closed for ever.
+// A Place is the offset of a cache's area in every region, in bytes. 0 is the
+// area that stays closed for ever.
 type Place uint32
 
-// places are given in order of address: NewPlace takes the begin of the first
-// hole that is large enough, and FreePlace merges the hole that it makes with its
-// neighbours.
+// places allocates by first fit: NewPlace takes the start of the first hole
+// that is large enough. FreePlace merges the new hole with its neighbours.
 //
-// So holes are used again for areas of every size. Areas of random sizes take 1.2
-// times the space that they have themselves (TestChurn). In the worst order of
-// calls it is about 10 times the most that was ever in use: areas have 1 to 513
+// So holes are used again for areas of every size. Areas of random sizes take
+// 1.2 times the space that they need themselves (TestChurn). The worst order of
+// calls takes about 10 times the most that was ever in use: areas have 1 to 513
 // granules, and first fit needs log2 of that ratio (Robson 1977).
 //
 // Protection of fields: L, mu.
@@ -34,13 +33,13 @@ var places struct {
 	holes []hole // L: by address; no two of them touch
 }
 
-// A hole is a part of the regions that no cache has, in bytes from their begin.
-// It is zeroed on every CPU.
+// A hole is a part of the regions that no cache uses, in bytes from their
+// start. It is zeroed on every CPU.
 type hole struct{ at, end Place }
 
-// fit returns where an area of n bytes can begin in the hole. Threads' rseq areas
-// have some offsets in pages for themselves: no area begins there. That wastes
-// an eighth at most, where all areas are small.
+// fit returns where an area of n bytes can begin in the hole. No area begins at
+// the offsets in a page where threads have their rseq areas. This wastes at
+// most an eighth, if all areas are small.
 func (h hole) fit(n Place) (at Place, ok bool) {
 	at = h.at
 	if o := at % rsPage; o >= rseq.PageBegin && o < rseq.PageEnd {
@@ -49,18 +48,18 @@ func (h hole) fit(n Place) (at Place, ok bool) {
 	return at, at < h.end && n <= h.end-at
 }
 
-// rsPage is what rseq.PageBegin and rseq.PageEnd are offsets in.
+// rsPage is the page size that rseq.PageBegin and rseq.PageEnd refer to.
 const rsPage = 4096
 
-// granules returns how many granules an area of that capacity takes.
+// granules returns how many granules an area of that capacity needs.
 func granules(capacity int) int { return (headerSize + 8*capacity + granule - 1) / granule }
 
-// Bytes returns how many bytes an area of that capacity takes on each CPU that uses it.
+// Bytes returns how many bytes an area of that capacity takes on each CPU that
+// uses it.
 func Bytes(capacity int) int { return granules(capacity) * granule }
 
-// NewPlace returns a place for areas of up to capacity objects, zeroed on every CPU.
-//
-// Errors: one that wraps ErrNoSpace.
+// NewPlace returns a place for areas of up to capacity objects, zeroed on every
+// CPU. A capacity above MaxCap is an error. All other errors wrap ErrNoSpace.
 func NewPlace(capacity int) (Place, error) {
 	if capacity < 0 || capacity > MaxCap {
 		return 0, fmt.Errorf("place areas of %d objects: at most %d", capacity, MaxCap)
@@ -89,9 +88,9 @@ func NewPlace(capacity int) (Place, error) {
 	return 0, fmt.Errorf("place areas of %d objects: %w", capacity, ErrNoSpace)
 }
 
-// FreePlace takes back a place that nobody uses any more, and zeroes its areas
-// on the given CPUs: the only ones where they were opened. A part of it may be
-// in the next cache's areas at once.
+// FreePlace frees a place that is not used any more. It zeroes the place's
+// areas on the CPUs of used. The caller must not have opened them on other
+// CPUs. The next NewPlace may use a part of the place at once.
 //
 // Preconditions: a fence has ended every sequence that knew the place.
 func FreePlace(place Place, capacity int, used cpu.Mask) {
@@ -103,7 +102,7 @@ func FreePlace(place Place, capacity int, used cpu.Mask) {
 	addHole(hole{place, place + Place(Bytes(capacity))})
 }
 
-// addHole adds a hole and merges it with those that it touches.
+// addHole adds a hole and merges it with the holes that it touches.
 //
 // Preconditions: places.mu is held.
 func addHole(h hole) {

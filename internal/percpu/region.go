@@ -14,32 +14,35 @@ const (
 	maxShift = 26 // log2 of a region's size: 64 MiB of address space for each CPU
 	minShift = 16
 
-	// Shift is log2 of the distance of two regions as sequences have it. They are
-	// not used where the regions had to be smaller.
+	// Shift is log2 of the distance between two regions, as sequences
+	// assume it. If the regions had to be smaller, sequences are not used.
 	Shift = maxShift
 )
 
-// growStep is how much of each region is made usable ahead of need, at most.
+// growStep is the most of each region that is made usable ahead of need, in
+// bytes.
 const growStep = 64 << 10
 
-// regions are the per-CPU regions of the process. They are reserved as a whole,
-// and all of them are made usable together, as far as there are places. So what
-// is only reserved costs nothing: where the process locks its memory, where a
-// limit counts it, and in a core dump. The first bytes of each are usable from
-// the begin: sequences look at the area that is closed for ever there.
+// regions are the per-CPU regions of the process. Address space is reserved for
+// all of them at once. They become usable together, only as far as there are
+// places. So reserved space costs nothing, also when the process locks its
+// memory, when a limit counts its memory, and in a core dump. The first bytes
+// of each region are usable from the start: there lies the area that is closed
+// for ever, and sequences read it.
 //
 // Protection of fields: I, set by Reserve, then constant; L, places.mu.
 var regions struct {
 	base  unsafe.Pointer // I: region of CPU 0
-	shift uint           // I: log2 of the distance of two regions
-	limit int            // I: CPU numbers are below it
+	shift uint           // I: log2 of the distance between two regions
+	limit int            // I: all CPU numbers are below it
 	grown Place          // L: bytes below it are usable on every CPU
 }
 
 var reserveOnce = sync.OnceValue(reserve)
 
 // Reserve makes the package usable. It does its work once for the process and
-// returns the same answer ever after. Nothing else may be called before it.
+// always returns the same answer. It must be called before everything else
+// here.
 func Reserve() error { return reserveOnce() }
 
 func reserve() error {
@@ -51,7 +54,8 @@ func reserve() error {
 		base, err := pages.ReserveSpace(uintptr(regions.limit) << shift)
 		if err == nil {
 			regions.base, regions.shift = base, shift
-			places.holes = []hole{{granule, 1 << shift}} // before it lies what is closed for ever
+			// The closed area lies before the first hole.
+			places.holes = []hole{{granule, 1 << shift}}
 			return grow(granule)
 		}
 		if shift == minShift {
@@ -60,8 +64,8 @@ func reserve() error {
 	}
 }
 
-// grow makes the regions usable up to end, and for some time to come, so that few
-// calls are needed. The system may refuse the latter.
+// grow makes the regions usable up to end. To keep calls few, it also asks for
+// some more. The system may refuse those.
 //
 // Preconditions: places.mu is held.
 func grow(end Place) error {
@@ -78,8 +82,8 @@ func grow(end Place) error {
 	return nil
 }
 
-// growTo is grow without a reserve. What of it was done before it fails is done
-// again the next time.
+// growTo makes the regions usable up to end and no further. If it fails
+// halfway, the next call repeats the part that was done.
 //
 // Preconditions: places.mu is held; end is at a system page.
 func growTo(end Place) error {
@@ -92,13 +96,14 @@ func growTo(end Place) error {
 	return nil
 }
 
-// At returns a cache's area on a CPU.
+// At returns a cache's area on a CPU. It checks nothing.
 func At(place Place, cpu int) *Area {
 	return (*Area)(unsafe.Add(regions.base, uintptr(cpu)<<regions.shift+uintptr(place)))
 }
 
-// DefaultCap returns the sheaf capacity of Linux 7.0 for objects of that size in
-// bytes: 4, 12, 28 or 60. Each fills its granules but for one word.
+// DefaultCap returns the sheaf capacity that Linux 7.0 uses for objects of that
+// size in bytes: 4, 12, 28 or 60. An area of each of these capacities leaves
+// one word of its last granule unused.
 func DefaultCap(size int) int {
 	switch {
 	case size >= 4096:

@@ -13,8 +13,8 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// What the sequences are written with: their lengths in bytes from entry to the
-// end of the commit store, and constants of internal/rseq.
+// Constants of the sequences: their lengths in bytes from entry to the end of
+// the commit store, and constants of internal/rseq.
 const (
 	popLen      = 80
 	pushLen     = 81
@@ -26,11 +26,13 @@ const (
 	rsSig = rseq.Sig
 )
 
-// The sequences. Each returns 0 or false if the area has nothing to give or no
-// room, if the thread is not registered, or if the kernel started it over: try
-// again, or take the slow path. base is the area of CPU 0, in memory that is
-// not Go's; area is where the objects went or came from. What lies at dst and src
-// is used until they return and no longer, which //go:noescape says.
+// The sequences follow. Each returns 0 or false in three cases: the area is
+// empty or full, the thread is not registered, or the kernel started the
+// sequence over. The caller then tries again or takes the slow path.
+//
+// base is the area of CPU 0, outside Go memory. The returned area is the one
+// that the objects went to or came from. The sequences use the memory at dst
+// and src only until they return, which //go:noescape tells the compiler.
 
 func seqPop(base unsafe.Pointer) (obj uintptr)
 
@@ -46,41 +48,46 @@ func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64, area u
 //go:noescape
 func seqPushBulk(base unsafe.Pointer, src *uintptr, n uint64) (kept uint64, area uintptr)
 
-// seqCode returns the offset of the sequences above and their descriptors, in their order.
+// seqCode returns the offset that the sequences above use, and their
+// descriptors in the same order.
 func seqCode() (offset *uint64, pop, push, popBulk, pushBulk *Descriptor)
 
-// AloneAt is how far inside of a variable that each call reads its word lies, with as much
-// behind it: in a cache line that nobody else's variable shares. The linker puts small
-// variables of all packages side by side, and some of the runtime are written all the time.
+// AloneAt is an offset into a variable whose word every call reads. With as
+// much padding after the word, it has a cache line that no other variable
+// shares. The linker puts small variables of all packages side by side, and the
+// runtime writes some of its own all the time.
 const AloneAt = 64
 
-// What sequences need, constant after StartSequences.
+// Variables that sequences need, constant after StartSequences.
 var (
 	CPULimit struct {
 		_ [AloneAt]byte
-		N uint32 // numbers of CPUs are below it; 0: no sequence runs
+		N uint32 // CPU numbers are below it; 0: no sequence runs
 		_ [60]byte
 	}
-	Aborts unsafe.Pointer // 1<<AbortShift bytes for each CPU, of which the first 8 count
+	Aborts unsafe.Pointer // 1<<AbortShift bytes for each CPU; the first 8 are the counter
 )
 
-// NotStarted is the lowest signed number: added to any it leaves none above 0.
+// NotStarted is the lowest signed number: its sum with any other number is not
+// above 0.
 const NotStarted uint64 = 1 << 63
 
-// AbortShift is log2 of the distance of two CPUs' abort counters.
+// AbortShift is log2 of the distance between the abort counters of two CPUs.
 const AbortShift = 6
 
-// attempts is how often an operation is tried before its failure is believed: an
-// abort looks like one, and a debugger may abort each.
+// attempts is how often an operation is tried before it counts as failed. An
+// abort looks like a failure, and a debugger may abort every attempt.
 const attempts = 4
 
-// StartSequences finds out whether sequences can be used on areas and counters: those
-// here and those of the caller, whose offset and descriptors it gives. If so they run from
-// then on. It may be called again.
+// StartSequences checks whether sequences can be used on areas and counters. It
+// checks the sequences of this package and of the caller, whose offset and
+// descriptors are the arguments. If it returns nil, sequences run from then on.
+// Its errors say why they cannot. It may be called again.
 //
-// An offset is what sequences add to 0(FS), which is rseq.Offset from then on. While it is
-// NotStarted they take the slow path before they write anything there, whatever
-// the word is; afterwards where it is 0, on a thread that is not registered.
+// Sequences add their offset to 0(FS). While an offset is NotStarted, they take
+// the slow path before they write there, for any value at 0(FS). Once
+// StartSequences has set the offset to rseq.Offset, they take the slow path on
+// threads that are not registered.
 func StartSequences(offset *uint64, descriptors ...*Descriptor) error {
 	if regions.shift != Shift {
 		return fmt.Errorf("%w: the per-CPU regions are only 2^%d bytes (is there a limit, ulimit -v?)", rseq.ErrUnsupported, regions.shift)
@@ -107,7 +114,7 @@ var startOnce = sync.OnceFunc(func() {
 	CPULimit.N = uint32(regions.limit)
 })
 
-// AbortCount returns how many sequences the kernel started over on a CPU.
+// AbortCount returns how many sequences the kernel has started over on a CPU.
 func AbortCount(cpu int) uint64 {
 	if Aborts == nil || cpu >= regions.limit {
 		return 0
@@ -115,10 +122,11 @@ func AbortCount(cpu int) uint64 {
 	return atomic.LoadUint64((*uint64)(unsafe.Add(Aborts, cpu<<AbortShift)))
 }
 
-// PopSeq is Pop on the CPU at hand, by a sequence. base is the area of CPU 0.
+// PopSeq is Pop on the current CPU, by a sequence. base is the area of CPU 0.
 //
-// Preconditions of it and of the next three: the place of base does not become
-// another cache's meanwhile, of which the lock of any CPU assures.
+// Preconditions of PopSeq, PushSeq, PopBulkSeq and PushBulkSeq: the place of
+// base does not become another cache's during the call. Holding the lock of any
+// CPU is enough for that.
 func PopSeq(base unsafe.Pointer) unsafe.Pointer {
 	for range attempts {
 		if obj := seqPop(base); obj != 0 {
@@ -128,7 +136,7 @@ func PopSeq(base unsafe.Pointer) unsafe.Pointer {
 	return nil
 }
 
-// PushSeq is Push on the CPU at hand, by a sequence.
+// PushSeq is Push on the current CPU, by a sequence.
 func PushSeq(base, obj unsafe.Pointer) bool {
 	for range attempts {
 		if seqPush(base, uintptr(obj)) {
@@ -138,7 +146,8 @@ func PushSeq(base, obj unsafe.Pointer) bool {
 	return false
 }
 
-// PopBulkSeq is PopBulk on the CPU at hand, by a sequence. It returns which CPU that was.
+// PopBulkSeq is PopBulk on the current CPU, by a sequence. It also returns the
+// number of that CPU.
 func PopBulkSeq(base unsafe.Pointer, dst []uintptr) (got, cpu int) {
 	for range attempts {
 		if got, area := seqPopBulk(base, unsafe.SliceData(dst), uint64(len(dst))); got != 0 {
@@ -148,7 +157,8 @@ func PopBulkSeq(base unsafe.Pointer, dst []uintptr) (got, cpu int) {
 	return 0, 0
 }
 
-// PushBulkSeq is PushBulk on the CPU at hand, by a sequence. It returns which CPU that was.
+// PushBulkSeq is PushBulk on the current CPU, by a sequence. It also returns
+// the number of that CPU.
 func PushBulkSeq(base unsafe.Pointer, src []uintptr) (kept, cpu int) {
 	for range attempts {
 		if kept, area := seqPushBulk(base, unsafe.SliceData(src), uint64(len(src))); kept != 0 {
@@ -158,23 +168,25 @@ func PushBulkSeq(base unsafe.Pointer, src []uintptr) (kept, cpu int) {
 	return 0, 0
 }
 
-// A Descriptor is a struct rseq_cs as the kernel reads it.
+// A Descriptor is a struct rseq_cs, in the kernel's layout.
 type Descriptor struct {
 	version, flags uint32
 	start, length  uint64
 	abort          uint64
 }
 
-// check compares a descriptor with the machine code that it describes: a section
-// that is too long, or armed outside of itself, loses objects about once in a
-// thousand hours. It fails where the assembler or the linker made other code
-// than the lengths are written for, as in a plugin. Tests read more closely.
+// check compares a descriptor with the machine code that it describes. A
+// section that is too long, or that is armed from outside, loses an object
+// about once in a thousand hours. check fails if the assembler or the linker
+// made other code than the lengths are written for, as in a plugin.
+// TestSequenceLayout checks more.
 func (d *Descriptor) check() error {
-	const near = 4096 // both ends of a descriptor are of one file, and not one of them of a plugin's copy
+	const near = 4096 // both ends are in one file, and neither is in a plugin's copy
 	code := d.code()
 	arm := []byte{0x48, 0x89, 0x46, 0x08} // movq %rax,8(%rsi)
 	commits := 0
-	for _, commit := range [][]byte{{0x48, 0x89, 0x19}, {0x48, 0xff, 0x01}} { // movq %rbx,(%rcx); incq (%rcx)
+	// The commits are movq %rbx,(%rcx) and incq (%rcx).
+	for _, commit := range [][]byte{{0x48, 0x89, 0x19}, {0x48, 0xff, 0x01}} {
 		if bytes.HasSuffix(code, commit) {
 			commits = bytes.Count(code, commit)
 		}

@@ -4,31 +4,34 @@
 #include "textflag.h"
 
 // The sequences. Each function is one restartable section from its entry to the
-// end of its commit, so that the arming store lies inside: a thread interrupted
-// with its IP behind that store but before the section would be disarmed and run
-// on unprotected. In pseudo-code, with | where the kernel may start over:
+// end of its commit. The section starts at the entry so that it includes the
+// arming store. If a thread were interrupted after that store and before the
+// section, the kernel would disarm it, and it would continue unprotected. In
+// pseudo-code:
 //
 //	start: rs = 0(FS) + offset
 //	       if rs <= 0 { fail }               // not registered, or no engine
 //	       rs.rseqCS = descriptor            // arm
-//	       n = rs.cpuID                      // ours from here to the commit
+//	       n = rs.cpuID                      // this CPU until the commit
 //	       if unsigned(n) >= limit { fail }
 //	       area = base + n << shift
-//	       bound = area.floor or area.cap    // the limit before the header: an old limit means that
-//	       h = area.header                   // this began before the close, and the fence starts it over
+//	       bound = area.floor or area.cap    // the limit, then the header: with an old
+//	       h = area.header                   // limit, the closer's fence starts this over
 //	       ... copy objects ...
-//	       area.header = h'                  // commit: the one store that others see
+//	       area.header = h'                  // commit: the only store that others see
 //
-// Registers: SI rs, CX area, BX header, R8 level, DX bound, AX objects. An abort
-// trusts none of them: it counts itself and fails, and the caller tries again.
+// Registers: SI rs, CX area, BX header, R8 level, DX bound, AX objects. The
+// abort handler trusts none of them: it counts the abort and fails, and the
+// caller tries again.
 //
-// TestSequenceLayout reads the machine code: the lengths, the arming store inside
-// the section, the commit at its end, the order of the loads, the signatures.
+// TestSequenceLayout reads the machine code: the lengths, the arming store
+// inside the section, the commit at its end, the order of the loads, the
+// signatures.
 
-// offset is this file's own, and not a variable of Go: a plugin has another copy of
-// the code, which is assembled in another way, and shares variables with its host.
-// A copy runs once it was checked itself: until then its offset is the lowest
-// number, which leaves nothing above 0.
+// offset is private to this file instead of a Go variable. A plugin has its own
+// copy of the code, assembled differently, but shares Go variables with its
+// host. Each copy must be checked before it runs. Until then its offset is the
+// lowest number, so no sum is above 0.
 DATA offset<>+const_AloneAt(SB)/8, $const_NotStarted
 GLOBL offset<>(SB), NOPTR, $(const_AloneAt+64)
 
@@ -39,7 +42,7 @@ GLOBL offset<>(SB), NOPTR, $(const_AloneAt+64)
 	DATA name<>+24(SB)/8, $abort<>+7(SB); \
 	GLOBL name<>(SB), NOPTR|RODATA, $32
 
-// ENTER arms and leaves the area in CX, or goes to fail.
+// ENTER arms and leaves the area in CX, or jumps to fail.
 #define ENTER(desc) \
 	MOVQ 0(FS), SI; \
 	ADDQ offset<>+const_AloneAt(SB), SI; \
@@ -52,8 +55,9 @@ GLOBL offset<>(SB), NOPTR, $(const_AloneAt+64)
 	SHLQ $const_Shift, CX; \
 	ADDQ base+0(FP), CX
 
-// ABORT is where the kernel resumes. The four bytes before must be the signature
-// that was registered: they are the operand of a UD1, which traps if it is run.
+// ABORT is where the kernel resumes. The four bytes before it must be the
+// signature that was registered. They are the operand of a UD1, which traps if
+// it is executed.
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \
@@ -138,8 +142,8 @@ DESC(popBulkDesc, ·seqPopBulk, const_popBulkLen, popBulkAbort)
 
 // func seqPopBulk(base unsafe.Pointer, dst *uintptr, n uint64) (got uint64, area uintptr)
 //
-// Copies the objects pushed last, in the order in which they lie. What an
-// aborted run wrote to dst is written again or not looked at.
+// Copies the objects pushed last, in their order in the area. If a run is
+// aborted, what it wrote to dst is overwritten or ignored.
 TEXT ·seqPopBulk(SB), NOSPLIT|NOFRAME, $0-40
 	ENTER(popBulkDesc)
 	MOVQ    dst+8(FP), DI
@@ -147,10 +151,10 @@ TEXT ·seqPopBulk(SB), NOSPLIT|NOFRAME, $0-40
 	MOVQ    const_OffFloor(CX), DX
 	MOVQ    (CX), BX
 	MOVWLZX BX, R8
-	SUBQ    DX, R8        // objects above the floor
+	SUBQ    DX, R8 // objects above the floor
 	JLS     fail
 	CMPQ    R9, R8
-	CMOVQHI R8, R9        // n = min(n, those)
+	CMOVQHI R8, R9 // n = min(n, objects above the floor)
 	ADDQ    DX, R8        // level
 	SUBQ    R9, R8        // the new level
 	LEAQ    const_OffSlots(CX)(R8*8), R10
