@@ -6,8 +6,9 @@ import (
 	"unsafe"
 )
 
-// What is read of the dynamic linker that the kernel mapped for this process.
-// The package debug/elf reads files; this is memory, and the file may be gone.
+// These are the parts that we read of the dynamic linker, as the kernel mapped
+// it for this process. Package debug/elf cannot help: it reads files, and the
+// linker's file may be gone.
 type (
 	elfHeader struct {
 		magic [16]byte
@@ -50,7 +51,7 @@ var (
 	errDisabled = errors.New("glibc did not register (tunable glibc.pthread.rseq=0?)")
 )
 
-// glibcOffset returns where glibc's area lies from the thread pointer.
+// glibcOffset returns the offset of glibc's area from the thread pointer.
 func glibcOffset() (uint64, error) {
 	base := auxv(atBase)
 	if base == 0 {
@@ -70,12 +71,13 @@ func glibcOffset() (uint64, error) {
 	return *(*uint64)(offset), nil
 }
 
-// at returns an address as a pointer. What it points to was mapped by the kernel, not by Go.
+// at returns an address as a pointer. The address must be in memory that the
+// kernel mapped, not Go.
 func at(addr uintptr) unsafe.Pointer { return unsafe.Add(unsafe.Pointer(nil), addr) }
 
 // linkerOf returns the base of the dynamic linker of the program with these
-// program headers, or 0 if it has none. The kernel knows of no linker if it was
-// told to run the linker itself: ld.so PROGRAM.
+// program headers, or 0 if the program has none. It is for programs started as
+// "ld.so PROGRAM": the kernel ran the linker itself and reports no linker.
 func linkerOf(phdr, size, n uintptr) uintptr {
 	var base uintptr // of the program
 	for ph := range headers(phdr, size, n) {
@@ -84,14 +86,14 @@ func linkerOf(phdr, size, n uintptr) uintptr {
 		}
 	}
 	for e := range dynamic(base, headers(phdr, size, n)) {
-		if e.tag == dtDebug && e.value != 0 { // the linker wrote it, for debuggers
+		if e.tag == dtDebug && e.value != 0 { // the linker wrote it for debuggers
 			return uintptr((*debug)(at(uintptr(e.value))).linker)
 		}
 	}
 	return 0
 }
 
-// headers yields program headers that lie in memory.
+// headers yields n program headers in memory.
 func headers(phdr, size, n uintptr) iter.Seq[*progHeader] {
 	return func(yield func(*progHeader) bool) {
 		for i := range n {
@@ -102,8 +104,8 @@ func headers(phdr, size, n uintptr) iter.Seq[*progHeader] {
 	}
 }
 
-// dynamic yields the entries of the dynamic section that the program headers of
-// the image at base tell of.
+// dynamic yields the entries of the dynamic section of the image at base, which
+// the program headers lead to.
 func dynamic(base uintptr, headers iter.Seq[*progHeader]) iter.Seq[*dynEntry] {
 	return func(yield func(*dynEntry) bool) {
 		for ph := range headers {
@@ -128,7 +130,7 @@ func lookup(base uintptr, name string) unsafe.Pointer {
 	var symtab, strtab, hash, gnuHash uintptr
 	for e := range dynamic(base, headers(base+uintptr(h.phoff), uintptr(h.phentsize), uintptr(h.phnum))) {
 		addr := uintptr(e.value)
-		if addr < base { // not relocated in place
+		if addr < base { // not relocated in memory
 			addr += base
 		}
 		switch e.tag {
@@ -178,7 +180,8 @@ func symbols(hash, gnuHash uintptr) uintptr {
 	return last + 1
 }
 
-// cString returns the string at p if it has n bytes, or else one that differs from all such.
+// cString returns the string at p if it has n bytes, or else a string of
+// another length.
 func cString(p unsafe.Pointer, n int) string {
 	b := unsafe.Slice((*byte)(p), n+1)
 	for i := range n {

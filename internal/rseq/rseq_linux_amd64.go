@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	areaLen  = 32 // length of the first struct rseq, which every kernel knows
+	areaLen  = 32 // length of the first version of struct rseq, which every kernel supports
 	pageSize = 4096
 
 	atPhdr        = 3
@@ -29,62 +29,66 @@ const (
 	membarrierRegisterExpeditedRseq = 1 << 8
 )
 
-// An Area is the part of struct rseq that we use. Only rseqCS is written from
-// here: the kernel kills whoever writes its fields, or hands out a wrong CPU later.
+// An Area is the part of struct rseq that we use. We write only rseqCS. If a
+// program writes the kernel's fields, the kernel kills it or reports a wrong
+// CPU later.
 type Area struct {
 	cpuIDStart uint32
 	cpuID      uint32 // the CPU while the thread runs; ^0 before registration, ^1 if it failed
-	rseqCS     uint64 // address of the descriptor of the sequence under way
+	rseqCS     uint64 // address of the descriptor of the current sequence
 	flags      uint32
 	_          [12]byte
 }
 
 var _ [0]struct{} = [unsafe.Sizeof(Area{}) - areaLen]struct{}{}
 
-// Where sequences find the parts of an area.
+// The offsets of an area's parts, for sequences.
 const (
 	OffCPU = unsafe.Offsetof(Area{}.cpuID)
 	OffCS  = unsafe.Offsetof(Area{}.rseqCS)
 )
 
-// state of the process.
+// state is the state of the process.
 //
 // Protection of fields: I, set by Start, then constant; L, mu; A, atomic.
 var state struct {
 	mu     lockdep.Mutex
 	done   bool    // L: Start has an answer
 	err    error   // L: the answer
-	length uintptr // I: of a registration
-	stride uintptr // I: from one area of the pool to the next
+	length uintptr // I: length of a registration, in bytes
+	stride uintptr // I: distance between two areas of the pool, in bytes
 
 	free    []unsafe.Pointer       // L: areas that no living thread has
-	used    map[int]unsafe.Pointer // L: by thread; of ended ones too, until an area is wanted
+	used    map[int]unsafe.Pointer // L: by thread; ended threads stay until an area is needed
 	broken  *Area                  // I: of all threads that cannot register; its CPU is -1
 	foreign map[uint64]bool        // L: FS of threads of a C library without a registration
 
-	failed atomic.Uint64 // A
+	failed atomic.Uint64 // A: see Failed
 }
 
 func init() { state.mu.Init(lockdep.Leaf) }
 
-// Offset is what a sequence adds to 0(FS). It is constant once Start has returned.
+// Offset is what a sequence adds to 0(FS). It is constant once Start has
+// returned.
 var Offset uint64
 
-// Start finds out, once for the process, whether sequences can be used.
+// Start finds out, once for the process, whether sequences can be used. It
+// always returns the same answer. Its errors wrap ErrUnsupported. The first
+// call takes about a millisecond.
 func Start() error {
 	state.mu.Lock()
 	defer state.mu.Unlock()
 	if !state.done {
-		// Never on the main thread: in a PIE binary without cgo ld.so has registered an
-		// area for that one before Go moved FS away, and the kernel refuses a second
-		// one there only.
+		// Never probe on the main thread. In a PIE binary without cgo,
+		// ld.so has registered an area for that thread before Go moved
+		// FS away, and the kernel refuses a second area for it.
 		cpu.Aside(func() { state.err = probe() })
 		state.done = true
 	}
 	return state.err
 }
 
-// probe tries all that sequences need, on the thread at hand.
+// probe tries all that sequences need, on the calling thread.
 //
 // Preconditions: as for register.
 func probe() error {
@@ -118,14 +122,15 @@ func probe() error {
 	return nil
 }
 
-// fences is how many fences tryFence tries, about a millisecond. It counts and
-// does not look at a clock, which stands still in a bubble of testing/synctest.
+// fences is how many fences tryFence tries, which takes about a millisecond.
+// tryFence counts instead of looking at a clock, because clocks stand still in
+// a bubble of testing/synctest.
 const fences = 500
 
-// tryFence runs a sequence again and again while another thread fences: one
-// that has begun before a fence must not see what is written after it. An
-// emulation may take the calls and do nothing. Where both threads share a CPU,
-// it is preemption that this tries.
+// tryFence runs a sequence again and again while another thread fences. A
+// sequence that began before a fence must not see what is written after that
+// fence. An emulation of the system calls may accept them and do nothing. If
+// both threads share a CPU, this tests preemption instead.
 func tryFence(area *Area) error {
 	shared := new(struct{ begun, fenced, stop uint32 })
 	answer := make(chan error)
@@ -143,7 +148,7 @@ func tryFence(area *Area) error {
 	for n := uint32(1); !broken && atomic.LoadUint32(&shared.stop) == 0; n++ {
 		broken = spin(area, n, &shared.begun, &shared.fenced)
 		if n%16 == 0 {
-			runtime.Gosched() // there may be one processor for both
+			runtime.Gosched() // both may share one processor
 		}
 	}
 	err := <-answer
@@ -155,14 +160,14 @@ func tryFence(area *Area) error {
 
 var failing atomic.Bool
 
-// FailFences makes fences fail, or not any more, as memory or a filter can make
-// them do at any time. It is for tests.
+// FailFences makes fences fail, or work again. A lack of memory or a filter can
+// make them fail at any time. It is for tests.
 func FailFences(fail bool) { failing.Store(fail) }
 
 // Fence starts over every sequence that runs on any CPU now. A sequence that
-// begins later sees what the caller wrote before. It is also a full memory barrier
-// on every thread of the process: alloc/rcu relies on that, and tells why it may.
-// If it fails, nothing has happened.
+// begins later sees what the caller wrote before. Fence is also a full memory
+// barrier on every thread of the process; alloc/rcu relies on that and says why
+// it may. If Fence fails, it has had no effect.
 func Fence() error {
 	if failing.Load() {
 		return fmt.Errorf("membarrier: made to fail: %w", unix.ENOMEM)
@@ -173,23 +178,24 @@ func Fence() error {
 	return nil
 }
 
-// Register registers the calling thread if it has not been yet. It is for slow
-// paths, and costs one call where nothing is to be done.
+// Register registers the calling thread if it has not been registered yet. It
+// is for slow paths, and costs one call if there is nothing to do.
 //
 // Preconditions: Start returned nil.
 func Register() {
 	switch word, cpu := thread(); {
 	case word == 0 && Offset == 0:
 		registerThread()
-	case word == 0: // a C library owns the threads, and this one is none of its own: not ours to touch
+	case word == 0: // a C library owns the threads, but not this one
 		countForeign(0)
 	case Offset != 0 && cpu < 0:
 		countForeign(word)
 	}
 }
 
-// CPU returns the number of the CPU that the calling thread runs on, below 0 if sequences do
-// not run on the thread. It is a hint, unless the goroutine is locked to the thread.
+// CPU returns the number of the CPU that the calling thread runs on. The number
+// is negative if sequences do not run on the thread. It is a hint, unless the
+// goroutine is locked to its thread.
 //
 // Preconditions: Start returned nil.
 func CPU() int {
@@ -197,17 +203,18 @@ func CPU() int {
 	return int(cpu)
 }
 
-// Registered reports whether sequences run on the calling thread, as good a hint as CPU.
+// Registered reports whether sequences run on the calling thread. Like CPU, it
+// is a hint and needs Start.
 func Registered() bool { return CPU() >= 0 }
 
-// registerThread gives the calling thread an area. One that the kernel refuses
-// gets the broken one, for ever.
+// registerThread gives the calling thread an area. If the kernel refuses to
+// register it, the thread gets the broken area, for ever.
 func registerThread() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	state.mu.Lock()
 	defer state.mu.Unlock()
-	if fsWord() != 0 { // this is another thread than that which called
+	if fsWord() != 0 { // the goroutine has moved to another thread since the caller looked
 		return
 	}
 	if register() != nil {
@@ -226,20 +233,21 @@ func countForeign(fs uint64) {
 	}
 }
 
-// Failed returns how many threads could not register. They take slow paths for ever.
+// Failed returns how many threads could not register. They take slow paths for
+// ever.
 func Failed() uint64 { return state.failed.Load() }
 
 // registered reports whether the kernel keeps the area up to date.
 func (a *Area) registered() bool { return int32(atomic.LoadUint32(&a.cpuID)) >= 0 }
 
-// register gives the calling thread an area, which stays its own whatever the
-// kernel says, so that no area can come to have two threads.
+// register gives the calling thread an area. The thread keeps the area even if
+// the kernel refuses it, so no area can ever have two threads.
 //
-// Preconditions: state.mu is held, if only by who waits for this; the goroutine
-// is locked to its thread; 0(FS) is 0.
+// Preconditions: state.mu is held, by the caller or by a goroutine that waits
+// for the caller; the goroutine is locked to its thread; 0(FS) is 0.
 func register() error {
 	tid := unix.Gettid()
-	area := state.used[tid] // of a thread that ended: its number is ours now
+	area := state.used[tid] // of a thread that ended, whose number this thread has now
 	if area == nil {
 		var err error
 		if area, err = newArea(); err != nil {
@@ -262,8 +270,8 @@ func sysRseq(area unsafe.Pointer, length uintptr, sig uint32) unix.Errno {
 	return e
 }
 
-// newArea returns an area that no living thread has: once a thread's number is
-// unknown to the kernel, nobody writes to its area any more.
+// newArea returns an area that no living thread has. Once the kernel does not
+// know a thread's number any more, nothing writes to the thread's area.
 //
 // Preconditions: as for register.
 func newArea() (unsafe.Pointer, error) {
@@ -303,10 +311,11 @@ func initPool() error {
 	return nil
 }
 
-// sizes returns with what length to register, and how far areas lie apart, for
-// what the kernel says of its struct rseq; before Linux 6.3 it says nothing. A
-// length of 32 has kernels since 7.0 do for us what they do for old programs,
-// after every context switch, so all that the kernel offers is asked for.
+// sizes returns the length to register, and the distance between areas, from
+// what the kernel says of its struct rseq. Before Linux 6.3 the kernel says
+// nothing. We register all that the kernel offers. A length of 32 would make
+// kernels since 7.0 do the work that old programs need after every context
+// switch.
 func sizes(features, align uintptr) (length, stride uintptr, err error) {
 	length = max(areaLen, features)
 	for stride = max(64, align); stride < length; {
@@ -318,8 +327,8 @@ func sizes(features, align uintptr) (length, stride uintptr, err error) {
 	return length, stride, nil
 }
 
-// growPool maps memory for more areas. It is never unmapped: the kernel writes
-// to the area of a thread for as long as the thread lives.
+// growPool maps memory for more areas. It is never unmapped, because the kernel
+// writes to a thread's area as long as the thread lives.
 func growPool() error {
 	const n = 16 * pageSize
 	p, err := unix.MmapPtr(-1, 0, nil, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
@@ -336,7 +345,7 @@ func growPool() error {
 
 var auxvOnce = sync.OnceValue(func() map[uintptr]uintptr {
 	m := make(map[uintptr]uintptr)
-	pairs, _ := unix.Auxv() // none: as if the kernel had said nothing
+	pairs, _ := unix.Auxv() // on an error, as if the kernel had said nothing
 	for _, p := range pairs {
 		m[p[0]] = p[1]
 	}
@@ -345,33 +354,34 @@ var auxvOnce = sync.OnceValue(func() map[uintptr]uintptr {
 
 func auxv(key uintptr) uintptr { return auxvOnce()[key] }
 
-// thread returns the word at 0(FS) of the calling thread, and the CPU that its
-// area names: below 0 where it has none. Only assembly may look from the one to
-// the other. In Go code the goroutine could be preempted in between and go on
-// where its old thread has ended, and a C library has unmapped that thread's area.
+// thread returns the word at 0(FS) of the calling thread, and the CPU in its
+// area. The CPU is negative if the thread has no area. Only assembly may go
+// from the word to the area. In Go code the goroutine could be preempted in
+// between and continue after its old thread has ended and a C library has
+// unmapped that thread's area.
 //
 // Preconditions: Start returned nil.
 func thread() (word uint64, cpu int32)
 
-// fsWord returns the word at 0(FS). To look for an area there, the goroutine must
-// be locked to its thread.
+// fsWord returns the word at 0(FS). To look for an area there, the goroutine
+// must be locked to its thread.
 func fsWord() uint64
 
-// setFSWord sets it, which only a thread that Go made may do.
+// setFSWord sets the word at 0(FS). Only a thread that Go made may do that.
 func setFSWord(word uint64)
 
 // spinLen is the length of spin's section in bytes.
 const spinLen = 47
 
-// spin is a sequence that stores n in *begun and waits for it in *fenced, for some
-// 100 microseconds. It reports whether it saw it there; if it was started over, or
-// waited in vain, it did not.
+// spin is a sequence that stores n in *begun and waits for n in *fenced, for
+// some 100 microseconds. It reports whether it saw n there. If the kernel
+// starts it over, or if it waits in vain, it returns false.
 func spin(area *Area, n uint32, begun, fenced *uint32) (seen bool)
 
 // spinDescriptor returns the address of spin's struct rseq_cs.
 func spinDescriptor() *[4]uint64
 
-// fsBase returns FS.
+// fsBase returns FS, or 0 if the kernel does not tell.
 func fsBase() uint64 {
 	const archGetFS = 0x1003
 	var base uint64

@@ -3,8 +3,8 @@
 
 // func thread() (word uint64, cpu int32)
 //
-// Go preempts no goroutine inside of assembly, so the area is the calling
-// thread's until it was read.
+// Go preempts no goroutine inside assembly, so the area stays the calling
+// thread's until it has been read.
 TEXT ·thread(SB), NOSPLIT, $0-12
 	MOVL  $-1, AX
 	MOVQ  0(FS), SI
@@ -37,13 +37,13 @@ GLOBL spinDesc<>(SB), NOPTR|RODATA, $32
 
 // func spin(area *Area, n uint32, begun, fenced *uint32) (seen bool)
 //
-// One restartable section from its entry to the end of the loop; internal/percpu
-// tells why sections begin at the entry.
+// One restartable section from its entry to the end of the loop.
+// internal/percpu says why sections start at the entry.
 //
 //	area.rseqCS = spinDesc // arm
 //	*begun = n
 //	for many times { if *fenced == n { return true } }
-//	return false           // as when it is started over
+//	return false           // also if it is started over
 TEXT ·spin(SB), NOSPLIT|NOFRAME, $0-33
 	MOVQ area+0(FP), SI
 	MOVL n+8(FP), BX
@@ -65,8 +65,9 @@ seen:
 	MOVB $1, seen+32(FP)
 	RET
 
-// The four bytes before the abort address are the signature: the operand of a
-// UD1, which traps if it is ever run and keeps disassemblers in step.
+// The four bytes before the abort address are the signature. They are the
+// operand of a UD1, which traps if it is executed and keeps disassemblers in
+// step.
 TEXT spinAbort<>(SB), NOSPLIT|NOFRAME, $0-33
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_Sig
 	MOVB $0, seen+32(FP)

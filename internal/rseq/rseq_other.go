@@ -4,22 +4,23 @@ package rseq
 
 import "fmt"
 
-// Start reports that sequences cannot be used here.
+// Start returns an error that wraps ErrUnsupported: sequences need Linux on
+// amd64.
 func Start() error { return fmt.Errorf("%w: they need Linux on amd64", ErrUnsupported) }
 
 const never = "rseq: used though Start fails here"
 
-// Fence is not called where Start fails.
+// Fence must not be called: Start fails here.
 func Fence() error { panic(never) }
 
-// Register is not called where Start fails.
+// Register must not be called: Start fails here.
 func Register() { panic(never) }
 
-// CPU is not called where Start fails.
+// CPU must not be called: Start fails here.
 func CPU() int { panic(never) }
 
-// Registered is not called where Start fails.
+// Registered must not be called: Start fails here.
 func Registered() bool { panic(never) }
 
-// Failed returns how many threads could not register: none tries.
+// Failed returns 0: no thread tries to register.
 func Failed() uint64 { return 0 }
