@@ -6,18 +6,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// current is Current. It is in assembly for the price of one call.
+// current is Current. It is in assembly so that it costs one call.
 func current(limit int) int
 
-// readCPU returns the CPU number that Linux keeps in TSC_AUX, where RDPID finds it.
+// readCPU returns the CPU number that Linux keeps in TSC_AUX. It reads the
+// number with RDPID.
 func readCPU() uint32
 
 // cpuid runs CPUID.
 func cpuid(leaf, sub uint32) (eax, ebx, ecx, edx uint32)
 
 // probeRead compares readCPU with the kernel's answer on the first and the last
-// CPU that the process may use. A hypervisor may offer the instruction and leave
-// the register alone.
+// CPU that the process may use. A hypervisor may offer the instruction without
+// setting the register.
 func probeRead() bool {
 	if max, _, _, _ := cpuid(0, 0); max < 7 {
 		return false
@@ -30,7 +31,8 @@ func probeRead() bool {
 	return same
 }
 
-// agree compares the two on the thread at hand, whose affinity it changes.
+// agree does the comparison of probeRead. It changes the affinity of the
+// calling thread.
 func agree() bool {
 	may := affinity()
 	first, last := -1, -1

@@ -5,28 +5,30 @@ import (
 	"unsafe"
 )
 
-// Current returns the number of the CPU that this thread runs on, below limit.
-// The thread may be elsewhere when the caller looks at it, so it is a hint, good
-// for choosing a lock. Where the CPU cannot be read cheaply it is a number that
-// stays with the goroutine for most of its calls.
+// Current returns the number of the CPU that this thread runs on. The number is
+// below limit. It is a hint, because the thread may have moved when the caller
+// uses it; that is good enough to choose a lock. If the CPU cannot be read
+// cheaply, Current returns a number that is the same for most calls of one
+// goroutine. It costs one call and no system call.
 func Current(limit int) int { return current(limit) }
 
-// CanRead is yes if readCPU tells the truth: there is an instruction for it, and it
-// agrees with the kernel on two CPUs. It has this name for assembly elsewhere.
+// CanRead is yes if readCPU can be trusted: the instruction exists, and it
+// agrees with the kernel on two CPUs. The name is exported for assembly in
+// other packages.
 var CanRead struct {
 	_ [aloneAt]byte
 	atomic.Int32
 	_ [60]byte
 }
 
-// aloneAt leaves the word a cache line that no other variable shares: some of the runtime
-// are written all the time.
+// aloneAt gives the word a cache line that no other variable shares. The
+// runtime writes some of its variables all the time.
 const aloneAt = 64
 
 const yes, no = 1, 2
 
-// currentSlow is Current before the probe, where the CPU cannot be read, and for
-// CPUs beyond the limit.
+// currentSlow is Current in three cases: before the probe, if the CPU cannot be
+// read, and for CPUs beyond the limit.
 func currentSlow(limit int) int {
 	if CanRead.Load() == 0 {
 		answer := int32(no)

@@ -16,24 +16,25 @@ var (
 	ErrLast        = errors.New("it is the last one online")
 )
 
-// Hotplug is cpu_hotplug_lock with what it guards: which CPUs are online for
-// one allocator. Whoever reads it under the lock knows that none comes or goes.
+// Hotplug is cpu_hotplug_lock and the set of CPUs that are online for one
+// allocator, which the lock guards. While a reader holds the lock, no CPU goes
+// online or offline.
 type Hotplug struct {
 	sem      lockdep.RWSem
 	possible Mask                 // constant after Init
 	online   atomic.Pointer[Mask] // changed only while sem is held for writing
-	states   []*State             // changed only while sem is held for writing: in the order in which CPUs come
+	states   []*State             // in the order of going online; changed like online
 }
 
-// A State is what a CPU goes through on its way online, and back through on its way
-// offline. Its functions run while the hotplug lock is held for writing. One that
-// fails must have changed nothing. Nil is one that has nothing to do.
+// A State is a step that a CPU takes on its way online, and undoes on its way
+// offline. Its functions run while the hotplug lock is held for writing. If a
+// function fails, it must have changed nothing. A nil function does nothing.
 type State struct {
 	Name    string
 	Online  func(cpu int) error
 	Offline func(cpu int) error
 
-	reached Mask // by which CPUs; the hotplug lock
+	reached Mask // the CPUs that took the step; guarded by the hotplug lock
 }
 
 // Init makes all possible CPUs online.
@@ -49,14 +50,17 @@ func (h *Hotplug) Possible() Mask { return h.possible }
 // Online returns the CPUs that are online.
 func (h *Hotplug) Online() Mask { return *h.online.Load() }
 
-// SetOnline brings a CPU online: through all states in their order; or offline: out
-// of the online mask first, then back through the states. If one of them refuses,
-// which is the error, those that were passed are undone and nothing has changed. A
-// CPU that is there already stays so.
+// SetOnline brings a CPU online or offline. On the way online, the CPU takes
+// the steps of all states in order. On the way offline, it first leaves the
+// online mask and then undoes the steps in reverse order. If a state returns an
+// error, SetOnline undoes the states before it and returns the error; nothing
+// has changed then. If the CPU is in the wanted state already, nothing happens.
 //
-// It waits for the lock until ctx ends, whose error it returns then, and for nothing after that.
+// SetOnline stops waiting for the lock when ctx ends, and returns ctx's error.
+// After it has the lock, it ignores ctx.
 //
-// Errors: ErrNotPossible, ErrLast, that of a State, wrapped with its name.
+// Errors: ErrNotPossible, ErrLast, or the error of a State, wrapped with the
+// State's name.
 func (h *Hotplug) SetOnline(ctx context.Context, cpu int, online bool) error {
 	if !h.possible.Has(cpu) {
 		return ErrNotPossible
@@ -87,9 +91,9 @@ func (h *Hotplug) SetOnline(ctx context.Context, cpu int, online bool) error {
 	return err
 }
 
-// Register adds a state behind all others, and brings every CPU that is online into
-// it. If one of them refuses, which is the error, those before it are undone and the state
-// is not added.
+// Register adds a state after all others and brings every online CPU into it.
+// If the state returns an error for one of them, Register undoes the CPUs
+// before it and returns the error. The state is then not added.
 func (h *Hotplug) Register(s *State) error {
 	h.Lock()
 	defer h.Unlock()
@@ -100,8 +104,9 @@ func (h *Hotplug) Register(s *State) error {
 	return nil
 }
 
-// Unregister takes every CPU out of a state and removes it. If one of them refuses,
-// which is the error, those before it are brought back and the state stays.
+// Unregister takes every CPU out of a state and removes the state. If the state
+// returns an error for one of them, Unregister brings the CPUs before it back
+// and returns the error. The state then stays.
 func (h *Hotplug) Unregister(s *State) error {
 	h.Lock()
 	defer h.Unlock()
@@ -114,7 +119,7 @@ func (h *Hotplug) Unregister(s *State) error {
 	return nil
 }
 
-// A step is one CPU's way into a state, or out of it.
+// A step moves one CPU into a state, or out of it.
 type step struct {
 	state *State
 	cpu   int
@@ -127,9 +132,9 @@ func stepsOf(s *State, cpus Mask) (steps []step) {
 	return steps
 }
 
-// walk goes the steps, into their states or out of them. If one fails it goes back
-// those that it has gone; where that fails too, the error tells, and the next walk finds
-// the CPU where it stayed.
+// walk takes the steps, into their states or out of them. If one fails, walk
+// undoes the steps that it took. If undoing fails too, the error says so, and
+// the CPU stays where it is until the next walk.
 //
 // Preconditions: the hotplug lock is held for writing.
 func walk(steps []step, up bool) error {
@@ -180,20 +185,20 @@ func (h *Hotplug) set(cpu int, online bool) {
 	h.online.Store(&m)
 }
 
-// RLock keeps CPUs from coming and going. A queued writer holds new readers
-// back, so a goroutine never takes it twice.
+// RLock keeps CPUs from going online and offline. A queued writer blocks new
+// readers, so a goroutine must never take the lock twice.
 func (h *Hotplug) RLock() { h.sem.RLock() }
 
 // RLockContext is RLock that stops waiting when ctx ends, with ctx's error.
 func (h *Hotplug) RLockContext(ctx context.Context) error { return h.sem.RLockContext(ctx) }
 
-// RUnlock ends what RLock began.
+// RUnlock releases what RLock or RLockContext acquired.
 func (h *Hotplug) RUnlock() { h.sem.RUnlock() }
 
-// Lock holds everybody back as a CPU does that comes or goes.
+// Lock excludes all readers and other writers, as a change of a CPU does.
 func (h *Hotplug) Lock() { h.sem.Lock() }
 
-// Unlock ends what Lock began.
+// Unlock releases what Lock acquired.
 func (h *Hotplug) Unlock() { h.sem.Unlock() }
 
 // WritersWaited returns how many calls of Lock had to wait for readers.

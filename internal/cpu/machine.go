@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Possible returns the CPUs that the machine can ever have; numbers may be
-// sparse. It is read once: the kernel fixes the set at boot.
+// Possible returns the CPUs that the machine can ever have. Their numbers may
+// be sparse. They are read once, because the kernel fixes the set at boot.
 func Possible() Mask { return possible() }
 
 var possible = sync.OnceValue(func() Mask {
@@ -23,12 +23,12 @@ var system = os.DirFS("/sys/devices/system/cpu")
 
 var fake Mask
 
-// FakePossible makes Possible return m. It is for tests of a process of their
-// own, and must be called before anybody asks.
+// FakePossible makes Possible return m. It is for tests that run in a process
+// of their own, and must be called before the first call of Possible.
 func FakePossible(m Mask) { fake = m }
 
-// Present returns the CPUs that the machine has now. Where it does not tell, they
-// are as many as the runtime counts.
+// Present returns the CPUs that the machine has now. If the system does not
+// tell, it returns as many as runtime.NumCPU counts.
 func Present() Mask {
 	if m := list(system, "present"); m.Count() > 0 {
 		return m
@@ -36,10 +36,10 @@ func Present() Mask {
 	return first(runtime.NumCPU())
 }
 
-// readPossible reads which CPUs are possible. Where there is no list, as in many
-// sandboxes, it is every number that the system's masks have room for. The
-// runtime's count would not do: it counts the CPUs that the process may use, and
-// the only one of these may have the highest number.
+// readPossible reads which CPUs are possible. Many sandboxes have no list of
+// them. Then every number is possible that fits into the system's masks. The
+// runtime's count would be too low: it counts only the CPUs that the process
+// may use, and a single usable CPU may have the highest number.
 func readPossible(system fs.FS) Mask {
 	if m := list(system, "possible"); m.Count() > 0 {
 		return m
@@ -47,7 +47,7 @@ func readPossible(system fs.FS) Mask {
 	return first(max(maskRoom(), runtime.NumCPU()))
 }
 
-// first returns the set of the numbers below n.
+// first returns the set of all numbers below n.
 func first(n int) (m Mask) {
 	for i := range n {
 		m.Set(i)

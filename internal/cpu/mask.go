@@ -9,14 +9,15 @@ import (
 	"strings"
 )
 
-// maxCPU bounds the numbers that ParseList takes: Linux's NR_CPUS is 8192 at most.
+// maxCPU bounds the numbers that ParseList accepts. Linux's NR_CPUS is at most
+// 8192.
 const maxCPU = 1 << 16
 
-// ErrSyntax is wrapped by errors about a cpulist that cannot be read.
+// ErrSyntax is wrapped by errors of ParseList.
 var ErrSyntax = errors.New("not a cpulist")
 
 // A Mask is a set of CPU numbers. The zero value is empty. Copies share their
-// content, so a Mask that others can see is never changed: Clone it first.
+// content, so do not change a Mask that others can see: Clone it first.
 type Mask struct {
 	words []uint64
 }
@@ -30,7 +31,8 @@ func MaskOf(cpus ...int) Mask {
 	return m
 }
 
-// ParseList reads a cpulist as the kernel prints it: "0-3,8", or nothing.
+// ParseList reads a cpulist in the kernel's format, such as "0-3,8". An empty
+// text is the empty set. Errors wrap ErrSyntax.
 func ParseList(s string) (Mask, error) {
 	var m Mask
 	s = strings.TrimSpace(s)
@@ -54,7 +56,8 @@ func ParseList(s string) (Mask, error) {
 	return m, nil
 }
 
-// String prints the set as a cpulist, as /sys/devices/system/cpu/online does.
+// String prints the set as a cpulist, in the format of
+// /sys/devices/system/cpu/online.
 func (m Mask) String() string {
 	var b strings.Builder
 	for n := 0; n < len(m.words)*64; n++ {
@@ -83,7 +86,7 @@ func (m Mask) Has(n int) bool {
 	return n >= 0 && n/64 < len(m.words) && m.words[n/64]>>(n%64)&1 != 0
 }
 
-// Set adds n.
+// Set adds n to the set.
 func (m *Mask) Set(n int) {
 	for n/64 >= len(m.words) {
 		m.words = append(m.words, 0)
@@ -91,7 +94,7 @@ func (m *Mask) Set(n int) {
 	m.words[n/64] |= 1 << (n % 64)
 }
 
-// Clear takes n out.
+// Clear removes n from the set.
 func (m *Mask) Clear(n int) {
 	if n/64 < len(m.words) {
 		m.words[n/64] &^= 1 << (n % 64)

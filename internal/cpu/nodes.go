@@ -11,18 +11,21 @@ import (
 	"sync"
 )
 
-// A Node is a memory node, and the CPUs that it is the nearest memory of.
+// A Node is a memory node, and the CPUs whose nearest memory it is.
 type Node struct {
-	ID   int // the system's number of it
+	ID   int // the system's number of the node
 	CPUs Mask
 }
 
-// Nodes returns the memory nodes that possible CPUs take their memory from, one at least, by
-// number. Each possible CPU is in one of them: the first, where the system does not tell, as of
-// CPUs that are offline in it. It is read once, and nobody changes it.
+// Nodes returns the memory nodes that possible CPUs take their memory from,
+// ordered by number; there is at least one. Each possible CPU is in exactly one
+// of them. If the system does not tell a CPU's node, as for offline CPUs, the
+// CPU is in the first. The nodes are read once. The caller must not change
+// them.
 func Nodes() []Node { return topology().nodes }
 
-// NodeOf returns which of Nodes a CPU is in, by its place there; n is below the limit of Possible.
+// NodeOf returns the index in Nodes of CPU n's node. n must be below the limit
+// of Possible.
 func NodeOf(n int) int { return topology().of[n] }
 
 type nodesOf struct {
@@ -41,11 +44,13 @@ var topology = sync.OnceValue(func() *nodesOf {
 
 var fakeNodes []Node
 
-// FakeNodes makes Nodes return ns, less those without possible CPUs. It is for tests of a
-// process of their own, and must be called before anybody asks.
+// FakeNodes makes Nodes return ns, without nodes that have no possible CPU. It
+// is for tests that run in a process of their own, and must be called before
+// the first call of Nodes or NodeOf.
 func FakeNodes(ns []Node) { fakeNodes = ns }
 
-// place puts each possible CPU in one node, and leaves out nodes that have none then.
+// place puts each possible CPU into one node, and leaves out the nodes without
+// any.
 func place(nodes []Node, possible Mask) (placed []Node, of []int) {
 	if len(nodes) == 0 {
 		nodes = []Node{{}}
@@ -72,8 +77,9 @@ func place(nodes []Node, possible Mask) (placed []Node, of []int) {
 	return placed, at
 }
 
-// readNodes returns the nodes with memory that a directory as /sys/devices/system/node tells of,
-// by number, none where it tells nothing. The CPUs of a node without memory are the nearest's that has some.
+// readNodes returns the nodes with memory, by number, from a directory like
+// /sys/devices/system/node. It returns none if the directory has no list of
+// them. If a node has no memory, its CPUs go to the nearest node that has some.
 func readNodes(sys fs.FS) (nodes []Node) {
 	for id := range list(sys, "has_memory").All() {
 		nodes = append(nodes, Node{ID: id})
@@ -95,7 +101,8 @@ func readNodes(sys fs.FS) (nodes []Node) {
 	return nodes
 }
 
-// list reads a cpulist, or what has the form of one; what cannot be read is empty.
+// list reads a file in the format of a cpulist. If the file cannot be read, the
+// result is empty.
 func list(sys fs.FS, name string) Mask {
 	text, _ := fs.ReadFile(sys, name)
 	m, _ := ParseList(string(text))
@@ -106,8 +113,9 @@ func find(nodes []Node, id int) int {
 	return slices.IndexFunc(nodes, func(n Node) bool { return n.ID == id })
 }
 
-// nearest returns the number of that node which is the least away from the one that dir is of. Distances
-// are listed by the numbers of the nodes that are online; where they are not known, the first is as good as any.
+// nearest returns the number of the node in nodes with the smallest distance
+// from the node of dir. The system lists distances in the order of the online
+// nodes' numbers. If distances are unknown, nearest returns the first node.
 func nearest(sys fs.FS, dir string, nodes []Node) int {
 	text, _ := fs.ReadFile(sys, dir+"/distance")
 	away := strings.Fields(string(text))

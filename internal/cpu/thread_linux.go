@@ -8,18 +8,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Aside runs f on a thread that ends after it, and what f changes of the thread,
-// its affinity or its registration, ends with it. It is never the main thread,
-// which does not end: a goroutine that exits there locked leaves it as it is,
-// parked for ever.
+// Aside runs f on a new thread that ends after f. So f's changes to the thread,
+// such as its affinity or its registration, end too. The thread is never the
+// main thread, because that one does not end: if a goroutine that is locked to
+// it exits, the main thread stays parked for ever, with the changes.
 func Aside(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never unlocked, except on the main thread
+		runtime.LockOSThread() // never unlocked, except on the main thread
 		if unix.Gettid() == unix.Getpid() {
 			defer runtime.UnlockOSThread()
-			Aside(f) // elsewhere: this thread is taken
+			Aside(f) // elsewhere: this goroutine occupies the main thread
 			return
 		}
 		f()
@@ -27,9 +27,9 @@ func Aside(f func()) {
 	<-done
 }
 
-// affinity returns the CPUs that the calling thread may run on, as a mask that
-// has room for every number that a CPU of the system can have: the kernel refuses
-// a smaller one. Nil means that the system does not tell.
+// affinity returns the CPUs that the calling thread may run on. The mask has
+// room for every number that a CPU of the system can have, because the kernel
+// refuses smaller masks. It is nil if the system does not tell.
 func affinity() unix.CPUSetDynamic {
 	for room := 64; room <= maxCPU; room += 64 {
 		set := unix.NewCPUSet(room)
@@ -42,6 +42,6 @@ func affinity() unix.CPUSetDynamic {
 	return nil
 }
 
-// maskRoom returns how many CPU numbers the system's own masks have room for, or
-// 0 if that cannot be told.
+// maskRoom returns how many CPU numbers fit into the system's own masks, or 0
+// if the system does not tell.
 func maskRoom() int { return len(affinity()) * bits.UintSize }
