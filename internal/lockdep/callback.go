@@ -5,8 +5,9 @@ import (
 	"sync"
 )
 
-// callbacks has, for each goroutine that is inside callbacks, the innermost one.
-// One lock for all: a callback is a file operation or a work item, microseconds long.
+// callbacks has the innermost callback of each goroutine that is inside one.
+// One lock for all is enough, because a callback is a file operation or a work
+// item of some microseconds.
 var callbacks struct {
 	mu sync.Mutex
 	in map[uintptr]*callback // key: goroutine
@@ -18,8 +19,8 @@ type callback struct {
 }
 
 // Callback marks this goroutine as inside a callback (a show, a store, a work
-// item, a publish) until the function that it returns is called, on the same
-// goroutine. The end of what it is about would wait for it.
+// item, a publish). The mark lasts until the same goroutine calls leave. about
+// lists the objects that cannot end before the callback does.
 func Callback(about ...any) (leave func()) {
 	g := goroutine()
 	held := depth()
@@ -40,14 +41,14 @@ func Callback(about ...any) (leave func()) {
 	}
 }
 
-// InCallback reports whether this goroutine is inside a callback: what waits
-// for callbacks to end would then wait for itself.
+// InCallback reports whether this goroutine is inside a callback. Then it must
+// not wait for callbacks to end, because it would wait for itself.
 func InCallback() bool {
 	return innermost() != nil
 }
 
-// InCallbackAbout reports whether this goroutine is inside a callback that is about
-// x, a pointer.
+// InCallbackAbout reports whether this goroutine is inside a callback about x,
+// a pointer.
 func InCallbackAbout(x any) bool {
 	for c := innermost(); c != nil; c = c.outer {
 		if slices.Contains(c.about, x) {
@@ -64,6 +65,6 @@ func innermost() *callback {
 	return callbacks.in[g]
 }
 
-// Goroutine returns a number that no other live goroutine has. It may be that
-// of one that has ended.
+// Goroutine returns a number that no other live goroutine has. A goroutine that
+// has ended may have had it.
 func Goroutine() uintptr { return goroutine() }

@@ -10,10 +10,11 @@ import (
 // A Mode says how a lock is acquired.
 type Mode uint8
 
-// The modes. A Shared acquisition is blocked also by a writer that only waits, a
-// Recursive one by a writer that holds the lock. Try is added to one of them
-// where the caller would not have waited: that closes no circle by itself, but
-// what is acquired next is acquired under it.
+// The modes. A Shared acquisition also waits for a writer that only waits
+// itself. A Recursive acquisition waits only for a writer that holds the lock.
+//
+// Try is added to a mode if the caller would not have waited. Such an
+// acquisition does not complete a circle, but later acquisitions under it may.
 const (
 	Exclusive Mode = iota
 	Shared
@@ -23,19 +24,19 @@ const (
 
 func (m Mode) kind() Mode { return m &^ Try }
 
-// Special is set by UseCond and Enable: a lock then leaves its short path. It has this name
-// for assembly elsewhere that takes a Spin by itself.
+// Special is set by UseCond and Enable. Every lock then leaves its fast path.
+// The name is exported for assembly in other packages that takes a Spin itself.
 var Special struct {
 	_ [aloneAt]byte
 	atomic.Bool
 	_ [60]byte
 }
 
-// aloneAt leaves the switch a cache line that no other variable shares: some of the runtime
-// are written all the time, and every lock reads it.
+// aloneAt gives the switch a cache line that no other variable shares, because
+// every lock reads it. The runtime writes some of its variables all the time.
 const aloneAt = 64
 
-// checking is the checker, nil as long as nobody asked for it.
+// checking is the checker, or nil before Enable.
 var checking atomic.Pointer[checker]
 
 func init() {
@@ -44,9 +45,9 @@ func init() {
 	}
 }
 
-// Enable makes every acquisition from now on be checked. It is meant to be
-// called before locks are used: of locks that are held now the checker does not
-// know. SLABFS_LOCKDEP=1 in the environment does the same before main.
+// Enable makes the checker check every acquisition from now on. Call it before
+// locks are used: the checker does not know of locks that are held already.
+// SLABFS_LOCKDEP=1 in the environment enables the checker before main.
 func Enable() {
 	if checking.CompareAndSwap(nil, newChecker()) {
 		Special.Store(true)
@@ -56,8 +57,8 @@ func Enable() {
 // Enabled reports whether acquisitions are checked.
 func Enabled() bool { return checking.Load() != nil }
 
-// Violations returns how many violations were found. One that occurs again, with
-// the same classes in the same order, counts once.
+// Violations returns how many violations were found. A violation that happens
+// again, with the same classes in the same order, counts once.
 func Violations() uint64 {
 	if k := checking.Load(); k != nil {
 		return k.violations.Load()
@@ -76,15 +77,15 @@ func Report() string {
 	return k.report
 }
 
-// output gets the report; nil: standard error.
+// output receives the report. If it is nil, the report goes to standard error.
 var output atomic.Pointer[func(report string)]
 
-// SetOutput makes the first report go to f, and not to standard error. It is
-// called where the violation happens, with whatever locks are held there.
+// SetOutput makes the first report go to f instead of standard error. f is
+// called where the violation happens, with all locks that are held there.
 func SetOutput(f func(report string)) { output.Store(&f) }
 
-// Status returns the exit status of a test binary whose tests ended with the
-// given one: also a violation that no test noticed is a failure.
+// Status returns the exit status of a test binary, given the status of its
+// tests. A violation that no test noticed is a failure too.
 func Status(tests int) int {
 	if n := Violations(); n > 0 {
 		fmt.Fprintf(os.Stderr, "lockdep: %d violations; the first was:\n%s", n, Report())
@@ -93,8 +94,8 @@ func Status(tests int) int {
 	return tests
 }
 
-// Alone runs f with a checker that has seen nothing yet and returns its first
-// report, or "". It is for tests; nothing else may hold or take locks meanwhile.
+// Alone runs f with a new checker and returns the checker's first report, or
+// "". It is for tests. Other goroutines must not hold or take locks during f.
 func Alone(f func()) (report string) {
 	outer, was := checking.Load(), Special.Load()
 	k := newChecker()
@@ -109,42 +110,44 @@ func Alone(f func()) (report string) {
 	return Report()
 }
 
-// acquired is what every lock calls when it is about to wait, or with Try when
-// it did not have to.
+// acquired is called by every lock before it waits. After a Try it is called if
+// the lock was taken.
 func acquired(c *Class, lock any, how Mode) {
 	if k := checking.Load(); k != nil && c != nil {
 		k.acquire(c, lock, how)
 	}
 }
 
-// released is what every lock calls when it is about to let others in. It
-// reports whether the checker knew of the acquisition, which may be another goroutine's.
+// released is called by every lock before it lets others in. It reports whether
+// the checker knew of the acquisition, by this or by another goroutine.
 func released(c *Class, lock any) bool {
 	k := checking.Load()
 	return k == nil || c == nil || k.release(c, lock)
 }
 
-// Acquire tells the checker that this goroutine acquires what others wait for
-// as for a lock: before it waits, or with Try when it has it. lock stands for
-// the instance and must be a pointer.
+// Acquire tells the checker that this goroutine acquires something that is
+// waited for like a lock. It is called before the wait. With Try it is called
+// after the acquisition. lock identifies the instance and must be a pointer.
 func Acquire(c *Class, lock any, how Mode) { acquired(c, lock, how) }
 
-// Release ends what Acquire began. Another goroutine may do it.
+// Release tells the checker that what Acquire began has ended. Another
+// goroutine may call it.
 func Release(c *Class, lock any) { released(c, lock) }
 
-// Wait tells the checker that this goroutine is about to wait until nobody has
-// lock: an exclusive acquisition and its release.
+// Wait tells the checker that this goroutine is about to wait until nobody
+// holds lock. It counts as an exclusive acquisition and its release.
 func Wait(c *Class, lock any) {
 	acquired(c, lock, Exclusive)
 	released(c, lock)
 }
 
-// byKey has the classes of ClassFor.
+// byKey has the classes that ClassFor made.
 var byKey sync.Map // of *Class
 
-// ClassFor returns the class that belongs to a key: for locks whose kinds are
-// not known beforehand, such as one per attribute definition. It is called only
-// where Enabled is true, so that keys are not remembered otherwise.
+// ClassFor returns the class of a key. It is for locks whose kinds are not
+// known beforehand, such as one for each attribute definition. Call it only if
+// Enabled returns true, so that keys are not kept in memory otherwise. It
+// returns nil if there is no room for another class.
 func ClassFor(key any, name func() string) *Class {
 	c, ok := byKey.Load(key)
 	if !ok {

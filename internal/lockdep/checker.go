@@ -8,12 +8,13 @@ import (
 	"sync/atomic"
 )
 
-// The checker: who holds what, and in which orders.
+// This file keeps what each goroutine holds.
 
-// A checker knows what each goroutine holds, and in which orders classes were taken.
+// A checker knows what each goroutine holds, and the orders that classes were
+// taken in.
 //
-// Of a violation nobody is told but the report: the checker never panics, and
-// waits for nothing but its own locks, under which it calls nobody.
+// The only effect of a violation is the report: the checker never panics. It
+// waits for nothing except its own locks, and calls no other code under them.
 type checker struct {
 	quiet  bool // nothing is printed
 	shards [64]shard
@@ -23,21 +24,21 @@ type checker struct {
 
 	mu     sync.Mutex
 	graph  graph  // mu
-	report string // mu: the first
+	report string // mu: of the first violation
 }
 
-// A shard has the goroutines whose numbers fall into it.
+// A shard has the goroutines whose numbers map to it.
 type shard struct {
 	mu      sync.Mutex
-	holders map[uintptr]*holder // mu: key: goroutine; those that hold something
+	holders map[uintptr]*holder // mu: by goroutine; only those that hold something
 	spare   []*holder           // mu
-	hits    uint64              // mu: acquisitions in an order that was known
-	misses  uint64              // mu
-	depth   int                 // mu: most that one goroutine held
+	hits    uint64              // mu: acquisitions in a known order
+	misses  uint64              // mu: acquisitions in a new order
+	depth   int                 // mu: the most that one goroutine held
 	_       [64]byte
 }
 
-// maxSpare bounds the holders that a shard keeps for goroutines to come.
+// maxSpare bounds the holders that a shard keeps for later goroutines.
 const maxSpare = 16
 
 // A holder is a goroutine that holds something.
@@ -48,10 +49,10 @@ type held struct {
 	class *Class
 	lock  any
 	how   Mode
-	more  int        // further locks of the class, nested
-	turn  uint32     // of the last of them, see turnOf
+	more  int        // further locks of the class, which is nested
+	turn  uint32     // of the last of these locks, see turnOf
 	chain uint64     // key of the classes held, up to this one
-	at    [3]uintptr // who acquired it, innermost first
+	at    [3]uintptr // stack of the acquisition, innermost first
 }
 
 func newChecker() *checker {
@@ -64,7 +65,7 @@ func newChecker() *checker {
 
 func (k *checker) shard(g uintptr) *shard { return &k.shards[mix(uint64(g))%uint64(len(k.shards))] }
 
-// add pushes h, or counts it where its class is nested.
+// add pushes h onto the holder of goroutine g.
 func (s *shard) add(g uintptr, h held) {
 	o := s.holders[g]
 	if o == nil {
@@ -80,7 +81,7 @@ func (s *shard) add(g uintptr, h held) {
 	s.depth = max(s.depth, len(o.held))
 }
 
-// last returns the key of the chain of all that is held.
+// last returns the key of the chain of everything that is held.
 func (o *holder) last() uint64 {
 	if o == nil || len(o.held) == 0 {
 		return 0
@@ -93,7 +94,8 @@ func (h *held) follow(before uint64) uint64 {
 	return mix(before ^ uint64(h.class.number.Load())<<3 ^ uint64(h.how))
 }
 
-// mix spreads the bits of a key (the finalizer of SplitMix64). It never returns 0.
+// mix spreads the bits of a key (the finalizer of SplitMix64). It never returns
+// 0.
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -148,13 +150,14 @@ func (k *checker) acquire(c *Class, lock any, how Mode) {
 	s.add(g, h)
 }
 
-// nests reports whether a lock of class c is one more beside the last that is held.
+// nests reports whether a lock of class c would be one more of the last class
+// held, which is nested.
 func (o *holder) nests(c *Class) bool {
 	return o != nil && c.nest != nil && len(o.held) > 0 && o.held[len(o.held)-1].class == c && holds(o.held, c.nest)
 }
 
-// turnOf returns a lock's place in the order of Init among those whose class is
-// nested, or 0: several are taken in that order.
+// turnOf returns a lock's place in the order of Init among the locks of nested
+// classes, or 0. Several locks of such a class must be taken in that order.
 func turnOf(lock any) uint32 {
 	if l, ok := lock.(interface{ nestTurn() uint32 }); ok {
 		return l.nestTurn()
@@ -177,7 +180,8 @@ func holds(all []held, c *Class) bool {
 	return slices.ContainsFunc(all, func(h held) bool { return h.class == c && h.how.kind() == Exclusive })
 }
 
-// release reports whether the lock was held, as far as the checker knows.
+// release removes the acquisition of lock. It reports whether the checker knew
+// of one.
 func (k *checker) release(c *Class, lock any) bool {
 	if c.number.Load() <= 0 {
 		return false
@@ -204,8 +208,9 @@ func (s *shard) removeAny(c *Class, lock any) bool {
 	return slices.ContainsFunc(others, func(g uintptr) bool { return s.remove(g, c, lock, false) })
 }
 
-// remove removes the last acquisition of lock by a goroutine, if there is one. Of
-// nested locks only the first is known: any of the class will do.
+// remove removes the last acquisition of lock by a goroutine, if there is one.
+// The checker knows only the first of several nested locks, so with nested any
+// lock of the class matches.
 func (s *shard) remove(g uintptr, c *Class, lock any, nested bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -270,12 +275,12 @@ func (k *checker) isHeld(lock any) bool {
 	return false
 }
 
-// validate looks at an order of classes that was not seen before.
+// validate checks an order of classes that was not seen before.
 //
 // Preconditions: no lock of the checker is held.
 func (k *checker) validate(before []held, next *held, chain uint64) {
 	k.mu.Lock()
-	if !k.chains.add(chain, before, next) { // somebody else is faster
+	if !k.chains.add(chain, before, next) { // another goroutine was faster
 		k.mu.Unlock()
 		return
 	}
@@ -295,7 +300,8 @@ func (k *checker) found(report func() string) string {
 	return k.report
 }
 
-// violated is found and print for what is no matter of the graph.
+// violated is found followed by print, for violations that do not concern the
+// graph.
 func (k *checker) violated(report func() string) {
 	k.mu.Lock()
 	text := k.found(report)
@@ -314,7 +320,7 @@ func (k *checker) print(text string) {
 	_, _ = os.Stderr.WriteString(text)
 }
 
-// checkBalance reports a lock that is released and was not held.
+// checkBalance reports the release of a lock that was not held.
 func checkBalance(c *Class, lock any) {
 	if k := checking.Load(); k != nil && c != nil {
 		k.violated(func() string { return k.unbalanced(c, lock) })
@@ -328,8 +334,8 @@ func checkInit(c *Class, lock any) {
 	}
 }
 
-// depth returns how many locks this goroutine holds, and checkDepth reports it
-// if that was another number before a callback that ends now.
+// depth returns how many locks this goroutine holds. At the end of a callback,
+// checkDepth reports the locks that the callback has left held.
 func depth() int {
 	if k := checking.Load(); k != nil {
 		return len(k.heldBy(goroutine()))

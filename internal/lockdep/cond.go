@@ -5,15 +5,14 @@ import (
 	"time"
 )
 
-// A Cond is a condition variable whose waits are like those for a sync.Mutex: a
-// goroutine in a bubble of testing/synctest may be woken from outside, which
-// sync.Cond makes a fatal error. It is a sync.Cond if it was made in a bubble,
-// or after UseCond. Then the bubble sees who waits, and all who use it are in
-// that bubble.
+// A Cond is a condition variable. A goroutine in a bubble of testing/synctest
+// may be woken from outside; with sync.Cond that is a fatal error. If a Cond
+// was made in a bubble, or after UseCond, it is a sync.Cond. Then the bubble
+// sees its waiters, and all its users must be in that bubble.
 type Cond struct {
 	l       sync.Locker
 	cond    *sync.Cond
-	waiting []*sync.Mutex // under l; each is locked twice by who waits
+	waiting []*sync.Mutex // under l; one for each waiter, which locks it twice
 }
 
 // NewCond returns a condition variable over l.
@@ -27,7 +26,7 @@ func newCond(l sync.Locker, bubble bool) *Cond {
 	return c
 }
 
-// Wait waits for a broadcast, and drops the lock meanwhile.
+// Wait releases the lock, waits for a broadcast, and takes the lock again.
 //
 // Preconditions: the lock is held.
 func (c *Cond) Wait() {
@@ -43,7 +42,7 @@ func (c *Cond) Wait() {
 	c.l.Lock()
 }
 
-// Broadcast wakes all that wait.
+// Broadcast wakes all waiters.
 //
 // Preconditions: the lock is held.
 func (c *Cond) Broadcast() {
@@ -58,8 +57,8 @@ func (c *Cond) Broadcast() {
 	c.waiting = c.waiting[:0]
 }
 
-// inBubble reports whether this goroutine is in a bubble of testing/synctest:
-// there the time has no monotonic clock.
+// inBubble reports whether this goroutine is in a bubble of testing/synctest.
+// In a bubble, time.Now has no monotonic clock.
 func inBubble() bool {
 	now := time.Now()
 	return now == now.Round(0)

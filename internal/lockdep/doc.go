@@ -1,49 +1,56 @@
-// Package lockdep is where every other package takes its locks from.
+// Package lockdep provides the locks of every other package, and checks their
+// order.
 //
-//	Class   what kind of lock it is; the classes are listed in classes.go, in lock order
+//	Class   a kind of lock; classes.go lists the classes in lock order
 //	Mutex   a mutual exclusion lock over sync.Mutex
-//	Spin    the same for short sections that hardly anybody waits for, at half the price
-//	RWSem   a reader-writer semaphore; a queued writer holds new readers back
-//
+//	Spin    a mutual exclusion lock for short, rarely contended sections; costs half as much
+//	RWSem   a reader-writer semaphore; a queued writer blocks new readers
 //	Cond    a condition variable
 //
-// Their waits are like those for a sync.Mutex: a goroutine in a bubble of
-// testing/synctest may wait for one outside. The bubble sees who waits for an
-// RWSem or a Cond that was made in it, and for all of them after UseCond, which
-// tests call before the first lock.
+// Waiting for any of them is like waiting for a sync.Mutex: a goroutine in a
+// bubble of testing/synctest may wait for a goroutine outside. The bubble sees
+// the waiters of an RWSem or a Cond that was made in the bubble. After UseCond,
+// which tests call before the first lock, it sees the waiters of all locks.
 //
 // The package also knows which goroutine is inside a callback (Callback,
-// InCallback): what waits for callbacks to end refuses to be called from one.
+// InCallback). A function that waits for callbacks to end refuses to run inside
+// one.
 //
 // # The checker
 //
-// A lock order that is only written down drifts. After Enable every acquisition is
-// checked, in the way of Linux's lockdep: by class, before anybody waits.
+// A lock order that exists only in writing goes out of date. After Enable,
+// every acquisition is checked before it waits. The checks are by class, as in
+// Linux's lockdep.
 //
-//	holder   a goroutine, with what it holds, in order
+//	holder   a goroutine and what it holds, in order
 //	edge     "to was acquired while from was held", with the stack of the first time
-//	chain    the classes that one goroutine held at once; one that was seen is not looked at again
+//	chain    the classes that one goroutine held at once; a known chain is not checked again
 //
-// An acquisition
+// An acquisition takes these steps:
 //
-//  1. makes the key of its chain. Known: done, which is nearly always.
-//  2. Else it adds edges from what is held, from the last down to the first that was
-//     waited for: what is below that one has its edge already.
-//  3. A new edge is a violation if a strong path leads back from its end to its
-//     beginning. It is counted, and the first is reported; no search follows that edge.
+// 1. It computes the key of its chain. If the chain is known, it is done. This
+// is nearly always the case. 2. Otherwise it adds edges from the locks that are
+// held, starting with the last one. It stops after the first lock that the
+// goroutine waited for, because the locks before that one already have their
+// edges. 3. A new edge is a violation if a strong path leads from its end back
+// to its start. The violation is counted, and the first one is reported. No
+// later search follows that edge.
 //
-// A path is strong if somebody can wait at each of its locks in turn. What blocks
-// whom: a writer everybody, a reader writers and, since a writer may wait in
-// between, shared readers; recursive readers wait for nobody who reads. So an edge
-// that ends at a recursive reader is not followed by one that begins at a reader.
-// Who only tries does not wait: no edge ends there, but edges begin there.
+// A path is strong if a goroutine can wait at each of its locks in turn. A
+// writer blocks everybody. A reader blocks writers. It also blocks shared
+// readers, because a writer may queue in between. No reader blocks a recursive
+// reader. So an edge that begins at a reader does not continue an edge that
+// ends at a recursive reader. A goroutine that only tries to take a lock does
+// not wait: no edge ends at that lock, but edges begin there.
 //
-// Two locks of one class in one goroutine are a violation too, but for recursive
-// readers and for classes that are nested in another (classes.go).
+// Two locks of one class in one goroutine are also a violation. Recursive
+// readers, and classes that are nested in another (classes.go), are exempt.
 //
-// What is no lock but waited for like one is told with Acquire and Release: active
-// references, the kernel's inode locks, work items. Their classes come from ClassFor.
+// Acquire and Release tell the checker about things that are not locks but are
+// waited for like locks: active references, the kernel's inode locks, work
+// items. ClassFor makes their classes.
 //
-// Classes and chains are bounded as in Linux. A goroutine is known by
-// its number, which may be used again: none may end with a lock.
+// The numbers of classes and chains are limited as in Linux. A goroutine is
+// known by a number that may be used again, so no goroutine may end while it
+// holds a lock.
 package lockdep

@@ -7,7 +7,7 @@ import (
 )
 
 // traced returns the goroutine's number in the first line of its stack trace,
-// "goroutine 12 [running]:", by which people know it.
+// "goroutine 12 [running]:". This is the number that people know.
 func traced() uintptr {
 	var buf [64]byte
 	line := buf[:runtime.Stack(buf[:], false)]

@@ -7,8 +7,9 @@ import (
 	"sync/atomic"
 )
 
-// Limits of the checker's tables, in the size of Linux's. What goes beyond is
-// counted in lockdep_stats: classes are not checked, chains are checked each time.
+// Limits of the checker's tables, of the same size as Linux's. lockdep_stats
+// counts what goes beyond. Classes beyond the limit are not checked, and chains
+// beyond it are checked each time.
 const (
 	maxClasses = 8191
 	chainSlots = 1 << 16
@@ -22,14 +23,14 @@ const (
 	usedShared
 )
 
-// classes has all classes that were ever used while the checker was on.
+// classes has all classes that were used while the checker was on.
 var classes registry
 
 type registry struct {
 	mu      sync.Mutex
 	all     []*Class // mu: by number-1
 	named   map[string]int
-	refused int // mu: those for which there was no room
+	refused int // mu: classes beyond maxClasses
 }
 
 // use counts an acquisition and reports whether the class is checked.
@@ -90,8 +91,8 @@ func (r *registry) list() []*Class {
 	return slices.Clone(r.all)
 }
 
-// A kind says how two locks follow each other: the first is held exclusively or
-// shared (E, S), the second is recursive or not (R, N).
+// A kind says how one lock follows another. The first is held exclusively or
+// shared (E, S). The second is recursive or not (R, N).
 type kind uint8
 
 const (
@@ -118,21 +119,21 @@ func kindOf(prev, next Mode) kind {
 type edge struct {
 	from, to *Class
 	kinds    kind
-	bad      kind      // those of them that closed a circle: no search follows them
-	stack    []uintptr // of the first time
+	bad      kind      // the kinds that closed a circle: no search follows them
+	stack    []uintptr // of the first acquisition
 }
 
-// graph has the orders in which classes were taken. Without the bad edges it has
-// no circle that could be a deadlock.
+// A graph has the orders that classes were taken in. Without its bad edges, no
+// circle in it can be a deadlock.
 type graph struct {
 	after    map[*Class][]*edge
 	edges    int
 	searches uint64
-	longest  int // steps that one search took
+	longest  int // most steps of one search
 }
 
-// check adds what next brings, which is acquired while before is held, and
-// returns a report if that is the first violation.
+// check adds the edges of next, which is acquired while before is held. It
+// returns a report if it finds the first violation.
 //
 // Preconditions: k.mu is held.
 func (g *graph) check(before []held, next *held, k *checker) (report string) {
@@ -142,9 +143,9 @@ func (g *graph) check(before []held, next *held, k *checker) (report string) {
 		case prev.class != next.class:
 			continue
 		case next.how.kind() == Recursive && prev.how.kind() != Exclusive:
-			return "" // brings no new order
+			return "" // adds no new order
 		case next.class.nest != nil && holds(before, next.class.nest):
-			continue // several are fine; what was taken between them is looked at below
+			continue // allowed; the loop below checks the locks in between
 		}
 		return k.found(func() string { return k.recursive(before, prev, next) })
 	}
@@ -152,7 +153,7 @@ func (g *graph) check(before []held, next *held, k *checker) (report string) {
 	for i := len(before) - 1; i >= 0; i-- {
 		prev := &before[i]
 		if prev.class == next.class {
-			break // what is below it has an edge to its class
+			break // locks held before it have an edge to its class
 		}
 		e, how := g.edge(prev.class, next.class), kindOf(prev.how, next.how)
 		if e.kinds&how == 0 {
@@ -171,9 +172,11 @@ func (g *graph) check(before []held, next *held, k *checker) (report string) {
 			}
 			e.kinds |= how
 		}
-		// What is below it has an edge to prev, and with it a path to next. Not so
-		// where prev is a recursive reader: nothing that leads to it goes on to what a
-		// reader waits for. (Linux stops there all the same.)
+		// The locks held before prev have an edge to prev, and so a
+		// path to next. If prev is a recursive reader, this is not
+		// enough: a path that arrives at prev does not continue to
+		// locks that a reader waits for. (Linux stops there all the
+		// same.)
 		if prev.how == Exclusive || prev.how == Shared {
 			break
 		}
@@ -186,7 +189,8 @@ func callers() []uintptr {
 	return pcs[:runtime.Callers(2, pcs)]
 }
 
-// edge returns the edge between two classes, which it makes if there is none.
+// edge returns the edge between two classes. It makes the edge if there is
+// none.
 func (g *graph) edge(from, to *Class) *edge {
 	for _, e := range g.after[from] {
 		if e.to == to {
@@ -202,16 +206,17 @@ func (g *graph) edge(from, to *Class) *edge {
 	return e
 }
 
-// A step is one edge of a search, after the one that led to it.
+// A step is one edge of a search, and the step before it.
 type step struct {
 	*edge
 	before *step
-	onlyXR bool // it arrives at a recursive reader, whom a reader does not block
+	onlyXR bool // it arrives at a recursive reader, which no reader blocks
 }
 
-// path returns the edges of a strong path from source to target, the shortest,
-// or nil if there is none. Strong means that somebody who follows it may wait for
-// each of its locks in turn: a recursive reader does not wait for a reader.
+// path returns the edges of the shortest strong path from source to target, or
+// nil if there is none. A path is strong if a goroutine that follows it may
+// wait for each of its locks in turn: a recursive reader does not wait for a
+// reader.
 func (g *graph) path(source, target *held) []*edge {
 	g.searches++
 	queue := []*step{{edge: &edge{to: source.class}, onlyXR: source.how.kind() == Recursive}}
@@ -250,7 +255,7 @@ func (g *graph) path(source, target *held) []*edge {
 	return nil
 }
 
-// reach returns how many classes can be reached from c, itself included.
+// reach returns how many classes can be reached from c, including c.
 func reach(next map[*Class][]*Class, c *Class) int {
 	seen := map[*Class]bool{c: true}
 	for queue := []*Class{c}; len(queue) > 0; queue = queue[1:] {
@@ -266,7 +271,8 @@ func reach(next map[*Class][]*Class, c *Class) int {
 
 // chains has the orders of classes that were checked.
 //
-// Its slots are read with no lock held; the checker's mu is held to write them.
+// Its slots are read without a lock. To write them, the checker's mu must be
+// held.
 type chains struct {
 	slots []atomic.Uint64 // an open hash table of keys
 	list  [][]int32       // numbers of classes, outermost first
@@ -285,7 +291,7 @@ func (c *chains) has(key uint64) bool {
 	}
 }
 
-// add reports whether the chain was not there.
+// add adds a chain and reports whether it was new.
 func (c *chains) add(key uint64, before []held, next *held) bool {
 	if c.has(key) {
 		return false

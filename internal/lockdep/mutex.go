@@ -2,12 +2,13 @@ package lockdep
 
 import "sync"
 
-// useCond puts every Mutex and Spin on sync.Cond. It is set before the first Lock and
-// never changed afterwards, so reading it needs no synchronization.
+// useCond puts every Mutex and Spin on sync.Cond. It is set before the first
+// Lock and never changed afterwards, so reading it needs no synchronization.
 var useCond bool
 
-// UseCond makes the waits of every Mutex and Spin visible to testing/synctest, at twice
-// the price of a lock. It is for tests, and must be called before any of them is used.
+// UseCond makes waiting for any lock visible to testing/synctest. A lock then
+// costs twice as much. It is for tests and must be called before any lock is
+// used.
 func UseCond() {
 	useCond = true
 	Special.Store(true)
@@ -39,7 +40,7 @@ func (m *Mutex) nestTurn() uint32 { return m.turn }
 // Class returns what Init set.
 func (m *Mutex) Class() *Class { return m.class }
 
-// Lock takes the lock and waits for as long as another goroutine holds it.
+// Lock takes the lock. It waits while another goroutine holds it.
 func (m *Mutex) Lock() {
 	if Special.Load() {
 		m.lockSpecial()
@@ -48,7 +49,7 @@ func (m *Mutex) Lock() {
 	m.mu.Lock()
 }
 
-// TryLock takes the lock if nobody holds it and reports whether it did.
+// TryLock takes the lock if nobody holds it, and reports whether it did.
 func (m *Mutex) TryLock() bool {
 	if Special.Load() {
 		return m.tryLockSpecial()
@@ -56,8 +57,8 @@ func (m *Mutex) TryLock() bool {
 	return m.mu.TryLock()
 }
 
-// Unlock releases the lock. If it is not held, the program ends, or with
-// UseCond the call panics.
+// Unlock releases the lock. If the lock is not held, the program ends. After
+// UseCond, the call panics instead.
 func (m *Mutex) Unlock() {
 	if Special.Load() {
 		m.unlockSpecial()
@@ -94,8 +95,8 @@ func (m *Mutex) unlockSpecial() {
 	m.mu.Unlock()
 }
 
-// isLocked is for a lock that the checker takes for unlocked: it may have been
-// locked before there was a checker.
+// isLocked reports whether the lock is held. It is for locks that the checker
+// does not know to be held: they may have been locked before Enable.
 func (m *Mutex) isLocked() bool {
 	if !m.mu.TryLock() {
 		return true

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// snapshot returns the classes that were used, in the order of their first use,
-// and the edges from each.
+// snapshot returns the classes in the order of their first use, and the edges
+// from each.
 func (k *checker) snapshot() ([]*Class, map[*Class][]edge) {
 	after := make(map[*Class][]edge)
 	k.mu.Lock()
@@ -22,9 +22,10 @@ func (k *checker) snapshot() ([]*Class, map[*Class][]edge) {
 	return classes.list(), after
 }
 
-// WriteClasses writes what Linux shows in /proc/lockdep: for each class how often
-// it was acquired, how many classes follow it and lead to it, itself included,
-// how it was used, and which were acquired directly under it.
+// WriteClasses writes the classes in the format of Linux's /proc/lockdep. For
+// each class it writes the number of acquisitions, how the class was used, and
+// the classes that were acquired directly under it. It also writes how many
+// classes follow the class and lead to it, counting the class itself.
 func WriteClasses(w io.Writer) error {
 	k := checking.Load()
 	if k == nil {
@@ -50,8 +51,8 @@ func WriteClasses(w io.Writer) error {
 	return b.err
 }
 
-// WriteChains writes what Linux shows in /proc/lockdep_chains: each order in
-// which classes were held together.
+// WriteChains writes each order of classes that were held together, in the
+// format of Linux's /proc/lockdep_chains.
 func WriteChains(w io.Writer) error {
 	k := checking.Load()
 	if k == nil {
@@ -73,8 +74,8 @@ func WriteChains(w io.Writer) error {
 	return b.err
 }
 
-// WriteStats writes what Linux shows in /proc/lockdep_stats, as far as there is
-// such a thing here, and how many violations there were.
+// WriteStats writes the numbers of Linux's /proc/lockdep_stats that exist here,
+// and the number of violations.
 func WriteStats(w io.Writer) error {
 	k := checking.Load()
 	if k == nil {
@@ -113,10 +114,11 @@ func WriteStats(w io.Writer) error {
 	return b.err
 }
 
-// WriteDOT writes the graph for graphviz: a box for each class, an arrow to what
-// was acquired under it. Where only shared acquisitions made the order, the arrow
-// is dashed; where it closed a circle, red. Classes with the same arrows share a
-// box, or the attributes of a cache would fill the page.
+// WriteDOT writes the graph for graphviz: a box for each class, and an arrow to
+// each class that was acquired under it. An arrow is dashed if only shared
+// acquisitions made it, and red if it closed a circle. Classes with the same
+// arrows share a box, because otherwise the attributes of a cache would fill
+// the page.
 func WriteDOT(w io.Writer) error {
 	k := checking.Load()
 	if k == nil {

@@ -9,10 +9,11 @@ import (
 	"strings"
 )
 
-// Reports have the shape of Linux's (kernel/locking/lockdep.c, 6.12), for people
-// and programs that know it. Frames are Go's.
+// Reports have the format of Linux's (kernel/locking/lockdep.c, 6.12), for
+// people and programs that know it. The stack frames are Go's.
 
-// full returns the name as reports print it: further classes of one name have a number.
+// full returns the class's name as in reports. If several classes share a name,
+// all except the first get a number.
 func (c *Class) full() string {
 	if c.same == 0 {
 		return c.Name()
@@ -20,8 +21,9 @@ func (c *Class) full() string {
 	return fmt.Sprintf("%s#%d", c.Name(), c.same+1)
 }
 
-// usageChars returns how the class was used, in the four places of Linux: written
-// and read, as seen by hard and by soft interrupts, of which there are none here.
+// usageChars returns how the class was used, as the four characters of Linux:
+// written and read, for hard and for soft interrupts. Here the second pair
+// repeats the first, because there are no interrupts.
 func (c *Class) usageChars() string {
 	char := func(bit uint32) string {
 		if c.usage.Load()&bit != 0 {
@@ -41,7 +43,7 @@ func (h *held) String() string {
 	return fmt.Sprintf("%p %s, at: %s", h.lock, h.class.describe(), place(h.at[:]))
 }
 
-// place returns the first function on a stack that is not of this package.
+// place returns the first function on a stack outside this package.
 func place(pcs []uintptr) string {
 	if f := frames(pcs); len(f) > 0 {
 		return f[0]
@@ -49,9 +51,10 @@ func place(pcs []uintptr) string {
 	return "?"
 }
 
-// frames returns the lines of a stack, without the calls inside this package at its top.
+// frames returns the lines of a stack, without the calls inside this package at
+// its top.
 func frames(pcs []uintptr) (lines []string) {
-	for i, pc := range pcs { // of a short stack the rest is 0
+	for i, pc := range pcs { // the rest of a short stack is 0
 		if pc == 0 {
 			pcs = pcs[:i]
 			break
@@ -72,13 +75,14 @@ func frames(pcs []uintptr) (lines []string) {
 	}
 }
 
-// inside reports whether a frame is one of the checker or of a lock.
+// inside reports whether a frame belongs to the checker or to a lock.
 func inside(f runtime.Frame) bool {
 	return strings.HasPrefix(f.Function, "slabfs/internal/lockdep.") && !strings.HasSuffix(f.File, "_test.go") ||
 		strings.HasPrefix(f.Function, "sync.(*Cond).")
 }
 
-// frame is slabfs/alloc.(*core).flushAll+0x5a alloc/flush.go:24.
+// frame returns a line such as "slabfs/alloc.(*core).flushAll+0x5a
+// alloc/flush.go:24".
 func frame(f runtime.Frame) string {
 	s := f.Function
 	if f.Func != nil {
@@ -87,10 +91,12 @@ func frame(f runtime.Frame) string {
 	return fmt.Sprintf("%s %s/%s:%d", s, filepath.Base(filepath.Dir(f.File)), filepath.Base(f.File), f.Line)
 }
 
-// who is the program and the goroutine, where Linux has command and process.
+// who returns the program and the goroutine, in the place of Linux's command
+// and process.
 func who() string { return fmt.Sprintf("%s/%d", filepath.Base(os.Args[0]), traced()) }
 
-// release is what stands where Linux has its release and build.
+// releaseLine returns the Go version and the revision, in the place of Linux's
+// release and build.
 func releaseLine() string {
 	build := "1"
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -103,12 +109,12 @@ func releaseLine() string {
 	return fmt.Sprintf("%s #%s Not tainted\n", runtime.Version(), build)
 }
 
-// head is the title of a report, and rule the line that Linux draws around it.
+// head writes the title of a report. rule is the length of the lines around it.
 func head(w *strings.Builder, title string, rule int) {
 	fmt.Fprintf(w, "\n%s\nWARNING: %s\n%s%s\n", strings.Repeat("=", rule), title, releaseLine(), strings.Repeat("-", rule))
 }
 
-// foot is what all reports end with.
+// foot writes the end of every report.
 func foot(w *strings.Builder, all []held) {
 	w.WriteString("\n")
 	listHeld(w, all)
@@ -139,12 +145,12 @@ func stack(w *strings.Builder, pcs []uintptr) {
 	}
 }
 
-// acquiring is where reports about two locks begin.
+// acquiring writes the start of reports about two locks.
 func acquiring(w *strings.Builder, prev, next *held) {
 	fmt.Fprintf(w, "%s is trying to acquire lock:\n%s\n\nbut task is already holding lock:\n%s\n", who(), next, prev)
 }
 
-// verb is how a scenario acquires a lock.
+// verb returns the name of an acquisition in a scenario.
 func verb(m Mode) string {
 	if m.kind() == Exclusive {
 		return "lock"
@@ -152,10 +158,10 @@ func verb(m Mode) string {
 	return "rlock"
 }
 
-// circular reports that next is acquired while prev is held, though circle, a
+// circular reports that next is acquired while prev is held, although circle, a
 // path of edges, leads from next to prev.
 //
-// Preconditions: k.mu is held, here and for the other reports.
+// Preconditions of circular and of the other reports: k.mu is held.
 func (k *checker) circular(before []held, prev, next *held, circle []*edge) string {
 	var w strings.Builder
 	head(&w, "possible circular locking dependency detected", 54)
@@ -184,13 +190,14 @@ func (k *checker) circular(before []held, prev, next *held, circle []*edge) stri
 	return w.String()
 }
 
-// Where the columns of a scenario stand, from the left.
+// The columns of a scenario, from the left.
 const (
 	right    = "                               "
 	rightest = right + "                        "
 )
 
-// twoParties is the scenario in which one holds what the other waits for.
+// twoParties writes the scenario of two tasks that each hold what the other
+// waits for.
 func twoParties(w *strings.Builder, prev, next *held, source, parent, target string) {
 	w.WriteString(" Possible unsafe locking scenario:\n\n" +
 		"       CPU0                    CPU1\n" +
@@ -200,9 +207,9 @@ func twoParties(w *strings.Builder, prev, next *held, source, parent, target str
 	fmt.Fprintf(w, "  %s(%s);\n", verb(next.how), source)
 }
 
-// threeParties is the scenario where the source is held and wanted by readers,
-// who do not block each other: a writer that queues between them completes the
-// circle. (Linux leaves the writer out.)
+// threeParties writes the scenario of two readers of source, one that holds it
+// and one that wants it. Readers do not block each other, so a writer that
+// queues between them completes the circle. (Linux leaves the writer out.)
 func threeParties(w *strings.Builder, prev *held, source, parent, target string) {
 	w.WriteString(" Possible unsafe locking scenario:\n\n" +
 		"       CPU0                    CPU1                    CPU2\n" +
@@ -215,7 +222,8 @@ func threeParties(w *strings.Builder, prev *held, source, parent, target string)
 	w.WriteString("\n CPU2 is a queued writer: it waits for the reader CPU1, and the reader CPU0 waits behind it.\n")
 }
 
-// recursive reports that next is acquired while prev, of the same class, is held.
+// recursive reports that next is acquired while prev, of the same class, is
+// held.
 func (k *checker) recursive(before []held, prev, next *held) string {
 	var w strings.Builder
 	head(&w, "possible recursive locking detected", 44)

@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// An RWSem is a reader-writer semaphore that prefers writers: once a writer
+// An RWSem is a reader-writer semaphore that prefers writers. Once a writer
 // waits, new readers wait behind it, as with Linux's percpu_rw_semaphore
 // (kernel/locking/percpu-rwsem.c, 6.12). So a goroutine must never take it for
 // reading twice. The zero value is free and has no class; Init gives it one.
 //
-// Its waits can be interrupted through a context.
+// A context can interrupt its waits.
 type RWSem struct {
 	mu      sync.Mutex
-	bubble  bool  // it was made in one of testing/synctest
+	bubble  bool  // it was made in a bubble of testing/synctest
 	cond    *Cond // made by the first wait
 	class   *Class
 	readers int
@@ -22,7 +22,8 @@ type RWSem struct {
 	waited  uint64
 }
 
-// Init sets the semaphore's class. It must be called before the semaphore is shared.
+// Init sets the semaphore's class. It must be called before the semaphore is
+// shared.
 func (s *RWSem) Init(c *Class) {
 	if Special.Load() {
 		checkInit(c, s)
@@ -34,11 +35,12 @@ func (s *RWSem) Init(c *Class) {
 // Class returns what Init set.
 func (s *RWSem) Class() *Class { return s.class }
 
-// RLock takes the semaphore for reading. It waits for a writer that holds it
-// or waits for it.
+// RLock takes the semaphore for reading. It waits while a writer holds the
+// semaphore or waits for it.
 func (s *RWSem) RLock() { _ = s.RLockContext(context.Background()) }
 
-// RLockContext is RLock that stops waiting when ctx ends, with ctx's error.
+// RLockContext is RLock, but stops waiting when ctx ends and returns ctx's
+// error.
 func (s *RWSem) RLockContext(ctx context.Context) error {
 	if Special.Load() {
 		acquired(s.class, s, Shared)
@@ -53,7 +55,8 @@ func (s *RWSem) RLockContext(ctx context.Context) error {
 	return nil
 }
 
-// RUnlock releases the semaphore taken by RLock.
+// RUnlock releases the semaphore after RLock. It panics if no reader holds the
+// semaphore.
 func (s *RWSem) RUnlock() {
 	known := !Special.Load() || released(s.class, s)
 	s.mu.Lock()
@@ -66,11 +69,11 @@ func (s *RWSem) RUnlock() {
 	s.wake()
 }
 
-// Lock takes the semaphore for writing: it holds new readers back and waits
-// for those that are in.
+// Lock takes the semaphore for writing. It blocks new readers and waits for the
+// current ones.
 func (s *RWSem) Lock() { _ = s.LockContext(context.Background()) }
 
-// LockContext is Lock that stops waiting when ctx ends, with ctx's error.
+// LockContext is Lock, but stops waiting when ctx ends and returns ctx's error.
 func (s *RWSem) LockContext(ctx context.Context) error {
 	if Special.Load() {
 		acquired(s.class, s, Exclusive)
@@ -92,7 +95,8 @@ func (s *RWSem) LockContext(ctx context.Context) error {
 	return nil
 }
 
-// Unlock releases the semaphore taken by Lock.
+// Unlock releases the semaphore after Lock. It panics if no writer holds the
+// semaphore.
 func (s *RWSem) Unlock() {
 	known := !Special.Load() || released(s.class, s)
 	s.mu.Lock()
@@ -105,31 +109,33 @@ func (s *RWSem) Unlock() {
 	s.wake()
 }
 
-// WritersWaited returns how many calls of Lock found the semaphore held and
-// had to wait.
+// WritersWaited returns how many calls of Lock had to wait because the
+// semaphore was held.
 func (s *RWSem) WritersWaited() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waited
 }
 
-// gaveUp takes back what the checker was told before the wait.
+// gaveUp tells the checker that the acquisition announced before the wait did
+// not happen.
 func (s *RWSem) gaveUp() {
 	if Special.Load() {
 		released(s.class, s)
 	}
 }
 
-// unbalanced tells the checker of an unlock that is about to panic, unless the
-// checker takes it for that of another mode.
+// unbalanced tells the checker of an unlock that is about to panic. If the
+// checker knows an acquisition, of the other mode, it is not told.
 func (s *RWSem) unbalanced(known bool) {
 	if !known {
 		checkBalance(s.class, s)
 	}
 }
 
-// wait returns when free reports true, or with ctx's error. Who need not wait gets no
-// error: a signal ends waits, nothing else.
+// wait returns nil when free reports true, or ctx's error when ctx ends. If
+// free reports true at once, a ctx that has ended is no error: a signal ends
+// waits and nothing else.
 //
 // Preconditions: s.mu is held.
 func (s *RWSem) wait(ctx context.Context, free func() bool) error {
@@ -156,6 +162,8 @@ func (s *RWSem) wait(ctx context.Context, free func() bool) error {
 	return nil
 }
 
+// wake wakes all waiters.
+//
 // Preconditions: s.mu is held.
 func (s *RWSem) wake() {
 	if s.cond != nil {

@@ -10,22 +10,23 @@ import (
 	"slabfs/internal/invariants"
 )
 
-// A Spin is a Mutex for short sections that hardly anybody waits for and in which
-// nobody waits for long. Taking it is one atomic instruction and giving it back is
-// none, since nobody is told: who waits looks again, first at once, then after
-// sleeping. So a wait may end 80 microseconds late. Who has slept for half a
-// millisecond goes before all who come then: nobody waits for ever for a holder that
-// comes back at once.
+// A Spin is a Mutex for short, rarely contended sections. Lock costs one atomic
+// instruction. Unlock costs none, because it notifies nobody: waiters look
+// again, first at once, then after sleeping. So a wait may end 80 microseconds
+// late. A waiter that has slept for half a millisecond goes before all later
+// ones, so nobody waits for ever for a holder that keeps coming back.
 //
-// A holder may be preempted or wait for another lock; the others sleep meanwhile.
-// In race builds and after UseCond it is a Mutex: the race detector and
-// testing/synctest see no other.
+// A holder may be preempted or wait for another lock; the waiters sleep during
+// that time. In race builds and after UseCond a Spin is a Mutex, because the
+// race detector and testing/synctest see only a Mutex.
 type Spin struct {
-	// The low half is 1 while somebody holds the lock. The high half counts who have slept for
-	// long; while there are any, others stand back. So 0 is what may be taken at once, and what
-	// assembly compares that takes the lock by itself.
+	// The low half is 1 while the lock is held. The high half counts
+	// waiters that have slept for long. While there are any, other
+	// goroutines do not take the lock at once. So the lock may be taken at
+	// once if the word is 0. Assembly that takes the lock itself tests for
+	// that.
 	word atomic.Uint64
-	mu   Mutex // has the class, and is the lock with UseCond
+	mu   Mutex // has the class; with UseCond it is the lock
 }
 
 const (
@@ -55,7 +56,8 @@ func (s *Spin) TryLock() bool {
 	return s.take(true)
 }
 
-// take takes the lock if nobody holds it, and nobody is hungry or the caller does not mind.
+// take takes the lock if nobody holds it. If there are hungry waiters, it does
+// so only with push.
 func (s *Spin) take(push bool) bool {
 	for {
 		w := s.word.Load()
@@ -68,7 +70,8 @@ func (s *Spin) take(push bool) bool {
 	}
 }
 
-// Unlock releases the lock. That it is held is checked in invariants builds and with UseCond only.
+// Unlock releases the lock. Only invariants builds, UseCond and the checker
+// notice if it is not held.
 func (s *Spin) Unlock() {
 	if invariants.Enabled {
 		s.mustBeHeld()
@@ -76,14 +79,15 @@ func (s *Spin) Unlock() {
 	unlock(s)
 }
 
-// How often a wait looks in each of its phases. A holder that runs is gone after the first.
-// There is none of yields between them: where goroutines compute on all CPUs,
-// one that yields comes back when another has used up its 10 milliseconds.
+// How often a waiter looks in each phase. A holder that runs is gone after the
+// first phase. There is no phase of yields in between: if goroutines compute on
+// all CPUs, one that yields may wait until another has used up its 10
+// milliseconds.
 const (
 	spins = 100 // 40 microseconds in all
-	naps  = 10  // after which it is hungry
+	naps  = 10  // then the waiter is hungry
 
-	nap    = 20 * time.Microsecond // the first; each is twice as long as the one before
+	nap    = 20 * time.Microsecond // the first; each nap is twice as long as the last
 	maxNap = 4 * nap
 )
 
@@ -114,8 +118,9 @@ func (s *Spin) lockSlow() {
 	}
 }
 
-// doze sleeps for d. In a bubble of testing/synctest it only yields: there a sleep ends
-// when all goroutines of the bubble sleep, and one that waits for a Mutex never does.
+// doze sleeps for d. In a bubble of testing/synctest it only yields. There a
+// sleep ends only when all goroutines of the bubble are blocked in it, and a
+// goroutine that waits for a Mutex does not count as blocked.
 func doze(d time.Duration) {
 	if inBubble() {
 		runtime.Gosched()
@@ -132,7 +137,7 @@ func (s *Spin) tryLockSpecial() bool {
 	return locked
 }
 
-// unlockSpecial is Unlock with UseCond, or while the order of locks is checked.
+// unlockSpecial is Unlock after UseCond or Enable.
 func unlockSpecial(s *Spin) {
 	if !released(s.mu.class, s) && !s.isHeld() && !s.mu.isLocked() {
 		checkBalance(s.mu.class, s)

@@ -5,9 +5,10 @@
 
 // func unlock(s *Spin)
 //
-// A plain store: this processor shows a thread's stores in their order, and lets none of
-// them overtake an earlier load, so whoever sees it sees the section done. What
-// atomic.StoreUint32 adds is to wait until it is seen, before any later load.
+// A plain store is enough. The processor makes a thread's stores visible in
+// order, after its earlier loads. So a CPU that sees the store sees the whole
+// section done. atomic.StoreUint32 would also wait until the store is visible,
+// before any later load.
 TEXT ·unlock(SB), NOSPLIT|NOFRAME, $0-8
 	CMPL ·Special+const_aloneAt(SB), $0
 	JNE  other
@@ -19,7 +20,7 @@ other:
 
 // func pause()
 //
-// Some 400 ns.
+// It takes some 400 ns.
 TEXT ·pause(SB), NOSPLIT|NOFRAME, $0-0
 	MOVL $10, CX
 again:

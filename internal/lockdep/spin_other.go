@@ -2,7 +2,7 @@
 
 package lockdep
 
-// unlock releases s once all is seen that was written before.
+// unlock releases s after all earlier writes are visible.
 func unlock(s *Spin) {
 	if Special.Load() {
 		unlockSpecial(s)
