@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// Switches. The first five have a history, which docs/locking.md tells.
+// The switches. docs/locking.md tells the history of the first five.
 const (
 	UnlinkUnderLocks    = "unlink-under-locks"
 	NotifyUnderLocks    = "notify-under-locks"
@@ -19,7 +19,7 @@ const (
 	PublishUnderLocks   = "publish-under-locks"
 )
 
-// switches has for each the mistake, and what goes wrong.
+// switches has each mistake, and what goes wrong with it.
 var switches = []struct{ name, mistake, wrong string }{
 	{UnlinkUnderLocks,
 		"destroy unlinks, and so drains active references, with cpu_hotplug_lock and slab_mutex held, as Linux 5.15 to 5.19 did",
@@ -49,8 +49,9 @@ var switches = []struct{ name, mistake, wrong string }{
 
 var injected atomic.Pointer[string]
 
-// Inject turns a switch on, for what is made from now on: so it is for the
-// beginning of a program, and for tests. The last one counts.
+// Inject turns a switch on, and the one before off. It affects only what is
+// made from now on. So it is for the beginning of a program, and for tests. A
+// name that Names does not list is an error.
 func Inject(name string) error {
 	if !slices.Contains(Names(), name) {
 		return fmt.Errorf("inject %q: no such fault, want one of %s", name, strings.Join(Names(), " "))
@@ -59,10 +60,10 @@ func Inject(name string) error {
 	return nil
 }
 
-// Reset turns it off again.
+// Reset turns the switch off.
 func Reset() { injected.Store(nil) }
 
-// Injected returns the switch that is on, "" if there is none.
+// Injected returns the switch that is on, or "" if there is none.
 func Injected() string {
 	if name := injected.Load(); name != nil {
 		return *name
@@ -79,8 +80,8 @@ func Names() []string {
 	return names
 }
 
-// Explain returns two lines on a switch: the mistake, and what goes wrong. Who looks
-// for what is wrong must not be told.
+// Explain returns two lines about a switch: the mistake, and what goes wrong.
+// Do not show them to somebody who is to find the mistake.
 func Explain(name string) string {
 	for _, s := range switches {
 		if s.name == name {
@@ -90,7 +91,7 @@ func Explain(name string) string {
 	return ""
 }
 
-// Forget is for NotifyUnderLocks: it takes a *sysfs.Kobject out of its tree and tells the
-// observers, and returns what drains it. Package sysfs sets it, which does not show it
-// to programs.
+// Forget is for NotifyUnderLocks. It removes a *sysfs.Kobject from its tree,
+// notifies the observers, and returns the function that drains the Kobject.
+// Package sysfs sets Forget, because sysfs does not export this to programs.
 var Forget func(kobject any) (drain func())
