@@ -7,26 +7,27 @@ import (
 	"time"
 )
 
-// room is how many lines wait at most.
+// room is the most lines that wait.
 const room = 1000
 
-// A Handler hands lines on to another one.
+// A Handler passes lines on to another Handler without waiting.
 type Handler struct {
 	next  slog.Handler
-	queue *queue // of all handlers that come from one
+	queue *queue // shared by all handlers derived from one
 }
 
-// A queue has what is to be done by one goroutine, in order. It takes no lock:
-// who logs may hold any.
+// A queue has the functions that one goroutine runs, in order. It takes no
+// lock, because a caller that logs may hold any lock.
 type queue struct {
-	lost    func(n uint64) // says so
+	lost    func(n uint64) // logs that n lines were dropped
 	waiting chan func()
-	running atomic.Bool   // A: the goroutine is there
-	dropped atomic.Uint64 // A: in all
-	told    uint64        // the goroutine's: of these, how many lost was told of
+	running atomic.Bool   // A: the goroutine runs
+	dropped atomic.Uint64 // A: lines dropped in all
+	told    uint64        // used by the goroutine only: how many of them lost has logged
 }
 
-// New returns a handler in front of next, or next itself if it is one.
+// New returns a Handler in front of next. If next is a Handler already, New
+// returns next.
 func New(next slog.Handler) *Handler {
 	if h, ok := next.(*Handler); ok {
 		return h
@@ -53,15 +54,16 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 	return &Handler{h.next.WithGroup(name), h.queue}
 }
 
-// Handle implements slog.Handler. It does not wait.
+// Handle implements slog.Handler. It does not wait, and always returns nil.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	r = r.Clone()
 	h.Do(func() { _ = h.next.Handle(context.Background(), r) })
 	return nil
 }
 
-// Do has f run in its turn among the lines, for what writes to the same place.
-// If there is no room it is dropped.
+// Do runs f in its turn among the lines. It is for functions that write to the
+// same place as the log. If the queue is full, f is dropped and counted as a
+// line.
 func (h *Handler) Do(f func()) {
 	select {
 	case h.queue.waiting <- f:
@@ -77,7 +79,7 @@ func (q *queue) start() {
 	}
 }
 
-// run does what waits, until nothing does.
+// run runs the waiting functions until none is left.
 func (q *queue) run() {
 	for {
 		select {
@@ -94,7 +96,7 @@ func (q *queue) run() {
 	}
 }
 
-// tell says how many lines were dropped since it last said so.
+// tell logs how many lines were dropped since it last did so.
 func (q *queue) tell() {
 	if n := q.dropped.Load() - q.told; n > 0 {
 		q.told += n
@@ -102,11 +104,11 @@ func (q *queue) tell() {
 	}
 }
 
-// Dropped returns how many lines were dropped.
+// Dropped returns how many lines were dropped so far.
 func (h *Handler) Dropped() uint64 { return h.queue.dropped.Load() }
 
-// Flush waits until all lines are written that were logged before, atMost that
-// long.
+// Flush waits until all lines logged before the call are written, but at most
+// atMost.
 func (h *Handler) Flush(atMost time.Duration) {
 	timeout := time.NewTimer(atMost)
 	defer timeout.Stop()
