@@ -92,8 +92,7 @@ func TestCurrent(t *testing.T) {
 	}
 }
 
-// Where the CPU cannot be read, and for CPUs beyond the limit, there is a
-// number too.
+// Where the CPU cannot be read, and for CPUs beyond the limit, there is a number too.
 func TestCurrentSlow(t *testing.T) {
 	Current(1) // the probe
 	defer CanRead.Store(CanRead.Swap(no))
@@ -162,8 +161,7 @@ func (m *machine) state(name string) *State {
 	return &State{Name: name, Online: note("+"), Offline: note("-")}
 }
 
-// want compares what has happened since the last call, and which CPUs are
-// online now.
+// want compares what has happened since the last call, and which CPUs are online now.
 func (m *machine) want(what, log, online string) {
 	m.t.Helper()
 	if got := strings.Join(m.log, " "); got != log {
@@ -182,9 +180,8 @@ func (m *machine) must(err, want error) {
 	}
 }
 
-// States are gone through in order by a CPU that comes, and backwards by one
-// that goes, off the mask first; what was done is undone if one of them
-// refuses, in each place.
+// States are gone through in order by a CPU that comes, and backwards by one that
+// goes, off the mask first; what was done is undone if one of them refuses, in each place.
 func TestStates(t *testing.T) {
 	ctx := context.Background()
 	m := newMachine(t, MaskOf(0, 1, 5))
@@ -240,8 +237,7 @@ func TestStates(t *testing.T) {
 	m.want("without b", "+a1(0,5) +c1(0,5)", "0-1,5")
 }
 
-// A state that a CPU refuses when it is added, or removed, leaves all as it
-// was.
+// A state that a CPU refuses when it is added, or removed, leaves all as it was.
 func TestRegisterRefused(t *testing.T) {
 	m := newMachine(t, MaskOf(0, 1, 2))
 	m.must(m.SetOnline(context.Background(), 1, false), nil)
@@ -268,8 +264,7 @@ func TestRegisterRefused(t *testing.T) {
 	m.want("still registered", "+s1(0,2)", "0-2")
 }
 
-// If undoing fails too, the CPU stays where it is; the next attempt goes on
-// from there.
+// If undoing fails too, the CPU stays where it is; the next attempt goes on from there.
 func TestUndoRefused(t *testing.T) {
 	m := newMachine(t, MaskOf(0, 1))
 	a, b := m.state("a"), m.state("b")

@@ -7,8 +7,7 @@ import (
 	"testing/fstest"
 )
 
-// show prints nodes as "0:0-1 2:2-3", with a CPU's node for each possible one
-// after it.
+// show prints nodes as "0:0-1 2:2-3", with a CPU's node for each possible one after it.
 func show(nodes []Node, of []int, possible Mask) string {
 	var b strings.Builder
 	for _, n := range nodes {

@@ -58,8 +58,8 @@ func probeFromMain() bool {
 	return true
 }
 
-// The probe binds a thread to single CPUs. That must not be the main thread,
-// which lives on.
+// The probe binds a thread to single CPUs. That must not be the main thread, which
+// lives on.
 func TestProbeLeavesMainThread(t *testing.T) {
 	for range 10 { // once in a while other threads take the goroutine
 		child(t, "probe")

@@ -35,8 +35,7 @@ func TestCallback(t *testing.T) {
 	}
 }
 
-// What callbacks are about adds up from the outermost to the innermost, for one
-// goroutine.
+// What callbacks are about adds up from the outermost to the innermost, for one goroutine.
 func TestCallbackAbout(t *testing.T) {
 	a, b, c := new(int), new(int), new(int)
 	expect := func(wantA, wantB, wantC bool) {

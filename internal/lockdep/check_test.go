@@ -227,8 +227,8 @@ func TestNested(t *testing.T) {
 	mustReport(t, all(Exclusive, forward), "possible recursive locking", "2 locks held by")
 }
 
-// TestNestedBehindAnother takes a further lock of a nested class below a class
-// that is taken under it, which what orders the nested locks does not allow.
+// TestNestedBehindAnother takes a further lock of a nested class below a class that is
+// taken under it, which what orders the nested locks does not allow.
 func TestNestedBehindAnother(t *testing.T) {
 	outer, below := class("nest"), class("below")
 	inner := class("nested").nestedIn(outer)
@@ -279,8 +279,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// TestElsewhere releases locks on another goroutine than the one that acquired
-// them.
+// TestElsewhere releases locks on another goroutine than the one that acquired them.
 func TestElsewhere(t *testing.T) {
 	a, b := class("a"), class("b")
 	report := Alone(func() {
@@ -434,8 +433,7 @@ func TestFiles(t *testing.T) {
 	})
 }
 
-// TestParallel takes locks in their order everywhere at once, and in many
-// chains.
+// TestParallel takes locks in their order everywhere at once, and in many chains.
 func TestParallel(t *testing.T) {
 	var all [12]*Class
 	for i := range all {

@@ -122,9 +122,8 @@ func TestMutexUnlockOfUnlockedEnds(t *testing.T) {
 	}
 }
 
-// BenchmarkMutex compares with sync.Mutex; "cond" is what tests pay, and
-// "checked" what everybody pays while the order of locks is checked, "under"
-// that of a second lock.
+// BenchmarkMutex compares with sync.Mutex; "cond" is what tests pay, and "checked"
+// what everybody pays while the order of locks is checked, "under" that of a second lock.
 func BenchmarkMutex(b *testing.B) {
 	run := func(name string, l sync.Locker, cond bool) {
 		for _, contended := range []string{"alone", "contended"} {

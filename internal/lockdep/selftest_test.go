@@ -13,15 +13,13 @@ type bench struct {
 	take func(c *Class, how Mode) (release func())
 }
 
-// letters are the classes of programs. Classes live for ever, so all share
-// them.
+// letters are the classes of programs. Classes live for ever, so all share them.
 var letters = map[byte]*Class{'A': NewClass("A"), 'B': NewClass("B"), 'C': NewClass("C"), 'D': NewClass("D")}
 
 // run runs a program with a checker of its own and returns the report. In a
 // program each word is a thread, all run one after the other. Capital letters
 // acquire a lock of that class in the default mode, small ones release; w, r, q
-// and t before a capital letter: for writing, shared, as a recursive reader,
-// trying.
+// and t before a capital letter: for writing, shared, as a recursive reader, trying.
 func (b *bench) run(program string, how Mode) (report string) {
 	b.held = make(map[byte][]func())
 	return Alone(func() {
@@ -101,8 +99,7 @@ func annotate(c *Class, how Mode) func() {
 	return func() { Release(c, lock) }
 }
 
-// TestSelf is Linux's list (lib/locking-selftest.c, 6.1) as far as such locks
-// are here.
+// TestSelf is Linux's list (lib/locking-selftest.c, 6.1) as far as such locks are here.
 func TestSelf(t *testing.T) {
 	for _, k := range kinds {
 		b := &bench{take: k.take}
@@ -146,8 +143,7 @@ func TestModes(t *testing.T) {
 		{"wArBba rBwAab", true}, {"wAqBba qBwAab", false}, {"wAqBba rBwAab", false}, {"wArBba qBwAab", true},
 		// Readers of both.
 		{"qAqBba qBqAab", false}, {"rArBba rBrAab", true}, {"rAqBba rBqAab", false}, {"qArBba qBrAab", true},
-		// A chain that was seen with a weaker mode does not stand for
-		// this one.
+		// A chain that was seen with a weaker mode does not stand for this one.
 		{"qAwBba wBqAab", false}, {"qAwBba wBqAab wBwAab", true}, {"qAwBba wBqAab wBrAab", true},
 		// Three threads, each order of the three.
 		{"wAwBba qBqCcb wCqAac", true}, {"qBqCcb wCqAac wAwBba", true}, {"wCqAac wAwBba qBqCcb", true},
@@ -171,12 +167,10 @@ func expect(t *testing.T, name, report string, want bool) {
 }
 
 // TestOracle compares the checker with a search for a deadlock through all ways
-// in which the threads of a program can meet, with a writer of each lock at any
-// time.
+// in which the threads of a program can meet, with a writer of each lock at any time.
 //
-// Of threads that hold two locks at once the checker knows for certain. With
-// three, the outermost may keep apart those who would meet, which it does not
-// count on.
+// Of threads that hold two locks at once the checker knows for certain. With three,
+// the outermost may keep apart those who would meet, which it does not count on.
 func TestOracle(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -205,12 +199,12 @@ func TestOracle(t *testing.T) {
 	}
 }
 
-// A state is where each thread of a program is: twice the position, and 1 more
-// if it waits there as a writer. The first three are the writers that may come.
+// A state is where each thread of a program is: twice the position, and 1 more if
+// it waits there as a writer. The first three are the writers that may come.
 type state [6]uint8
 
-// canDeadlock reports whether the threads, or some of them, can come to wait
-// for each other for ever.
+// canDeadlock reports whether the threads, or some of them, can come to wait for
+// each other for ever.
 func canDeadlock(threads []string) bool {
 	threads = append([]string{"wAa", "wBb", "wCc"}, threads...)
 	seen := make(map[state]bool)

@@ -32,8 +32,7 @@ func TestSpin(t *testing.T) {
 	})
 }
 
-// Many more goroutines than CPUs, some of which let others run while they hold
-// the lock.
+// Many more goroutines than CPUs, some of which let others run while they hold the lock.
 func TestSpinExcludes(t *testing.T) {
 	const goroutines, each = 16, 3000
 	bothModes(t, func(t *testing.T) {
@@ -65,8 +64,8 @@ func TestSpinExcludes(t *testing.T) {
 	})
 }
 
-// What was written under the lock is seen by the next holder: the store that
-// releases comes last, and the section's loads come before it.
+// What was written under the lock is seen by the next holder: the store that releases
+// comes last, and the section's loads come before it.
 func TestSpinPublishes(t *testing.T) {
 	const rounds = 100_000
 	var s Spin
@@ -94,8 +93,8 @@ func TestSpinPublishes(t *testing.T) {
 	}
 }
 
-// Who waits gets the lock from holders that take it again at once, and from
-// ones that sleep with it.
+// Who waits gets the lock from holders that take it again at once, and from ones
+// that sleep with it.
 func TestSpinWaiterGetsIt(t *testing.T) {
 	for _, procs := range []int{1, 2} {
 		func() {

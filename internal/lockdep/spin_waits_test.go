@@ -25,8 +25,7 @@ func TestSpinStandsBack(t *testing.T) {
 	}
 }
 
-// With UseCond the Mutex is what is locked; the assembly jumps to
-// unlockSpecial.
+// With UseCond the Mutex is what is locked; the assembly jumps to unlockSpecial.
 func TestSpinCond(t *testing.T) {
 	defer setCond(true)()
 	var s Spin
@@ -44,8 +43,8 @@ func TestSpinCond(t *testing.T) {
 	}
 }
 
-// In a bubble of testing/synctest a wait takes no time of the bubble, and its
-// timers are not needed: they would wait until all others sleep.
+// In a bubble of testing/synctest a wait takes no time of the bubble, and its timers are not
+// needed: they would wait until all others sleep.
 func TestSpinInBubble(t *testing.T) {
 	bothModes(t, func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
