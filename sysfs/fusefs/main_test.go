@@ -33,12 +33,33 @@ type Op = testclient.Op
 // names. It says "ready", or why not, and serves until it is killed.
 const serveEnv = "FUSEFS_TEST_SERVE"
 
+// plainEnv says that locks are what they are in a program, for inPlainChild.
+const plainEnv = "FUSEFS_TEST_PLAIN"
+
+// inPlainChild runs the test in a process where locks are what they are in a
+// program, and reports whether this is that process.
+func inPlainChild(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(plainEnv) != "" {
+		return true
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.v", "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), plainEnv+"=1")
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
+		t.Errorf("in a process of its own: %v\n%s", err, out)
+	}
+	return false
+}
+
 func TestMain(m *testing.M) {
 	testclient.Main()
 	if dir := os.Getenv(serveEnv); dir != "" {
 		serveChild(dir)
 	}
-	lockdep.UseCond() // so that synctest sees who waits
+	if os.Getenv(plainEnv) == "" {
+		lockdep.UseCond() // so that synctest sees who waits
+	}
 	os.Exit(lockdep.Status(m.Run()))
 }
 

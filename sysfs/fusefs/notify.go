@@ -26,6 +26,7 @@ type notifier struct {
 	wait       atomic.Int64 // A: notifyWait, except in tests
 	jobs       chan notice
 	quit       chan struct{}
+	aside      *aside
 	busy       atomic.Int64 // A: when the notification under way began, in Unix nanoseconds; 0: none
 
 	sent, late, skipped atomic.Uint64 // A
@@ -39,6 +40,7 @@ type notice struct {
 func newNotifier(hide, tidy func(sysfs.Removal), leftovers func() ([]sysfs.Node, bool)) *notifier {
 	n := &notifier{hide: hide, tidy: tidy, leftovers: leftovers, jobs: make(chan notice), quit: make(chan struct{})}
 	n.wait.Store(int64(notifyWait))
+	n.aside = newAside(n.quit)
 	go n.loop()
 	return n
 }
@@ -107,7 +109,10 @@ func (n *notifier) left() time.Duration {
 
 // entry sends one notification and waits until the entry is hidden, as long as
 // the kernel answers notifications: this one, and those in front of it.
-func (n *notifier) entry(r sysfs.Removal) {
+func (n *notifier) entry(r sysfs.Removal) { n.aside.do(func() { n.send(r) }) }
+
+// send is what entry waits for.
+func (n *notifier) send(r sysfs.Removal) {
 	j := notice{r, make(chan struct{})}
 	jobs, missed := n.jobs, &n.skipped
 	for left := n.left(); left > 0; left = n.left() {

@@ -107,17 +107,30 @@ func (s *Server) removed(r sysfs.Removal) {
 // kernel's table, with the old attributes. So the kernel is told again until it knows n,
 // or has forgotten it.
 func (s *Server) changed(n sysfs.Node) {
+	if s.fs.knows(n) && !s.invalidate(n) {
+		s.notifier.aside.do(func() { s.changedAgain(n) })
+	}
+}
+
+// changedAgain tells the kernel until it knows n.
+func (s *Server) changedAgain(n sysfs.Node) {
 	const again = 100 * time.Microsecond
 	for left := notifyWait; left > 0 && s.fs.knows(n); left -= again {
-		if s.fuse.InodeNotify(nodeID(n), -1, 0) != fuse.ENOENT {
-			return
-		}
 		select {
 		case <-s.stopped:
 			return
 		case <-time.After(again):
 		}
+		if s.invalidate(n) {
+			return
+		}
 	}
+}
+
+// invalidate tells the kernel that n's attributes have changed, and reports
+// whether it knows n.
+func (s *Server) invalidate(n sysfs.Node) bool {
+	return s.fuse.InodeNotify(nodeID(n), -1, 0) != fuse.ENOENT
 }
 
 // verdict tells why the connection has ended, and cleans up after an abort.
