@@ -253,7 +253,7 @@ func (c *Cache) mustLive(op string) {
 // directory, which may die under one, and then do nothing. Nobody else may, and
 // the handle of a name that shared must not change what it shared.
 func (c *Cache) mustBeStore(op string) {
-	if c.dead.Load() && !(c == c.core.root && lockdep.InCallbackAbout(c)) {
+	if c.dead.Load() && (c != c.core.root || !lockdep.InCallbackAbout(c)) {
 		c.panicDead(op)
 	}
 }

@@ -111,8 +111,6 @@ func findMount(dir string) (string, error) {
 		return "", fmt.Errorf("%w; `slabfs umount --lazy %s` gets rid of it", err, dir)
 	case errors.Is(err, fusefs.ErrNotMounted):
 		return "", fmt.Errorf("no slabfs is mounted on %q; try: slabfs mount --load %s", dir, dir)
-	case errors.Is(err, fs.ErrPermission):
-		return "", fmt.Errorf("%w; the mount of another user must be made with -o allow_other", err)
 	}
 	return path, err
 }
@@ -131,6 +129,9 @@ func enter(source string) error {
 	}
 	for _, file := range kernelFiles {
 		if err := unix.Mount(source+file, file, "", unix.MS_BIND, ""); err != nil {
+			if errors.Is(err, fs.ErrPermission) {
+				return fmt.Errorf("put %s over %s: %w; the mount of another user must be made with -o allow_other", source+file, file, err)
+			}
 			return fmt.Errorf("put %s over %s: %w; both must be there", source+file, file, err)
 		}
 		if wdErr == nil && strings.HasPrefix(wd+"/", file+"/") {

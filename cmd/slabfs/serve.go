@@ -104,7 +104,7 @@ func newAllocator(o *mountOptions) (*alloc.Allocator, error) {
 func endOf(err error, dir string, log *slog.Logger) error {
 	switch {
 	case errors.Is(err, fusefs.ErrDetached):
-		fmt.Fprintf(os.Stderr, "slabfs: %v; who has it open gets errors from now on\n", err)
+		complain("%v; who has it open gets errors from now on", err)
 		return nil
 	case errors.Is(err, fusefs.ErrUnmounted):
 		log.Info("somebody else unmounted it", "dir", dir)
