@@ -2,16 +2,17 @@ package rcu
 
 import "time"
 
-// retry is how long callbacks wait after membarrier(2) has failed.
+// retry is how long callbacks wait after a failure of membarrier(2).
 const retry = 100 * time.Millisecond
 
-// Call has f run after a grace period: when every reader has left that is in a
-// section now. Callbacks run one after the other in the order of their calls, on
-// a goroutine of the domain, with no lock held; all that wait when a grace period
-// begins share it. A callback may call Call. The caller may be in a section or
-// hold any lock that is no leaf.
+// Call runs f after a grace period, when every reader has left that is in a
+// section now. Callbacks run one after the other, in the order of their calls,
+// on a goroutine of the domain, with no lock held. All callbacks that wait when
+// a grace period begins share it. A callback may call Call. The caller may be
+// in a section, and may hold any lock that is not a leaf.
 //
-// A callback that panics ends the program; runtime.Goexit is a return.
+// A callback that panics ends the program. A callback that calls runtime.Goexit
+// counts as one that returned. Call panics on a closed domain.
 func (d *Domain) Call(f func()) {
 	if f == nil {
 		panic("rcu: call of a nil function")
@@ -27,23 +28,24 @@ func (d *Domain) Call(f func()) {
 	d.startRunner()
 }
 
-// Begun returns how many grace periods have begun. Who finds what it was before a Call
-// knows that the grace period of that call is still to come.
+// Begun returns how many grace periods have begun. If Begun has not changed
+// since a Call, that call's grace period has not started.
 func (d *Domain) Begun() uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.begun
 }
 
-// startRunner sees to it that callbacks run. It is refused only after Close, when
-// there are none.
+// startRunner makes the callbacks run soon. It is refused only after Close,
+// when there are none.
 func (d *Domain) startRunner() { _, _ = d.runner.Queue() }
 
-// Barrier waits until all callbacks have run for which Call had returned before.
+// Barrier waits until all callbacks have run whose Call returned before.
 //
-// It panics from within a callback of the domain, which would wait for itself;
-// inside a read-side section it is as Synchronize. An error wraps ErrFence: the
-// callbacks are kept, and are tried again soon or by the next Barrier.
+// It panics if it is called from a callback of the domain, because it would
+// wait for itself. Inside a read-side section it behaves like Synchronize. An
+// error wraps ErrFence: the callbacks are kept, and are tried again soon or by
+// the next Barrier.
 func (d *Domain) Barrier() error {
 	d.mustNotRead("Barrier")
 	d.waits()
@@ -51,13 +53,13 @@ func (d *Domain) Barrier() error {
 	last := d.called
 	d.mu.Unlock()
 	for {
-		d.startRunner() // the callers of Call may not have come to it yet
+		d.startRunner() // the callers of Call may not have done so yet
 		d.runner.Flush()
 		d.mu.Lock()
 		ran, err := d.ran, d.err
 		d.mu.Unlock()
 		switch {
-		case ran >= last: // in order, so all that it waits for
+		case ran >= last: // callbacks run in order, so all that Barrier waits for have run
 			return nil
 		case err != nil:
 			return err
@@ -65,7 +67,8 @@ func (d *Domain) Barrier() error {
 	}
 }
 
-// runCallbacks is the item of d.queue: one grace period for all that wait.
+// runCallbacks is the work item of d.queue. It runs all waiting callbacks after
+// one grace period.
 func (d *Domain) runCallbacks() {
 	d.mu.Lock()
 	batch := d.calls

@@ -1,110 +1,135 @@
-// Package rcu lets readers look at what others replace and free, without a lock:
-// whoever frees waits for a grace period first.
+// Package rcu lets readers use what others replace and free, without a lock:
+// before they free anything, the others wait for a grace period.
 //
-//	section       what a reader does between ReadLock and ReadUnlock; it may block and change threads
+//	section       what a reader does between ReadLock and ReadUnlock; it may block and
+//	              change threads
 //	grace period  ends when every reader has left that was in a section when it began
 //	phase         8 or 16: readers are counted by phase; the token of a section is its phase
-//	turn          each grace period makes the other phase the one of new readers, and waits for the old one
+//	turn          each grace period gives new readers the other phase, and waits for the
+//	              readers of the old one
 //	fence         membarrier(2): see internal/rseq
 //
-// A Domain holds readers and those who wait for them. An update has three steps:
+// A Domain holds readers and the goroutines that wait for them. An update has
+// three steps:
 //
-//  1. Replace: from now on nobody finds the old one.
-//  2. Wait for a grace period: Synchronize in place, or Call for later. Callbacks
-//     run on a goroutine of the domain, in order, and share grace periods;
-//     Barrier waits until they have run.
-//  3. Free.
+//  1. Replace. From now on no reader finds the old element.
+//  2. Wait for a grace period: Synchronize waits in place, Call waits in the
+//     background. Callbacks run in order on a goroutine of the domain and share
+//     grace periods. Barrier waits until they have run.
+//  3. Free the old element.
 //
-// What a reader found in its section is safe until the section's end, if the reader
-// looks by an atomic load and the updater replaces by an atomic store. A section
-// that is still going on when another begins does not protect what the other
-// one finds, nor the reverse: each protects what is found between its own ends.
+// An element that a reader finds in its section is safe until the end of that
+// section. For this the reader must find it by an atomic load, and the updater
+// must replace it by an atomic store. Two sections that overlap do not protect
+// each other's elements: each section protects only what is found between its
+// own ends.
 //
-// This is sleepable RCU, as Linux's SRCU, with one domain for each allocator: its
-// readers hold up only its own grace periods. It is what typesafe-by-RCU caches
-// are made of: their slabs are freed by Call, and the release of a cache is after
-// Barrier, so that no callback comes later that knows the cache.
+// This is sleepable RCU, like Linux's SRCU. Each allocator has a domain of its
+// own, so its readers delay only its own grace periods. Typesafe-by-RCU caches
+// use it: Call frees their slabs, and a cache is released after Barrier, so
+// that no later callback uses the cache.
 //
 // # Counting readers
 //
-// Begins and ends of sections are counted apart, by phase, on the CPU where each
-// happens. Only the sums mean something: a phase is empty when as many of its
-// sections have ended as began, over all CPUs. On the rseq engine a count is one
-// restartable sequence that commits by an increment without LOCK (seq_linux_amd64.s).
-// All others, which are readers of the lock engine, of threads that the kernel refused to
-// register, of CPUs beyond the highest possible number or that have not been opened, and
-// those whose sequence was started over, add by atomics to counters of their own;
-// a sum is over both. A section may begin by one way and end by the other.
+// Starts and ends of sections are counted separately, by phase, on the CPU
+// where each happens. Only sums over all CPUs mean something: a phase is empty
+// when as many of its sections have ended as have begun.
+//
+// On the rseq engine a count is one restartable sequence that commits by an
+// increment without LOCK (seq_linux_amd64.s). All other counts are atomic
+// additions to separate counters, and every sum is over both kinds. Readers
+// count by atomics in these cases:
+//
+//   - on the lock engine;
+//   - on a thread that the kernel refused to register;
+//   - on a CPU that has not been opened, or beyond the highest possible number;
+//   - if the kernel started the reader's sequence over.
+//
+// A section may begin in one way and end in the other.
 //
 // # Why a grace period is one
 //
-// The updater stores draining = old, phase = new, fences (rseq engine), and waits
-// until the old phase is empty. Let the new phase be empty when it begins (the
-// induction, below). Each reader is one of these:
+// The updater stores draining = old and phase = new, fences (rseq engine), and
+// waits until the old phase is empty. Assume that the new phase is empty when
+// it begins; the induction below shows it. Each reader is in one of these
+// cases:
 //
-//   - It is counted in the old phase before the fence ends. The increment may have been in
-//     its CPU's store buffer, which the fence empties; so the sums have it, and
-//     the wait is for it.
-//   - Its sequence had loaded the old phase, and had not committed. The fence starts
-//     it over, or else the kernel did when it was preempted; it counts by atomics
-//     then. That is why the phase is loaded inside the section, and why there is
-//     no second pass: in SRCU a reader may be preempted between the two for any time,
-//     be counted in a phase that is over, and be overlooked by the next grace period.
-//   - It counts by atomics. It adds, and looks at the phase again. If it still finds
-//     the old one, the add came before the updater's store, and the sums have it
-//     (both are sequentially consistent). If not, it takes itself out and tries
-//     again. A phase that came back meanwhile is the current one again: good.
-//   - It is counted in the new phase. It loaded that after the updater had stored it,
-//     so it finds what the updater had stored before: not the old element. (x86
-//     keeps loads in order, and stores; Go's atomics do everywhere.)
+//   - It is counted in the old phase before the fence ends. The increment may
+//     have been in its CPU's store buffer, but the fence empties that. So the
+//     sums include it, and the updater waits for it.
+//   - Its sequence had loaded the old phase and had not committed. Either the
+//     fence starts it over, or the kernel did so when it preempted the thread.
+//     The reader then counts by atomics. This is why the sequence loads the
+//     phase inside the section, and why one pass is enough. In SRCU a reader
+//     may be preempted for any time between the load and the count. It is then
+//     counted in a phase that is over, and the next grace period may overlook
+//     it.
+//   - It counts by atomics. It adds, and then loads the phase again. If it
+//     still finds the old phase, the addition came before the updater's store,
+//     and the sums include it (both are sequentially consistent). If not, it
+//     takes itself out and tries again. If the old phase has become the current
+//     one again, the reader is counted correctly.
+//   - It is counted in the new phase. It loaded the new phase after the updater
+//     had stored it, so it also sees what the updater stored before. It cannot
+//     find the old element. (x86 keeps loads in order, and stores; Go's atomics
+//     do so everywhere.)
 //
-// So after the fence the old phase gains only readers by atomics that leave it at
-// once. Ends are summed before begins: an end that is seen has its begin seen,
-// since whoever ended the section knew of its begin. A reader that is in is seen
-// on one side only, so equal sums say that there is none. The old phase is empty and
-// stays so until it is the current one again: the induction. What a reader did in
-// its section came before its last increment, and the updater saw that: what
-// follows the grace period comes after all of it.
+// So after the fence the old phase gains only readers by atomics that leave it
+// at once. Ends are summed before starts. If the sums include an end, they also
+// include its start, because the goroutine that ended the section knew of its
+// start. A reader inside a section is counted on one side only, so equal sums
+// mean that there is none. The old phase is empty, and stays empty until it is
+// the current one again. This is the induction. Everything that a reader did in
+// its section came before its last increment, and the updater saw that
+// increment. So what follows the grace period comes after all of it.
 //
-// A reader that leaves a draining phase wakes the updater. Its CPU may look at
-// draining before others see its increment. But if the updater's sums missed the increment,
-// it came after the fence, and draining was stored before that.
+// A reader that leaves a draining phase wakes the updater. Its CPU may load
+// draining before others see its increment. But if the updater's sums missed
+// the increment, it came after the fence, and draining was stored before the
+// fence.
 //
-// Does the fence order memory? The manual page of MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ
-// promises that sequences are started over; that it also is a full barrier on each
-// running thread of the process is how the kernel does it (ipi_rseq, explicit since
-// 5.11 and 5.10 stable; on x86 the return from an interrupt serializes anyway), and threads that do not
-// run passed through the scheduler's. The caller has barriers on both sides.
+// Does the fence order memory? The manual page of
+// MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ promises only that sequences are
+// started over. In the kernel the fence is also a full barrier on each running
+// thread of the process. This has been explicit since 5.11 and 5.10 stable
+// (ipi_rseq); on x86 the return from an interrupt serializes anyway. Threads
+// that do not run have passed through the scheduler's barriers. The caller has
+// barriers on both sides.
 //
-// Counters wrap modulo 2^64, and so do sums; equality is not fooled by fewer than
-// 2^64 readers at a time.
+// Counters and sums wrap modulo 2^64. Comparing them for equality is correct
+// with fewer than 2^64 readers at a time.
 //
 // # What can go wrong
 //
-// The fence may fail at any time, for want of memory or by a filter. Then no grace
-// period has passed: Synchronize, Barrier and Close return ErrFence, callbacks are kept and
-// tried again every 100 ms, and nothing that waits is freed. The phases have been
-// turned already, so the next attempt waits for the old readers first, and then
-// turns again for those of its own time.
+// The fence may fail at any time, for lack of memory or because of a filter.
+// Then no grace period has passed. Synchronize, Barrier and Close return
+// ErrFence. Callbacks are kept and tried again every 100 ms, and nothing that
+// waits is freed. The phases have been turned already. So the next attempt
+// first waits for the old readers, and then turns again for its own.
 //
-// A reader that never leaves stops all grace periods of its domain. Who waits inside
-// its own section waits for ever: builds with invariants or the race detector know which goroutines
-// began a section that has not ended, and panic; others cannot tell. Barrier and Close from a callback always panic.
-// Who holds a lock that a reader wants waits for ever as well: the checker of lock order
-// is told of each wait, as an acquisition of rcu_grace_period, but not of sections.
+// A reader that never leaves stops all grace periods of its domain. A goroutine
+// that waits inside its own section waits for ever. Builds with invariants or
+// the race detector know the goroutines whose sections have not ended, and
+// panic; other builds cannot tell. Barrier and Close always panic when called
+// from a callback.
+//
+// A goroutine that waits while it holds a lock that a reader wants also waits
+// for ever. The checker of lock order sees each wait as an acquisition of
+// rcu_grace_period, but does not see sections.
 //
 // # Tests that find mistakes
 //
-// TestTorture and TestRush are made after rcutorture: elements that were replaced
-// grow older with each grace period, and no reader may see an old one. With
-// build tags that remove one protection they must fail, and do within a second
-// (TestFaults, -slabfs.long, on two CPUs of an Intel Xeon at 2.80 GHz, 2026-11-22):
+// TestTorture and TestRush follow rcutorture: a replaced element grows older
+// with each grace period, and no reader may see an old one. Build tags remove
+// one protection each. With each of them the tests must fail (TestFaults,
+// -slabfs.long), and they do so within a second; docs/rseq.md has the times.
 //
-//	fault_rcu_no_wait        do not wait for readers                                      0.8 s, 0.3 s
-//	fault_rcu_no_look_back   readers by atomics do not look at the phase again            0.1 s
-//	fault_rcu_no_fence       no membarrier                                                0.1 s
-//	fault_rcu_phase_first    the sequence loads the phase before it arms                  0.9 s
+//	fault_rcu_no_wait        do not wait for readers
+//	fault_rcu_no_look_back   readers by atomics do not load the phase again
+//	fault_rcu_no_fence       no membarrier
+//	fault_rcu_phase_first    the sequence loads the phase before it arms
 //
-// All but the first go with fault_sequence, which has readers stall where it matters;
-// that alone passes. TestSequenceLayout reads the machine code.
+// All except the first also need fault_sequence, which makes readers stall
+// where it matters. With fault_sequence alone the tests pass.
+// TestSequenceLayout reads the machine code.
 package rcu

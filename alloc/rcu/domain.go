@@ -14,77 +14,76 @@ import (
 
 // ErrFence is wrapped by errors of Synchronize, Barrier and Close: the kernel
 // refused membarrier(2), so nobody can know which readers have left. Nothing
-// that waits for a grace period may be freed; it is safe to try again.
+// that waits for a grace period may be freed. It is safe to try again.
 var ErrFence = errors.New("no grace period without membarrier(2)")
 
 // Options of a domain.
 type Options struct {
-	// Sequences has readers counted by restartable sequences. Without it they
-	// are counted by atomics.
+	// Sequences counts readers by restartable sequences. Without it,
+	// readers are counted by atomics.
 	Sequences bool
 }
 
-// A Domain is a set of readers and of those who wait for them.
+// A Domain is a set of readers and of the goroutines that wait for them.
 //
 // Protection of fields:
 //
 //	I  set by New, then constant
 //	A  atomic
 //	L  mu
-//	G  of whoever made busy true
+//	G  stored by the goroutine that made busy true
 type Domain struct {
-	// What readers look at.
-	area     atomic.Pointer[percpu.Counters] // A: of CPU 0; the closed one where no sequence may count
-	phase    atomic.Uint64                   // A: the token of readers that begin now; 0 after Close. Stored by G
-	draining atomic.Uint64                   // A: the token of the readers that a grace period waits for, or 0. Stored by G
-	slow     []stripe                        // I: counters of all other readers, by CPU as far as that is known
-	_        [64]byte                        // what follows is written far more often
+	// What readers load.
+	area     atomic.Pointer[percpu.Counters] // A: of CPU 0; closed if no sequence may count
+	phase    atomic.Uint64                   // A, G: the token of new readers; 0 after Close
+	draining atomic.Uint64                   // A, G: the token of the old phase, or 0
+	slow     []stripe                        // I: counters of other readers, by CPU if known
+	_        [64]byte                        // the fields below are written far more often
 
 	cpus  []*percpu.Counters // I: where sequences count, by CPU; empty if there are none
-	open  []atomic.Bool      // A: the CPU may have counted; only these are looked at
+	open  []atomic.Bool      // A: the CPU may have counted; only these are summed
 	place percpu.Place       // L: of cpus; 0 if there are none (any more)
 
 	mu     lockdep.Mutex
-	left   *lockdep.Cond // I: over mu; a reader of the phase that is draining has left
+	left   *lockdep.Cond // I: over mu; a reader of the draining phase has left
 	turned *lockdep.Cond // I: over mu; busy has become false
-	busy   bool          // L: somebody waits for readers
-	begun  uint64        // L: grace periods that were begun
-	done   uint64        // L: the last of them that ended well
-	ended  uint64        // L: how many did
-	failed uint64        // L: how many could not fence
+	busy   bool          // L: a goroutine waits for readers
+	begun  uint64        // L: grace periods that have begun
+	done   uint64        // L: the last grace period that succeeded
+	ended  uint64        // L: how many succeeded
+	failed uint64        // L: how many failed to fence
 	closed bool          // L: no callback is accepted any more
 
 	calls  []func()         // L: callbacks that wait for their grace period
-	called uint64           // L: callbacks that were accepted, ever
-	ran    uint64           // L: callbacks that have run
-	batch  uint64           // L: grace periods that were for callbacks
+	called uint64           // L: callbacks accepted so far
+	ran    uint64           // L: callbacks run so far
+	batch  uint64           // L: grace periods for callbacks
 	err    error            // L: why the callbacks could not run
 	queue  *workqueue.Queue // I
 	runner *workqueue.Work  // I: runs callbacks; pending whenever some wait
 
-	held held // who is in a section, where invariants are checked
+	held held // the goroutines in sections, in builds that check invariants
 }
 
-// A stripe is counted by atomics.
+// A stripe holds counters for atomic additions.
 type stripe struct {
 	counters [5]atomic.Uint64
 	_        [24]byte
 }
 
-// Where counters lie, from their begin, in words. A token is the offset of the
-// readers that began, in bytes.
+// The places of counters, in words. A token is the offset in bytes of the
+// counter of starts.
 const (
-	wordLocks   = 1 // two: for tokens 8 and 16
-	wordUnlocks = 3 // two
+	wordLocks   = 1 // two words, for tokens 8 and 16
+	wordUnlocks = 3 // two words
 	firstToken  = 8 * wordLocks
-	otherToken  = 2*firstToken + 8 // less one token it is the other
+	otherToken  = 2*firstToken + 8 // otherToken - token is the other token
 	toUnlocks   = 8 * (wordUnlocks - wordLocks)
 )
 
-// New returns a domain without readers.
-//
-// Errors: one that wraps rseq.ErrUnsupported where sequences are asked for and
-// cannot be had; percpu.ErrNoSpace.
+// New returns a domain without readers. Its errors wrap rseq.ErrUnsupported if
+// sequences are requested but not available, and percpu.ErrNoSpace if there is
+// no room for counters.
 func New(o Options) (*Domain, error) {
 	if err := percpu.Reserve(); err != nil {
 		return nil, fmt.Errorf("new rcu domain: %w", err)
@@ -125,13 +124,13 @@ func (d *Domain) useSequences(n int) error {
 	return nil
 }
 
-// Close waits until all callbacks have run, those that they queue included, and
-// for the readers that are left. After it the domain holds no goroutine and no
-// memory outside of Go's. From then on ReadLock and Call panic; nobody may be
-// about to call them. A reader that stays blocks it for ever.
+// Close waits until all callbacks have run, including callbacks that they
+// queue, and until all readers have left. A reader that stays blocks Close for
+// ever. After Close the domain holds no goroutine and no memory outside Go's.
+// ReadLock and Call then panic; no goroutine may be about to call them.
 //
-// It panics from within a callback of the domain. If it returns an error, one
-// that wraps ErrFence, it can be called again.
+// Close panics if it is called from a callback of the domain. If it returns an
+// error, the error wraps ErrFence, and Close can be called again.
 func (d *Domain) Close() error {
 	for {
 		if err := d.Barrier(); err != nil {
@@ -167,18 +166,19 @@ func (d *Domain) Close() error {
 	return nil
 }
 
-// Stats are what a domain has done.
+// Stats counts what a domain has done.
 type Stats struct {
-	GracePeriods uint64 // that ended
-	Batches      uint64 // those that were for callbacks
-	FenceErrors  uint64 // grace periods that membarrier(2) made fail
-	Called       uint64 // callbacks that were accepted
-	Ran          uint64 // those that have run
-	Sequences    uint64 // read-side sections that began without an atomic instruction; 0 after Close
-	Atomics      uint64 // those that began with some, among them each new thread's first
+	GracePeriods uint64 // grace periods that ended
+	Batches      uint64 // grace periods for callbacks
+	FenceErrors  uint64 // grace periods that failed because of membarrier(2)
+	Called       uint64 // callbacks accepted
+	Ran          uint64 // callbacks run
+	Sequences    uint64 // sections begun without an atomic instruction; 0 after Close
+	Atomics      uint64 // sections begun with atomics, such as each new thread's first
 }
 
-// Stats returns the counters. Those of readers are exact when there are none.
+// Stats returns the counters. Sequences and Atomics are exact if there are no
+// readers.
 func (d *Domain) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -194,7 +194,7 @@ func (d *Domain) Stats() Stats {
 
 // sumSequences returns what sequences have counted in that word, modulo 2^64.
 //
-// Preconditions: d.place is not 0, or nobody frees it meanwhile.
+// Preconditions: d.place is not 0, or is not freed during the call.
 func (d *Domain) sumSequences(word uint64) (n uint64) {
 	for i := range d.open {
 		if d.open[i].Load() {
@@ -211,10 +211,11 @@ func (d *Domain) sumAtomics(word uint64) (n uint64) {
 	return n
 }
 
-// openCPU lets sequences count on a CPU. The order matters: whoever finds that a
-// sequence may have counted there must look there.
+// openCPU lets sequences count on a CPU. It stores open first, because a CPU
+// where a sequence may have counted must be included in sums.
 //
-// Preconditions: in a read-side section, for which Close waits.
+// Preconditions: the caller is in a read-side section, so that Close waits for
+// it.
 func (d *Domain) openCPU(n int) {
 	if n < len(d.open) && !d.open[n].Load() {
 		d.open[n].Store(true)
@@ -222,7 +223,8 @@ func (d *Domain) openCPU(n int) {
 	}
 }
 
-// mustNotRead panics where this goroutine would wait for itself, if that can be told.
+// mustNotRead panics if this goroutine would wait for itself. Only builds that
+// check invariants can tell.
 func (d *Domain) mustNotRead(op string) {
 	if invariants.Enabled && d.held.here() {
 		panic("rcu: " + op + " inside a read-side section waits for itself")

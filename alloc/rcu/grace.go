@@ -8,20 +8,21 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// Synchronize waits for a grace period: until every reader has left that was in a
-// section when it was called. Callers share grace periods, and one of those that
-// wait does the work. It may be called from a callback, and then holds up those
-// behind it.
+// Synchronize waits for a grace period: until every reader has left that was in
+// a section when Synchronize was called. Callers share grace periods, and one
+// of the waiting callers does the work. Synchronize may be called from a
+// callback, and then delays the callbacks after it.
 //
-// Inside a read-side section it would wait for itself; it panics there in builds
-// that check invariants, and else hangs. An error wraps ErrFence: no grace
-// period has passed.
+// It must not be called inside a read-side section, because it would wait for
+// itself. Builds that check invariants panic then; others hang. An error wraps
+// ErrFence: no grace period has passed.
 func (d *Domain) Synchronize() error {
 	d.mustNotRead("Synchronize")
 	d.waits()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	// The one under way may have begun before what the caller did.
+	// A grace period that runs already may have begun before the caller's
+	// change.
 	for want := d.begun + 1; d.done < want; {
 		if d.busy {
 			d.turned.Wait()
@@ -34,16 +35,18 @@ func (d *Domain) Synchronize() error {
 	return nil
 }
 
-// waits tells the checker of lock order of a wait for readers that is about to begin.
+// waits tells the checker of lock order that a wait for readers is about to
+// begin.
 func (d *Domain) waits() {
 	if lockdep.Enabled() {
 		lockdep.Wait(lockdep.GracePeriod, d)
 	}
 }
 
-// gracePeriod waits for all readers of now.
+// gracePeriod waits for all current readers.
 //
-// Preconditions: d.mu is held, and dropped meanwhile; d.busy is false.
+// Preconditions: d.mu is held, and is released during the wait; d.busy is
+// false.
 func (d *Domain) gracePeriod() error {
 	d.busy = true
 	d.begun++
@@ -51,7 +54,8 @@ func (d *Domain) gracePeriod() error {
 		d.busy = false
 		d.turned.Broadcast()
 	}()
-	// A grace period whose fence failed has left readers of the other phase behind.
+	// If the last fence failed, readers of the other phase are still
+	// counted.
 	if d.draining.Load() != 0 {
 		if err := d.drain(); err != nil {
 			return err
@@ -62,7 +66,7 @@ func (d *Domain) gracePeriod() error {
 	if d.closed {
 		next = 0
 	}
-	if old != 0 { // else there are no readers
+	if old != 0 { // 0: the domain is closed and has no readers
 		d.draining.Store(old)
 		d.phase.Store(next)
 		if err := d.drain(); err != nil {
@@ -74,9 +78,9 @@ func (d *Domain) gracePeriod() error {
 	return nil
 }
 
-// drain waits for the readers of the phase that is over.
+// drain waits for the readers of the draining phase.
 //
-// Preconditions: d.mu is held, and dropped meanwhile; d.busy is true.
+// Preconditions: d.mu is held, and is released during the wait; d.busy is true.
 func (d *Domain) drain() error {
 	if fault.RCUNoWait {
 		d.draining.Store(0)
@@ -98,9 +102,9 @@ func (d *Domain) drain() error {
 	return nil
 }
 
-// drained reports whether all readers of that token have left. Ends are counted
-// before beginnings: each end that is seen has its beginning seen too, so that a
-// reader who is in is missing on one side only.
+// drained reports whether all readers with that token have left. It sums ends
+// before starts. So for each end in the sums, the start is in the sums too, and
+// a reader inside a section is missing on one side only.
 //
 // Preconditions: d.mu is held, d.busy is true.
 func (d *Domain) drained(token uint64) bool {

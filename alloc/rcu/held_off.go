@@ -2,7 +2,7 @@
 
 package rcu
 
-// Without the checks nobody knows who is in a section; see held_on.go.
+// Without the checks, goroutines in sections are not recorded; see held_on.go.
 type (
 	holder struct{}
 	held   struct{}

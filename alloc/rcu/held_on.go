@@ -9,9 +9,10 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// A holder is the goroutine that began a section: the begin of its stack trace,
-// "goroutine 12 ". It may end before the section does, which another one may end; so
-// lockdep.Goroutine would not do, whose numbers are given again.
+// A holder is the goroutine that began a section. It is the start of the
+// goroutine's stack trace, "goroutine 12 ". The goroutine may end before the
+// section does, because another goroutine may end the section. So
+// lockdep.Goroutine would not do: its numbers are used again.
 type holder struct{ goroutine string }
 
 func here() holder {
@@ -21,10 +22,10 @@ func here() holder {
 	return holder{string(name)}
 }
 
-// held knows which goroutines are in a section.
+// held records the goroutines that are in a section.
 type held struct {
 	mu lockdep.Mutex
-	in map[holder]int // L: sections
+	in map[holder]int // mu: number of sections
 }
 
 func (h *held) init() {

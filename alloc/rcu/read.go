@@ -9,17 +9,19 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// A Token is what ReadLock returns and ReadUnlock takes back, once. The zero
-// value belongs to no section.
+// A Token is what ReadLock returns. It must be passed to ReadUnlock exactly
+// once. The zero value belongs to no section.
 type Token struct {
 	holder holder
 	phase  uint64
 }
 
-// ReadLock begins a read-side section: what a reader finds in it is not freed by
-// those who wait for a grace period first. Sections may nest, last for long,
-// block, and end on another thread, CPU or goroutine than they began. On the rseq engine it
-// is one call, without lock or atomic instruction (BenchmarkSection).
+// ReadLock begins a read-side section. What a reader finds in the section is
+// not freed before the section ends, if the goroutine that frees it waits for a
+// grace period first. Sections may nest, last for long, block, and end on
+// another thread, CPU or goroutine than the one where they began. On the rseq
+// engine ReadLock is one call, without a lock or an atomic instruction
+// (BenchmarkSection). It panics on a closed domain.
 func (d *Domain) ReadLock() Token {
 	t := Token{phase: readLock(d)}
 	if invariants.Enabled {
@@ -28,12 +30,13 @@ func (d *Domain) ReadLock() Token {
 	return t
 }
 
-// ReadUnlock ends the section that began with the ReadLock that returned t. It
-// waits for nothing; where a grace period waits for it, it takes the domain's
-// lock for a moment, which is a leaf.
+// ReadUnlock ends the section whose ReadLock returned t. It does not wait. If a
+// grace period waits for the section, ReadUnlock takes the domain's lock for a
+// moment; that lock is a leaf.
 //
-// A second ReadUnlock of a token takes another reader's protection away: a later
-// grace period may end too early, or panics where it finds out.
+// A token must not be used twice, because that removes another reader's
+// protection: a later grace period may then end too early. It panics if it
+// notices.
 func (d *Domain) ReadUnlock(t Token) {
 	if invariants.Enabled {
 		d.held.leave(t.holder)
@@ -41,8 +44,9 @@ func (d *Domain) ReadUnlock(t Token) {
 	readUnlock(d, t.phase)
 }
 
-// readLockSlow counts by atomics: on the lock engine, on a thread that is not
-// registered, on a CPU that is not open, or where a sequence was started over.
+// readLockSlow counts by atomics. It is used on the lock engine, on a thread
+// that is not registered, on a CPU that is not open, and after a sequence was
+// started over.
 func readLockSlow(d *Domain) (token uint64) {
 	n := cpu.Current(len(d.slow))
 	c := &d.slow[n].counters
@@ -56,7 +60,8 @@ func readLockSlow(d *Domain) (token uint64) {
 		if d.phase.Load() == token || fault.RCUNoLookBack {
 			break
 		}
-		// The phase was over, perhaps, before this reader was counted in it.
+		// The phase may have ended before this reader was counted in
+		// it.
 		d.count(c, token)
 	}
 	if len(d.open) > 0 {
@@ -82,8 +87,8 @@ func (d *Domain) count(c *[5]atomic.Uint64, token uint64) {
 	}
 }
 
-// readUnlockWake wakes the grace period that may have waited for this reader. Its
-// arguments are those of readUnlock, which jumps here.
+// readUnlockWake wakes the grace period that may have waited for this reader.
+// It has the arguments of readUnlock, which jumps here.
 func readUnlockWake(d *Domain, _ uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -7,8 +7,8 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// What the sequences are written with: constants of internal/percpu and
-// internal/rseq. Their lengths, from entry to the end of the commit, are beside.
+// Constants of internal/percpu and internal/rseq for the sequences. Their
+// lengths, from entry to the end of the commit, are in seq_len_linux_amd64.go.
 const (
 	shift      = percpu.Shift
 	abortShift = percpu.AbortShift
@@ -19,22 +19,24 @@ const (
 	aloneAt    = percpu.AloneAt
 )
 
-// readLock counts the begin of a section on the CPU at hand, or jumps to readLockSlow.
+// readLock counts the start of a section on the current CPU, or jumps to
+// readLockSlow.
 //
-// //go:noescape is true as long as no slow path keeps the domain.
+// //go:noescape is correct as long as no slow path keeps the domain.
 //
 //go:noescape
 func readLock(d *Domain) (token uint64)
 
-// readUnlock counts its end on the CPU at hand, or jumps to readUnlockSlow; if a
-// grace period waits for it, it goes on in readUnlockWake.
+// readUnlock counts the end of a section on the current CPU, or jumps to
+// readUnlockSlow. If a grace period waits for the section, it continues in
+// readUnlockWake.
 //
-// //go:noescape is true as long as no slow path keeps the domain.
+// //go:noescape is correct as long as no slow path keeps the domain.
 //
 //go:noescape
 func readUnlock(d *Domain, token uint64)
 
-// sequences returns the offset of both and their descriptors.
+// sequences returns the offset that both sequences use, and their descriptors.
 func sequences() (offset *uint64, lock, unlock *percpu.Descriptor)
 
 func startSequences() error {

@@ -3,28 +3,30 @@
 #include "go_asm.h"
 #include "textflag.h"
 
-// The read side: one sequence each for begin and end of a section, as those of
-// internal/percpu (see there for why things are as they are), and with an
-// increment for a commit. In pseudo-code, with | where the kernel may start over:
+// The read side: one sequence for the start of a section and one for its end.
+// They are like the sequences of internal/percpu, which says why things are as
+// they are. Here the commit is an increment. In pseudo-code, with | where the
+// kernel may start over:
 //
 //	start: rs = 0(FS) + offset
 //	       if rs <= 0 { slow path }           // not registered, or no engine
 //	       rs.rseqCS = descriptor             // arm
-//	       n = rs.cpuID                       // ours from here to the commit
+//	       n = rs.cpuID                       // this CPU until the commit
 //	       if unsigned(n) >= limit { slow path }
-//	     | token = d.phase                    // readLock only. After arming: an old phase means that this
-//	     |                                    // began before it ended, and the fence starts it over
-//	     | c = d.area + n << shift            // after the phase: if that is 0, the area is the closed one
+//	     | token = d.phase                    // readLock only; after arming: if the phase
+//	     |                                    // is old, the updater's fence starts this over
+//	     | c = d.area + n << shift            // after the phase: if it is 0, the area is closed
 //	     | if c.open == 0 { slow path }
 //	     | c.locks[token]++ or c.unlocks[token]++  // commit
 //
 // The commit is one instruction that reads and writes memory. Only threads on
-// this CPU write the word, and none of them comes between, so it has no LOCK.
+// this CPU write the word, and none of them runs in between, so the instruction
+// needs no LOCK.
 //
-// Registers: DI domain, SI rs, CX counters, DX token, AX scratch. An abort trusts
-// none of them: it counts itself and takes the slow path.
+// Registers: DI domain, SI rs, CX counters, DX token, AX scratch. The abort
+// handler trusts none of them: it counts the abort and takes the slow path.
 
-// offset is this file's own; internal/percpu tells why.
+// offset is private to this file; internal/percpu says why.
 DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
 GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 
@@ -66,9 +68,9 @@ GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 	INCQ (CX); \
 out:
 
-// The tag fault_sequence has readLock wait, once in a while and for some ten
-// microseconds, where a delay would show a mistake, without doing what would
-// start it over.
+// The tag fault_sequence makes readLock wait now and then, for some ten
+// microseconds, where a delay would show a mistake. The wait does nothing that
+// would start the sequence over.
 #ifdef const_stallLoops
 #define STALL \
 	RDTSC; \
@@ -120,8 +122,9 @@ DESC(unlockDesc, ·readUnlock, const_unlockLen, unlockAbort)
 
 // func readUnlock(d *Domain, token uint64)
 //
-// What follows the commit needs no protection: a grace period that did not see
-// the increment had set draining before its fence, and so this sees that.
+// After the commit nothing needs protection. If a grace period did not see the
+// increment, it had stored draining before its fence, so the load here sees
+// that.
 TEXT ·readUnlock(SB), NOSPLIT|NOFRAME, $0-16
 	MOVQ  d+0(FP), DI
 	MOVQ  token+8(FP), DX

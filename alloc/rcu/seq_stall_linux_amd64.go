@@ -2,8 +2,9 @@
 
 package rcu
 
-// The tag fault_sequence has readLock stall, which is no fault. The tag
-// fault_rcu_phase_first beside it is one: readLock loads the phase before it arms.
+// The tag fault_sequence makes readLock stall, which is not a fault. Together
+// with the tag fault_rcu_phase_first there is a fault: readLock loads the phase
+// before it arms.
 const (
 	lockLen   = 94
 	unlockLen = 76
