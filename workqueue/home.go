@@ -2,14 +2,14 @@ package workqueue
 
 import "time"
 
-// The home of a queue is a goroutine that New starts. The timer and the workers
-// are its own, and a caller only tells it. So none of them belongs to a bubble of
-// testing/synctest that a caller is in: nobody outside of a bubble may touch its
-// timers, and it does not end before its goroutines. A queue that was made in a
-// bubble has its home there.
+// The home of a queue is a goroutine that New starts. It owns the timer and the
+// workers, and callers only notify it. So none of them belongs to a bubble of
+// testing/synctest that a caller is in. That matters because only goroutines of
+// a bubble may touch its timers, and a bubble does not end before its
+// goroutines. A queue that was made in a bubble has its home there.
 
-// home starts workers, and makes items ready whose time has come. It ends with
-// Destroy.
+// home starts workers, and makes items ready when their time has come. It ends
+// with Destroy.
 func (q *Queue) home() {
 	timer := time.NewTimer(time.Hour)
 	timer.Stop()
@@ -41,18 +41,19 @@ func (q *Queue) home() {
 	}
 }
 
-// tell has the home look at the queue soon.
+// tell makes the home look at the queue soon.
 func (q *Queue) tell() {
 	select {
 	case q.poke <- struct{}{}:
-	default: // it has been told
+	default: // the home was notified already
 	}
 }
 
-// expireAll makes items ready whose time has come, in the order of their times.
-// It returns how long until the next one, if some are left.
+// expireAll makes the items ready whose time has come, in the order of their
+// times. If some items are left, it returns how long until the next one.
 //
-// Preconditions: q.mu is held; this is the home, whose clock it is.
+// Preconditions: q.mu is held; the caller is the home, because times are by its
+// clock.
 func (q *Queue) expireAll(now time.Time) (next time.Duration, some bool) {
 	for {
 		var first *Work

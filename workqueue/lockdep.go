@@ -7,9 +7,10 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// What lockdep is told: an item that runs holds its queue and itself, exclusively,
-// and who waits for either wants it so. Queues have one class for each name, items
-// one for each function.
+// This file tells lockdep about items. A running item holds its queue and
+// itself exclusively. A goroutine that waits for either acquires it
+// exclusively. Queues have one class for each name, items one for each
+// function.
 
 type (
 	queueKey struct{ name string }
@@ -25,7 +26,7 @@ func (w *Work) class() *lockdep.Class {
 	return lockdep.ClassFor(itemKey{pc}, func() string { return "(work_completion)" + runtime.FuncForPC(pc).Name() })
 }
 
-// runs tells that this goroutine runs w until the function that it returns is called.
+// runs tells lockdep that this goroutine runs w until ended is called.
 func (w *Work) runs() (ended func()) {
 	if !lockdep.Enabled() {
 		return func() {}
@@ -39,7 +40,7 @@ func (w *Work) runs() (ended func()) {
 	}
 }
 
-// waits tells of a wait for all items of the queue that is about to begin.
+// waits tells lockdep that a wait for all items of the queue is about to begin.
 //
 // Preconditions: q.mu is not held.
 func (q *Queue) waits() {
@@ -48,8 +49,8 @@ func (q *Queue) waits() {
 	}
 }
 
-// flushes tells of a wait for the item that is about to begin, and, in an ordered
-// queue, for what is before it.
+// flushes tells lockdep that a wait for the item is about to begin. In an
+// ordered queue it is also a wait for the items before it.
 //
 // Preconditions: w.q.mu is not held.
 func (w *Work) flushes() {
@@ -62,7 +63,7 @@ func (w *Work) flushes() {
 	lockdep.Wait(w.class(), w)
 }
 
-// cancels tells of a wait for the item only, whatever else its queue runs.
+// cancels tells lockdep that a wait for this item only is about to begin.
 //
 // Preconditions: w.q.mu is not held.
 func (w *Work) cancels() {
@@ -71,8 +72,9 @@ func (w *Work) cancels() {
 	}
 }
 
-// runsHere reports whether this goroutine runs w, or, if that is nil, any item of
-// the queue: then the wait will be refused.
+// runsHere reports whether this goroutine runs w. If w is nil, it reports
+// whether this goroutine runs any item of the queue. Then the wait will be
+// refused.
 func (q *Queue) runsHere(w *Work) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// Why a queueing was refused: the item will not run for it.
+// Reasons why a queueing is refused. A refused queueing does not run the item.
 var (
 	ErrDestroyed = errors.New("the work queue is destroyed")
 	ErrDraining  = errors.New("the work queue is being drained")
@@ -36,18 +36,18 @@ type Queue struct {
 	ended chan struct{} // I: closed when the home has ended
 
 	mu        lockdep.Mutex
-	changed   *lockdep.Cond      // I: over mu; an item returned or was taken back, or a worker ended
-	ready     list.List          // L: of *Work, in the order of their seq
+	changed   *lockdep.Cond      // I: over mu; an item or worker ended, or an item left
+	ready     list.List          // L: of *Work, ordered by seq
 	timed     map[*Work]struct{} // L: items that wait for their time
-	running   map[uintptr]*Work  // L: what each worker runs; key: its goroutine
+	running   map[uintptr]*Work  // L: the item that each worker runs, by goroutine
 	workers   int                // L
-	starts    int                // L: workers that the home is to start, if there may be more; workers or starts is not 0 while ready holds an item
+	starts    int                // L: workers to start; starts + workers > 0 if ready has items
 	seq       uint64             // L: how many times an item was put on ready
-	draining  int                // L: calls of Drain under way
+	draining  int                // L: current calls of Drain
 	destroyed bool               // L
 }
 
-// New returns a queue with no items. Its name is for messages. It has a
+// New returns a queue without items. The name is for messages. The queue has a
 // goroutine, which Destroy ends.
 func New(name string, o Options) *Queue {
 	if o.MaxActive < 0 {
@@ -70,8 +70,9 @@ func New(name string, o Options) *Queue {
 // Name returns the name that was given to New.
 func (q *Queue) Name() string { return q.name }
 
-// Flush waits until everything that was queued before it has run. An item that
-// still waits for its time is not queued yet.
+// Flush waits until everything that was queued before the call has run. An item
+// that still waits for its time is not queued yet. Flush panics inside an item
+// of the queue.
 func (q *Queue) Flush() {
 	q.waits()
 	q.mu.Lock()
@@ -82,10 +83,11 @@ func (q *Queue) Flush() {
 	}
 }
 
-// Drain waits until the queue is empty and nothing runs, what items queue
-// meanwhile included. Queueing by others fails with ErrDraining until then;
-// only timers that were set before may still add their items. Timers that do
-// not expire meanwhile are not waited for.
+// Drain waits until the queue is empty and nothing runs. It also waits for what
+// items queue during the call. Until then, queueing by others fails with
+// ErrDraining; only timers that were set before may still add their items.
+// Drain does not wait for timers that expire later. It panics inside an item of
+// the queue.
 func (q *Queue) Drain() {
 	q.waits()
 	q.mu.Lock()
@@ -98,10 +100,10 @@ func (q *Queue) Drain() {
 	q.draining--
 }
 
-// Destroy is Drain for good: it takes back the items that wait for their time,
-// and queueing fails with ErrDestroyed from then on (the items that it still
-// runs may queue, but not with a delay). Destroying twice is fine: each call
-// returns when nothing is left.
+// Destroy is Drain for good. It takes back the items that wait for their time,
+// and queueing fails with ErrDestroyed from then on. (Items that still run may
+// queue, but without a delay.) Destroy may be called more than once: each call
+// returns when nothing is left. It panics inside an item of the queue.
 func (q *Queue) Destroy() {
 	q.waits()
 	q.destroy()
@@ -119,13 +121,13 @@ func (q *Queue) destroy() {
 	q.tell()
 }
 
-// idle reports whether no item is ready or runs.
+// idle reports whether no item is ready and none runs.
 //
 // Preconditions: q.mu is held.
 func (q *Queue) idle() bool { return q.workers == 0 && q.ready.Len() == 0 }
 
-// mustNotBeWorker panics if this goroutine runs an item of the queue: the wait
-// that it is about to begin might never end.
+// mustNotBeWorker panics if this goroutine runs an item of the queue, because
+// the wait that is about to begin might never end.
 //
 // Preconditions: q.mu is held.
 func (q *Queue) mustNotBeWorker(op string) {
@@ -134,6 +136,8 @@ func (q *Queue) mustNotBeWorker(op string) {
 	}
 }
 
+// isWorker reports whether this goroutine runs an item of the queue.
+//
 // Preconditions: q.mu is held.
 func (q *Queue) isWorker() bool { return q.running[lockdep.Goroutine()] != nil }
 
@@ -168,25 +172,27 @@ func (q *Queue) refusal(w *Work, after time.Duration) error {
 	return nil
 }
 
-// push makes w ready and sees to it that a worker comes.
+// push makes w ready, and starts a worker for it if necessary.
 //
 // Preconditions: q.mu is held; w is not pending.
 func (q *Queue) push(w *Work) {
 	q.seq++
 	w.seq = q.seq
 	w.place = q.ready.PushBack(w)
-	if !w.running { // else the worker that runs it comes back for it
+	if !w.running { // otherwise the worker that runs it takes it again
 		q.startWorker()
 	}
 }
 
+// startWorker makes the home start a worker.
+//
 // Preconditions: q.mu is held.
 func (q *Queue) startWorker() {
 	q.starts++
 	q.tell()
 }
 
-// work is a worker: it runs items until there is none to run.
+// work is a worker: it runs items until none is left.
 func (q *Queue) work() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -217,7 +223,7 @@ func (q *Queue) next() *Work {
 	return nil
 }
 
-// run runs w and drops the lock for that time.
+// run runs w. It releases the lock while w's function runs.
 //
 // Preconditions: q.mu is held; w is ready and not running.
 func (q *Queue) run(w *Work) {

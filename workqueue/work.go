@@ -18,24 +18,25 @@ type Work struct {
 	q  *Queue // I
 	fn func() // I
 
-	after     time.Duration // L: where it is in q.timed: the time to wait
-	due       time.Time     // L: when that ends by the home's clock; zero until the home has seen it
-	place     *list.Element // L: in q.ready, else nil
-	seq       uint64        // L: q.seq when it was last put there
+	after     time.Duration // L: while w is in q.timed: the delay
+	due       time.Time     // L: when after ends, by the home's clock; zero until it is seen
+	place     *list.Element // L: w's place in q.ready, or nil
+	seq       uint64        // L: q.seq when w was last put there
 	running   bool          // L
 	runSeq    uint64        // L: seq of the queueing that runs
-	canceling int           // L: calls of CancelSync under way
+	canceling int           // L: current calls of CancelSync
 }
 
 // NewWork returns an item that runs fn on q.
 func (q *Queue) NewWork(fn func()) *Work { return &Work{q: q, fn: fn} }
 
-// Queue queues the item and reports whether it did. False without an error: it
-// is pending already, and the run to come begins after this call. An error,
-// one of ErrDestroyed, ErrDraining and ErrCanceled: no run comes of this call.
+// Queue queues the item and reports whether it did. False without an error
+// means that the item is pending already; its next run begins after this call.
+// On an error, one of ErrDestroyed, ErrDraining and ErrCanceled, this call
+// leads to no run.
 func (w *Work) Queue() (bool, error) { return w.QueueAfter(0) }
 
-// QueueAfter is Queue at a time to come: until then the item is pending too.
+// QueueAfter is Queue after a delay. The item is pending during the delay too.
 func (w *Work) QueueAfter(after time.Duration) (bool, error) {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -49,9 +50,9 @@ func (w *Work) QueueAfter(after time.Duration) (bool, error) {
 	return true, nil
 }
 
-// Mod queues the item for a new time, whether it is pending or not, and
-// reports whether it was. If it returns an error, as Queue does, then nothing
-// has changed.
+// Mod queues the item with a new delay, pending or not, and reports whether it
+// was pending. It returns the same errors as Queue, and has then changed
+// nothing.
 func (w *Work) Mod(after time.Duration) (bool, error) {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -63,9 +64,9 @@ func (w *Work) Mod(after time.Duration) (bool, error) {
 	return was, nil
 }
 
-// Flush waits until the item's last queueing has run; one that still waits for
-// its time runs now. It does not wait for a queueing that is moved by Mod or
-// taken back meanwhile.
+// Flush waits until the item's last queueing has run. An item that still waits
+// for its time runs now. If Mod moves the queueing, or Cancel takes it back,
+// Flush stops waiting for it.
 func (w *Work) Flush() {
 	w.flushes()
 	w.q.mu.Lock()
@@ -77,17 +78,18 @@ func (w *Work) Flush() {
 	}
 }
 
-// Cancel takes back the item's queueing, if it is pending, and reports whether
-// it was. The item may be running still.
+// Cancel takes back the item's queueing, and reports whether the item was
+// pending. The item may still be running.
 func (w *Work) Cancel() bool {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
 	return w.takeBack()
 }
 
-// CancelSync is Cancel that also waits until the item no longer runs.
-// Meanwhile the item cannot be queued: ErrCanceled. Afterwards it can be.
-// Two items that do this to each other wait for ever.
+// CancelSync is Cancel, but also waits until the item no longer runs. Until
+// then, queueing the item fails with ErrCanceled. Two items that call
+// CancelSync for each other wait for ever. CancelSync panics inside the item
+// itself.
 func (w *Work) CancelSync() bool {
 	w.cancels()
 	w.q.mu.Lock()
@@ -104,15 +106,20 @@ func (w *Work) CancelSync() bool {
 	return was
 }
 
+// pending reports whether the item is queued, now or for later.
+//
 // Preconditions: w.q.mu is held.
 func (w *Work) pending() bool { return w.after > 0 || w.place != nil }
 
+// settled reports whether the item's queueings up to last have run or were
+// taken back.
+//
 // Preconditions: w.q.mu is held.
 func (w *Work) settled(last uint64) bool {
 	return (w.place == nil || w.seq > last) && (!w.running || w.runSeq > last)
 }
 
-// put makes the item ready, now or later.
+// put makes the item ready, now or after a delay.
 //
 // Preconditions: w.q.mu is held; the item is not pending.
 func (w *Work) put(after time.Duration) {
@@ -135,7 +142,7 @@ func (w *Work) expire() {
 	}
 }
 
-// takeBack makes the item not pending and reports whether it was.
+// takeBack makes the item not pending, and reports whether it was.
 //
 // Preconditions: w.q.mu is held.
 func (w *Work) takeBack() bool {
