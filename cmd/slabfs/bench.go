@@ -15,18 +15,25 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"slabfs/cmd/slabfs/internal/bench"
 )
 
+// A benchCommand is what the flags of slabfs bench say.
+type benchCommand struct {
+	c         bench.Config
+	peers     string // a program with more columns
+	benchstat bool
+	check     bool
+	files     [4]string // names, of outputs
+}
+
 func newBenchCommand() *cobra.Command {
+	b := &benchCommand{c: bench.Config{Worker: []string{"bench", "worker"}}}
 	workloads, whats, usual := bench.Workloads()
 	allocators, arewhats := bench.Allocators()
-	c := bench.Config{Worker: []string{"bench", "worker"}}
-	var benchstat, check bool
-	var files [4]string // names, of outputs
-	var peers string
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "compare allocators side by side",
@@ -49,83 +56,9 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
   GOWORK=off go -C cmd/slabfs/cpeers build -o /tmp/cpeers . && slabfs bench --peers /tmp/cpeers --workloads 'pair,deep*'
   slabfs bench --benchstat > out.txt; benchstat -col /alloc out.txt`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if terminal(os.Stderr) {
-				c.Progress = os.Stderr
-			}
-			if peers != "" {
-				more, err := bench.PeersOf(peers)
-				if err != nil {
-					return err
-				}
-				bench.Register(more...)
-				c.Program = peers
-				for _, p := range more {
-					allocators = append(allocators, p.Name)
-					if !cmd.Flags().Changed("allocators") {
-						c.Allocators = append(c.Allocators, p.Name)
-					}
-				}
-			}
-			var err1, err2 error
-			c.Workloads, err1 = bench.Select("workload", workloads, c.Workloads)
-			c.Allocators, err2 = bench.Select("allocator", allocators, c.Allocators)
-			if err := errors.Join(err1, err2); err != nil {
-				return err
-			}
-			if check {
-				for _, name := range []string{"plain", "pair"} {
-					if !slices.Contains(c.Workloads, name) {
-						c.Workloads = append([]string{name}, c.Workloads...)
-					}
-				}
-				if !slices.Contains(c.Sizes, 64) { // that of plain
-					c.Sizes = append(c.Sizes, 64)
-				}
-			}
-			if err := c.Check(); err != nil {
-				return err
-			}
-			outputs, err := outputsOf(files, benchstat)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := untilSignal()
-			defer cancel()
-			report, err := bench.Run(ctx, c)
-			if err != nil {
-				return &statusError{statusCheck, err}
-			}
-			for _, o := range outputs {
-				if err := o.write(report, cmd.OutOrStdout()); err != nil {
-					return &statusError{statusMount, fmt.Errorf("bench: %w", err)}
-				}
-			}
-			if check {
-				return agreement(report)
-			}
-			return nil
-		},
+		RunE: b.run,
 	}
-	f := cmd.Flags()
-	f.StringSliceVar(&c.Workloads, "workloads", usual, "rows")
-	f.StringSliceVar(&c.Allocators, "allocators", allocators, "columns; the others are compared with the first")
-	f.StringVar(&peers, "peers", "", "a `program` with more columns, which measures in place of this one: that of cmd/slabfs/cpeers")
-	c.Sizes = []int{64}
-	f.Var(&byteSizes{list: &c.Sizes}, "sizes", "bytes of an object, in workloads that have a row for each size: powers of two from 8 to 16384")
-	f.IntSliceVar(&c.Batches, "batches", []int{32}, "objects that bulk allocates in one call")
-	f.IntVar(&c.Goroutines, "goroutines", max(runtime.GOMAXPROCS(0), 2), "how many work at once, in workloads with several")
-	f.IntVar(&c.Rounds, "rounds", 10, "how often a process measures each cell")
-	c.Duration = 5 * time.Millisecond
-	f.Var((*duration)(&c.Duration), "duration", "how long a cell runs, about; 10 times as long where goroutines come and go or wait for each other")
-	f.IntVar(&c.Processes, "processes", 5, "how many processes, one after the other")
-	f.IntVar(&c.Objects, "objects", 10_000_000, "how many are live in gc")
-	f.BoolVar(&benchstat, "benchstat", false, "print text for benchstat, not the table")
-	f.BoolVar(&check, "check", false, "end with status 5 if plain differs from pair by more than 10 %")
-	f.StringVar(&files[0], "json", "", "write figures and samples as JSON to a `file`; -: print them, not the table")
-	f.StringVar(&files[1], "svg", "", "write plots to a `file`; -: print them, not the table")
-	f.StringVar(&files[3], "markdown", "", "write ratios as a table in Markdown to a `file`, in the place of the one that it holds; -: print them, not the table")
-	f.StringVar(&files[2], "html", "", "write a page with plots and table to a `file`; -: print it, not the table")
+	b.flags(cmd.Flags(), usual, allocators)
 	cmd.AddCommand(&cobra.Command{
 		Use:    "worker",
 		Short:  "measure for the slabfs bench that started this process",
@@ -136,8 +69,99 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 			defer cancel()
 			return bench.Work(ctx, os.Stdin, os.Stdout)
 		},
-	}, newGuardCommand(c.Worker))
+	}, newGuardCommand(b.c.Worker))
 	return cmd
+}
+
+// flags defines the flags, with these workloads and allocators unless others are
+// asked for.
+func (b *benchCommand) flags(f *pflag.FlagSet, workloads, allocators []string) {
+	f.StringSliceVar(&b.c.Workloads, "workloads", workloads, "rows")
+	f.StringSliceVar(&b.c.Allocators, "allocators", allocators, "columns; the others are compared with the first")
+	f.StringVar(&b.peers, "peers", "", "a `program` with more columns, which measures in place of this one: that of cmd/slabfs/cpeers")
+	b.c.Sizes = []int{64}
+	f.Var(&byteSizes{list: &b.c.Sizes}, "sizes", "bytes of an object, in workloads that have a row for each size: powers of two from 8 to 16384")
+	f.IntSliceVar(&b.c.Batches, "batches", []int{32}, "objects that bulk allocates in one call")
+	f.IntVar(&b.c.Goroutines, "goroutines", max(runtime.GOMAXPROCS(0), 2), "how many work at once, in workloads with several")
+	f.IntVar(&b.c.Rounds, "rounds", 10, "how often a process measures each cell")
+	b.c.Duration = 5 * time.Millisecond
+	f.Var((*duration)(&b.c.Duration), "duration", "how long a cell runs, about; 10 times as long where goroutines come and go or wait for each other")
+	f.IntVar(&b.c.Processes, "processes", 5, "how many processes, one after the other")
+	f.IntVar(&b.c.Objects, "objects", 10_000_000, "how many are live in gc")
+	f.BoolVar(&b.benchstat, "benchstat", false, "print text for benchstat, not the table")
+	f.BoolVar(&b.check, "check", false, "end with status 5 if plain differs from pair by more than 10 %")
+	f.StringVar(&b.files[0], "json", "", "write figures and samples as JSON to a `file`; -: print them, not the table")
+	f.StringVar(&b.files[1], "svg", "", "write plots to a `file`; -: print them, not the table")
+	f.StringVar(&b.files[3], "markdown", "", "write ratios as a table in Markdown to a `file`, in the place of the one that it holds; -: print them, not the table")
+	f.StringVar(&b.files[2], "html", "", "write a page with plots and table to a `file`; -: print it, not the table")
+}
+
+// run measures and writes every output.
+func (b *benchCommand) run(cmd *cobra.Command, _ []string) error {
+	if terminal(os.Stderr) {
+		b.c.Progress = os.Stderr
+	}
+	if err := b.choose(cmd.Flags().Changed("allocators")); err != nil {
+		return err
+	}
+	if err := b.c.Check(); err != nil {
+		return err
+	}
+	outputs, err := outputsOf(b.files, b.benchstat)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := untilSignal()
+	defer cancel()
+	report, err := bench.Run(ctx, b.c)
+	if err != nil {
+		return &statusError{statusCheck, err}
+	}
+	for _, o := range outputs {
+		if err := o.write(report, cmd.OutOrStdout()); err != nil {
+			return &statusError{statusMount, fmt.Errorf("bench: %w", err)}
+		}
+	}
+	if b.check {
+		return agreement(report)
+	}
+	return nil
+}
+
+// choose turns patterns into names of workloads and allocators. chosen says that
+// the user has named the allocators, else those of the peers come too.
+func (b *benchCommand) choose(chosen bool) error {
+	c := &b.c
+	workloads, _, _ := bench.Workloads()
+	allocators, _ := bench.Allocators()
+	if b.peers != "" {
+		more, err := bench.PeersOf(b.peers)
+		if err != nil {
+			return err
+		}
+		bench.Register(more...)
+		c.Program = b.peers
+		for _, p := range more {
+			allocators = append(allocators, p.Name)
+			if !chosen {
+				c.Allocators = append(c.Allocators, p.Name)
+			}
+		}
+	}
+	var err1, err2 error
+	c.Workloads, err1 = bench.Select("workload", workloads, c.Workloads)
+	c.Allocators, err2 = bench.Select("allocator", allocators, c.Allocators)
+	if b.check {
+		for _, name := range []string{"plain", "pair"} {
+			if !slices.Contains(c.Workloads, name) {
+				c.Workloads = append([]string{name}, c.Workloads...)
+			}
+		}
+		if !slices.Contains(c.Sizes, 64) { // that of plain
+			c.Sizes = append(c.Sizes, 64)
+		}
+	}
+	return errors.Join(err1, err2)
 }
 
 // newGuardCommand makes what .ci/run asks whether a fast path became slower.

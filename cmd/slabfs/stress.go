@@ -25,35 +25,11 @@ func newStressCommand() *cobra.Command {
 	c := stress.Config{Actors: stress.DefaultActors(), Command: []string{"stress"}, Out: os.Stdout, Err: os.Stderr}
 	hotplug := true
 	cmd := &cobra.Command{
-		Use:   "stress [flags]",
-		Short: "destroy caches under attribute writes and CPU hotplug",
-		Long: `slabfs stress mounts an allocator on a temporary directory and lets many actors,
-some of them in other processes, create, destroy, tune, read and use its caches,
-while CPUs come and go. Another process judges: it sees what the actors report, and
-knows nothing of --inject. The run ends with status 5 when an object is lost or
-handed out twice, a released cache is used, a cache is released before it is
-unlinked, its files or its name outlive its destroy, an operation fails as it should
-not or does not end; and also when the actors did not meet as they must for the run
-to prove something. Each finding is explained in a few lines.
-The stacks of all goroutines of a deadlock go to a file, which is named.
-
-Kinds of actors, how many, and what they do:
-
-` + stress.Kinds() + `
-Mistakes for --inject, each of which must be found:
-
-  ` + strings.Join(fault.Names(), "\n  ") + `
-
-A signal ends the run early, with the table; a second one ends it at once.
-
-Exit status: 0 it held; 1 usage; 2 mounting failed; 3 a stale mount could not be
-cleaned; 5 a violation, or inconclusive.`,
-		Example: `  slabfs stress
-  slabfs stress --duration 1h --lockdep
-  slabfs stress --seed 7 --actors store=8,hoard=0
-  slabfs stress --inject unlink-under-locks
-  slabfs stress --inject unlink-under-locks --hotplug=false --lockdep`,
-		Args: cobra.NoArgs,
+		Use:     "stress [flags]",
+		Short:   "destroy caches under attribute writes and CPU hotplug",
+		Long:    stressHelp(),
+		Example: stressExamples,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.Inject != "" && !slices.Contains(fault.Names(), c.Inject) {
 				return fmt.Errorf("--inject %q: want one of %s", c.Inject, strings.Join(fault.Names(), " "))
@@ -90,6 +66,36 @@ cleaned; 5 a violation, or inconclusive.`,
 	}
 	return cmd
 }
+
+func stressHelp() string {
+	return `slabfs stress mounts an allocator on a temporary directory and lets many actors,
+some of them in other processes, create, destroy, tune, read and use its caches,
+while CPUs come and go. Another process judges: it sees what the actors report, and
+knows nothing of --inject. The run ends with status 5 when an object is lost or
+handed out twice, a released cache is used, a cache is released before it is
+unlinked, its files or its name outlive its destroy, an operation fails as it should
+not or does not end; and also when the actors did not meet as they must for the run
+to prove something. Each finding is explained in a few lines.
+The stacks of all goroutines of a deadlock go to a file, which is named.
+
+Kinds of actors, how many, and what they do:
+
+` + stress.Kinds() + `
+Mistakes for --inject, each of which must be found:
+
+  ` + strings.Join(fault.Names(), "\n  ") + `
+
+A signal ends the run early, with the table; a second one ends it at once.
+
+Exit status: 0 it held; 1 usage; 2 mounting failed; 3 a stale mount could not be
+cleaned; 5 a violation, or inconclusive.`
+}
+
+const stressExamples = `  slabfs stress
+  slabfs stress --duration 1h --lockdep
+  slabfs stress --seed 7 --actors store=8,hoard=0
+  slabfs stress --inject unlink-under-locks
+  slabfs stress --inject unlink-under-locks --hotplug=false --lockdep`
 
 // playStress plays a part in a run. What lockdep finds there is the judge's matter.
 func playStress(args []string) error {

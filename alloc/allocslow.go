@@ -1,0 +1,285 @@
+package alloc
+
+import (
+	"math/rand/v2"
+	"unsafe"
+
+	"slabfs/internal/pages"
+	"slabfs/internal/rseq"
+)
+
+// allocSlow is Alloc without a sequence: on the lock engine, or where one failed.
+func allocSlow(c *Cache) unsafe.Pointer {
+	if c.dead.Load() {
+		c.panicDead("Alloc")
+	}
+	k := c.core
+	pc := k.lockCPU()
+	if !k.seq && !k.dying {
+		if obj := pc.area.Pop(); obj != nil {
+			pc.mu.Unlock()
+			return k.handOut(obj)
+		}
+	}
+	return allocSlower(c, pc)
+}
+
+// allocSlower climbs from the CPU's sheaf to fresh pages; see doc.go. It is apart
+// from allocSlow, which is the whole of Alloc on the lock engine mostly.
+//
+// Preconditions: pc.mu is held; it is not any more afterwards.
+func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
+	k := c.core
+	others := len(k.nodes) == 1 // what other nodes have has been looked at, or is now
+	for again := true; ; {
+		if k.dying {
+			pc.mu.Unlock()
+			c.panicDead("Alloc")
+		}
+		var obj unsafe.Pointer
+		if pc.area.Level() > 0 { // this thread was new, or its sequence was started over
+			obj = k.pop(pc)
+		}
+		var discard slabList
+		if obj == nil {
+			var one [1]uintptr
+			k.refill(pc, one[:], others, &discard)
+			obj = pointer(one[0])
+		}
+		pc.mu.Unlock()
+		k.discardSlabs(&discard)
+		k.reportDamage()
+		if obj != nil {
+			return k.handOut(obj)
+		}
+		if !again {
+			k.a.nils.Add(1)
+			return nil
+		}
+		seen := k.a.newAttempt()
+		if obj, err := k.newSlab(c, pc.node); err == nil {
+			return k.handOut(obj)
+		}
+		if others {
+			again = k.a.reclaim(seen, k) // if not, its flush may have brought what other CPUs had
+		}
+		c.mustLive("Alloc")
+		if others && !again && !k.active.Load() && k.freeObjects() == 0 {
+			k.a.nils.Add(1)
+			return nil
+		}
+		others = true
+		pc = k.lockCPU()
+	}
+}
+
+// refill fills dst for the CPU whose sheaf is empty, and puts on the sheaf what is left
+// of half a sheaf, or of a whole one, then: from the CPU's node, else from another one as refillFromOthers does. It
+// returns how many objects dst has, 0 if none of them has a free one.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) refill(pc *cpuState, dst []uintptr, others bool, discard *slabList) int {
+	got := k.refillHere(pc, dst, discard)
+	if got == 0 && len(k.nodes) > 1 {
+		got = k.refillFromOthers(pc, dst, others, discard)
+	}
+	return got
+}
+
+// refillHere is refill from the CPU's node: from the barn, else from the slabs that the CPU keeps, else from
+// the node's.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
+	if n := pc.node; n.inBarn.Load() == 0 && n.free.Load() == 0 { // as before each new slab
+		if k.sheafCap.Load() > 0 {
+			pc.count(BarnGetFail, 1)
+		}
+		return 0
+	}
+	k.openArea(pc)
+	want := k.wanted(pc)
+	if want <= len(dst) {
+		n, _ := k.takeObjects(pc, dst)
+		pc.flow = toSheaf // or sheaves of two or three would never get any
+		pc.count(AllocSlowpath, n)
+		return n
+	}
+	n := pc.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if objs := k.fromBarn(pc, want); len(objs) > 0 {
+		return k.stock(n, pc, dst, objs, true, discard)
+	}
+	objs := n.spare(want)
+	return k.stock(n, pc, dst, objs[:k.takeFromSlabs(pc, objs)], false, discard)
+}
+
+// stock moves objects that come from the barn or from slabs to dst, and those that are
+// left to the sheaf. It returns how many dst has.
+//
+// Preconditions: pc.mu and n.mu are held; the objects lie in slabs of n; the core is not dying.
+func (k *core) stock(n *node, pc *cpuState, dst, objs []uintptr, fromBarn bool, discard *slabList) int {
+	got := copy(dst, objs)
+	pc.flow = toSheaf
+	pc.count(AllocSlowpath, got)
+	if rest := objs[got:]; len(rest) > 0 {
+		kept := k.pushBulk(pc, rest)
+		if !fromBarn {
+			pc.count(SheafRefill, kept)
+		}
+		if kept < len(rest) { // somebody else filled it, or the thread runs on another CPU by now
+			k.damaged(k.putObjects(n, rest[kept:], pc, discard))
+		}
+	}
+	return got
+}
+
+// wanted returns how many objects to take where one is needed: half a sheaf or a whole one, if
+// this thread can put the others there, which it cannot while the CPU is offline.
+//
+// Preconditions: pc.mu is held.
+func (k *core) wanted(pc *cpuState) int {
+	if pc.open.Load() && !pc.rests && !pc.off && (!k.seq || rseq.Registered()) {
+		return k.batchFor(pc, toSheaf)
+	}
+	return 1
+}
+
+// takeObjects takes up to len(dst) objects from behind the sheaves and returns
+// how many, and whether it was the barn that had them.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool) {
+	n := pc.node
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if got = copy(dst, k.fromBarn(pc, len(dst))); got > 0 {
+		return got, true
+	}
+	return k.takeFromSlabs(pc, dst), false
+}
+
+// fromBarn takes up to want objects out of the barn. They lie there until node.mu is released.
+//
+// Preconditions: pc.mu and node.mu are held.
+func (k *core) fromBarn(pc *cpuState, want int) []uintptr {
+	if k.sheafCap.Load() == 0 {
+		return nil
+	}
+	objs := pc.node.takeBarn(want)
+	if len(objs) > 0 {
+		pc.count(BarnGet, 1)
+	} else {
+		pc.count(BarnGetFail, 1)
+	}
+	return objs
+}
+
+// takeFromSlabs is takeObjects when the barn is empty.
+//
+// Preconditions: pc.mu and node.mu are held; the core is not dying.
+func (k *core) takeFromSlabs(pc *cpuState, dst []uintptr) (got int) {
+	n := pc.node
+	if pc.off {
+		return k.takeFromNode(n, dst)
+	}
+	if pc.slabs.n > 0 {
+		pc.count(AllocRefill, 1)
+	}
+	for got < len(dst) {
+		p := pc.slabs.head
+		if p == 0 {
+			if !k.keepPartial(pc) {
+				break
+			}
+			continue
+		}
+		got += k.takeLinked(n, p, dst[got:])
+		if k.freeIn(slabAt(p)) == 0 {
+			k.unkeep(pc, p)
+			pc.count(DeactivateBypass, 1)
+			if pc.slabs.n > 0 {
+				pc.count(CPUPartialAlloc, 1)
+			}
+		}
+	}
+	n.free.Add(-int64(got))
+	n.cpuFree.Add(-int64(got))
+	return got
+}
+
+// takeFromNode takes up to len(dst) objects from a node's partial list and returns
+// how many: what a CPU does that keeps no slabs.
+//
+// Preconditions: n.mu is held.
+func (k *core) takeFromNode(n *node, dst []uintptr) (got int) {
+	for got < len(dst) && n.partial.head != 0 {
+		p := n.partial.head
+		got += k.takeLinked(n, p, dst[got:])
+		if k.freeIn(slabAt(p)) == 0 {
+			n.removePartial(p)
+		}
+	}
+	n.free.Add(-int64(got))
+	return got
+}
+
+// takeLinked takes objects from a slab on a list of the node or of one of its CPUs.
+//
+// Preconditions: n.mu is held.
+func (k *core) takeLinked(n *node, p pages.Page, dst []uintptr) int {
+	if slabAt(p).inUse == 0 {
+		n.empty--
+	}
+	return k.take(p, dst)
+}
+
+// refillFromOthers is refill from the partial list of the first of the other nodes that has something
+// there. As in SLUB that is done before a new slab is made, so often as remote_node_defrag_ratio says,
+// and from nodes that have more than min_partial partial slabs; or always, from any, if must is set.
+// The objects come home when they leave a sheaf, and the slab stays where it is.
+//
+// Preconditions: pc.mu is held; the core is not dying.
+func (k *core) refillFromOthers(pc *cpuState, dst []uintptr, must bool, discard *slabList) (got int) {
+	if !must && rand.Uint32N(100) >= k.defragRatio.Load() {
+		return 0
+	}
+	for i := 1; i < len(k.nodes) && got == 0; i++ {
+		n := k.nodes[(pc.node.at+i)%len(k.nodes)]
+		if partials := n.partials.Load(); partials == 0 || !must && uint64(partials) <= k.minPartial.Load() {
+			continue
+		}
+		k.openArea(pc)
+		n.mu.Lock()
+		objs := n.spare(k.wanted(pc))
+		if objs = objs[:k.takeFromNode(n, objs)]; len(objs) > 0 {
+			pc.count(AllocFromPartial, 1)
+			got = k.stock(n, pc, dst, objs, false, discard)
+		}
+		n.mu.Unlock()
+	}
+	return got
+}
+
+// keepPartial moves slabs from the node's partial list to a CPU that has none:
+// one to use now, and half as many more as the CPU may keep. It reports whether there was one.
+//
+// Preconditions: pc.mu and pc.node.mu are held.
+func (k *core) keepPartial(pc *cpuState) bool {
+	n := pc.node
+	for pc.slabs.n == 0 || pc.slabs.n-1 < int(k.keepSlabs.Load())/2 {
+		p := n.partial.head
+		if p == 0 {
+			break
+		}
+		n.removePartial(p)
+		k.keep(pc, p, (*slabList).pushBack)
+		n.cpuFree.Add(int64(k.freeIn(slabAt(p))))
+	}
+	if pc.slabs.n > 0 {
+		pc.count(AllocFromPartial, 1)
+		pc.count(CPUPartialNode, pc.slabs.n-1)
+	}
+	return pc.slabs.n > 0
+}
