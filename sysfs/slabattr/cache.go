@@ -11,14 +11,14 @@ import (
 	"slabfs/sysfs"
 )
 
-// Modes of the files of a cache: only their owner reads them, as in the kernel.
+// Modes of a cache's files. Only the owner can read them, as in the kernel.
 const (
 	readOnly  = 0o400
 	readWrite = 0o600
 )
 
-// cacheAttrs are the files of a cache, in the order of Linux 6.18. What each
-// means is in docs/abi/slab.md.
+// cacheAttrs are the files of a cache, in the order of Linux 6.18.
+// docs/abi/slab.md says what each of them means.
 var cacheAttrs = []*sysfs.Attribute{
 	constant("slab_size", func(s *alloc.CacheStats) int { return s.Size }),
 	constant("object_size", func(s *alloc.CacheStats) int { return s.ObjectSize }),
@@ -137,8 +137,9 @@ var cacheAttrs = []*sysfs.Attribute{
 	constant("usersize", func(s *alloc.CacheStats) int { return s.UserSize }),
 }
 
-// show makes a Show of what writes a cache's content. That it never meets a
-// released cache is what removal must see to; it is counted if it does.
+// show makes a Show from a function that writes a cache's content. Removal must
+// ensure that a Show never sees a released cache. CheckReleased counts it if
+// one does.
 func show(write func(c *alloc.Cache, w *bytes.Buffer)) func(context.Context, any, *bytes.Buffer) error {
 	return func(_ context.Context, obj any, w *bytes.Buffer) error {
 		c := obj.(*alloc.Cache)
@@ -148,8 +149,8 @@ func show(write func(c *alloc.Cache, w *bytes.Buffer)) func(context.Context, any
 	}
 }
 
-// store makes a Store in the same way. It gives errors of the allocator their
-// numbers, so that no Store of a cache has to.
+// store makes a Store from a function, like show. It adds the errno to errors
+// of the allocator, so that no Store of a cache has to.
 func store(take func(ctx context.Context, c *alloc.Cache, data []byte) error) func(context.Context, any, []byte) error {
 	return func(ctx context.Context, obj any, data []byte) error {
 		c := obj.(*alloc.Cache)
@@ -169,7 +170,7 @@ func storeUint(width int, set func(ctx context.Context, c *alloc.Cache, n uint64
 	})
 }
 
-// constant is a file with one number.
+// constant makes a file with one number.
 func constant(name string, get func(*alloc.CacheStats) int) *sysfs.Attribute {
 	return &sysfs.Attribute{Name: name, Mode: readOnly, Show: show(func(c *alloc.Cache, w *bytes.Buffer) {
 		s := c.Stats()
@@ -177,7 +178,7 @@ func constant(name string, get func(*alloc.CacheStats) int) *sysfs.Attribute {
 	})}
 }
 
-// flag is a file with 0 or 1.
+// flag makes a file with 0 or 1.
 func flag(name string, f alloc.Flags) *sysfs.Attribute {
 	return constant(name, func(s *alloc.CacheStats) int {
 		if s.Flags&f != 0 {
@@ -187,18 +188,19 @@ func flag(name string, f alloc.Flags) *sysfs.Attribute {
 	})
 }
 
-// zero is a file of a flag that no cache has.
+// zero makes a file for a flag that no cache has.
 func zero(name string) *sysfs.Attribute {
 	return constant(name, func(*alloc.CacheStats) int { return 0 })
 }
 
-// stat is a file of SLUB_STATS: the sum, and each CPU that has some. A 0 clears it.
+// stat makes a file of SLUB_STATS: the sum, and each CPU whose count is not 0.
+// Writing 0 clears the counts.
 func stat(e alloc.Event) *sysfs.Attribute {
 	return statFile(e.String(), func(c *alloc.Cache) []uint64 { return c.Events(e) },
 		func(ctx context.Context, c *alloc.Cache) error { return c.ClearEvents(ctx, e) })
 }
 
-// noStat is one of an event that never happens here.
+// noStat makes a file of SLUB_STATS for an event that never happens here.
 func noStat(name string) *sysfs.Attribute {
 	return statFile(name, func(*alloc.Cache) []uint64 { return nil }, func(context.Context, *alloc.Cache) error { return nil })
 }
@@ -216,8 +218,8 @@ func statFile(name string, counts func(*alloc.Cache) []uint64, clear func(contex
 	}
 }
 
-// perNode is a file with a total, and what each node that has some contributes:
-// "2223 N0=2223", or "0".
+// perNode makes a file with a total, and the share of each node whose share is
+// not 0: "2223 N0=2223", or "0".
 func perNode(name string, get func(*alloc.NodeStats) int) *sysfs.Attribute {
 	return &sysfs.Attribute{Name: name, Mode: readOnly, Show: show(func(c *alloc.Cache, w *bytes.Buffer) {
 		nodes := c.Stats().Nodes
@@ -235,8 +237,9 @@ func perNode(name string, get func(*alloc.NodeStats) int) *sysfs.Attribute {
 	})}
 }
 
-// showCPUPartial writes free objects, guessed as half of the slabs' capacity as
-// the kernel does since 5.16, and slabs: "96(3) C0=32(1) C1=64(2)".
+// showCPUPartial writes free objects and slabs: "96(3) C0=32(1) C1=64(2)". Free
+// objects are a guess, half of the slabs' capacity, as in the kernel since
+// 5.16.
 func showCPUPartial(c *alloc.Cache, w *bytes.Buffer) {
 	s := c.Stats()
 	guess := func(slabs int) int { return slabs * s.ObjectsPerSlab / 2 }
@@ -249,7 +252,7 @@ func showCPUPartial(c *alloc.Cache, w *bytes.Buffer) {
 	fmt.Fprintln(w)
 }
 
-// showCtor writes the constructor as the kernel prints a symbol,
+// showCtor writes the constructor in the kernel's format of a symbol,
 // "main.initRequest+0x0/0x40", or nothing.
 func showCtor(c *alloc.Cache, w *bytes.Buffer) {
 	ctor := c.Stats().Ctor

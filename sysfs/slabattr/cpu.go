@@ -11,7 +11,7 @@ import (
 )
 
 // cpuAttrs are the files of sys/devices/system/cpu: the CPUs that the allocator
-// counts with, as cpulists.
+// uses, as cpulists.
 var cpuAttrs = []*sysfs.Attribute{
 	cpuList("possible", func(h *cpu.Hotplug) cpu.Mask { return h.Possible() }),
 	cpuList("present", func(*cpu.Hotplug) cpu.Mask { return cpu.Present() }),
@@ -32,13 +32,14 @@ func cpuList(name string, get func(*cpu.Hotplug) cpu.Mask) *sysfs.Attribute {
 	}}
 }
 
-// oneCPU is what a directory cpuN stands for.
+// oneCPU is the object of a directory cpuN.
 type oneCPU struct {
 	a *alloc.Allocator
 	n int
 }
 
-// onlineAttr is cpuN/online. Its Store drains nothing, so it may be written whatever comes and goes.
+// onlineAttr is cpuN/online. Its Store drains nothing, so it may run while
+// caches come and go.
 var onlineAttr = &sysfs.Attribute{
 	Name: "online", Mode: 0o644,
 	Show: func(_ context.Context, obj any, w *bytes.Buffer) error {

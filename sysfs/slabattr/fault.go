@@ -6,8 +6,9 @@ import (
 	"slabfs/sysfs"
 )
 
-// Forget makes the kernel forget the cache's directory, for fault.NotifyUnderLocks.
-// The function that it returns waits until none of the files is in use.
+// Forget makes the kernel forget the cache's directory, for
+// fault.NotifyUnderLocks. The returned function waits until none of the files
+// is in use.
 func (p publisher) Forget(_ *alloc.Cache, name string) (drain func()) {
 	switch n := p.t.slab.Child(name).(type) {
 	case *sysfs.Kobject:

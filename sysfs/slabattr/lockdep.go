@@ -9,7 +9,8 @@ import (
 	"slabfs/sysfs"
 )
 
-// procAttrs returns the files of proc: those of lockdep are there if it checks.
+// procAttrs returns the files of proc. The files of lockdep exist only if
+// lockdep checks.
 func procAttrs() []*sysfs.Attribute {
 	if !lockdep.Enabled() {
 		return []*sysfs.Attribute{slabinfoAttr}
@@ -37,7 +38,7 @@ func lockdepFile(name string, write func(io.Writer) error) *sysfs.Attribute {
 			if write(&b) != nil {
 				return 0
 			}
-			return block(2 * b.Len()) // what is seen until it is read has room
+			return block(2 * b.Len()) // leaves room for what is added before the read
 		},
 	}
 }

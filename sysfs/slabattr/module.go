@@ -26,7 +26,8 @@ var moduleAttrs = []*sysfs.Attribute{
 	}},
 }
 
-// parameterAttrs are the files of sys/module/slabfs/parameters. Sizes are in bytes.
+// parameterAttrs are the files of sys/module/slabfs/parameters. Sizes are in
+// bytes.
 var parameterAttrs = []*sysfs.Attribute{
 	parameter("percpu_engine", func(a *alloc.Allocator) any { return a.Engine() }),
 	parameter("percpu_aborts", func(a *alloc.Allocator) any { return perCPU(a.Aborts()) }),
@@ -56,7 +57,8 @@ func parameter(name string, get func(*alloc.Allocator) any) *sysfs.Attribute {
 	}}
 }
 
-// perCPU prints counts by CPU as the kernel's stat files do: the sum, and each CPU that has some.
+// perCPU prints counts by CPU in the format of the kernel's stat files: the
+// sum, and each CPU whose count is not 0.
 func perCPU(counts []uint64) string {
 	sum, parts := uint64(0), ""
 	for n, count := range counts {
@@ -68,7 +70,7 @@ func perCPU(counts []uint64) string {
 	return fmt.Sprint(sum) + parts
 }
 
-// memoryLimit is a parameter that can be written: 0 is no limit.
+// memoryLimit is a writable parameter, in bytes: 0 means no limit.
 func memoryLimit() *sysfs.Attribute {
 	p := parameter("memory_limit", func(a *alloc.Allocator) any { return a.MemoryLimit() })
 	p.Mode = 0o644
@@ -83,7 +85,7 @@ func memoryLimit() *sysfs.Attribute {
 	return p
 }
 
-// hugePages is a parameter that can be written: whether the system is asked for huge pages.
+// hugePages is a writable parameter: whether to ask the system for huge pages.
 func hugePages() *sysfs.Attribute {
 	p := parameter("huge_pages", func(a *alloc.Allocator) any { return a.HugePages() })
 	p.Mode = 0o644
@@ -97,8 +99,8 @@ func hugePages() *sysfs.Attribute {
 	return p
 }
 
-// text returns what a shell wrote, without the newline that echo adds. As in the
-// kernel, it ends at the first NUL.
+// text returns what a shell wrote, without the newline that echo adds. As in
+// the kernel, it ends at the first NUL.
 func text(data []byte) string {
 	data, _, _ = bytes.Cut(data, []byte{0})
 	return string(bytes.TrimSuffix(data, []byte("\n")))
@@ -111,11 +113,11 @@ var flagNames = map[string]alloc.Flags{
 	"no_merge":        alloc.NoMerge,
 }
 
-// blank reports whether r parts words in new_cache. What else Unicode takes for a
-// blank does not: it would be part of a word, which no word may have.
+// blank reports whether r separates words in new_cache. Other blanks of Unicode
+// do not: they would be part of a word, and no word may contain them.
 func blank(r rune) bool { return r == ' ' || r == '\t' }
 
-// parseCache reads what new_cache takes: NAME SIZE [align=N] [flags=a,b].
+// parseCache reads what new_cache accepts: NAME SIZE [align=N] [flags=a,b].
 func parseCache(s string) (name string, size int, o alloc.CacheOptions, err error) {
 	bad := func(what string) (string, int, alloc.CacheOptions, error) {
 		return "", 0, alloc.CacheOptions{}, fmt.Errorf("new cache %q: %s, want NAME SIZE [align=N] [flags=a,b]: %w", s, what, alloc.ErrInvalid)

@@ -12,8 +12,7 @@ import (
 )
 
 // slabinfoAttr is proc/slabinfo, version 2.1: one line for each cache, newest
-// first. Of caches that are merged it shows the oldest, so that names are
-// unique.
+// first. Of merged caches it shows only the oldest, so that names are unique.
 var slabinfoAttr = &sysfs.Attribute{Name: "slabinfo", Mode: readOnly, Seq: true,
 	Size: slabinfoSize,
 	Show: func(_ context.Context, obj any, w *bytes.Buffer) error {
@@ -35,14 +34,14 @@ var slabinfoAttr = &sysfs.Attribute{Name: "slabinfo", Mode: readOnly, Seq: true,
 	},
 }
 
-// slabinfoSize has room for each line, and for those of caches that are made
-// before it is read.
+// slabinfoSize leaves room for each line, and for lines of caches that are made
+// before the file is read.
 func slabinfoSize(obj any) int64 {
 	const line = 320 // more than a name and 13 numbers
 	return block((len(obj.(*alloc.Allocator).Caches()) + 10) * line)
 }
 
-// block returns what stat shows of a file with at most n bytes: a power of two.
-// In a file of several pages, wc(1) takes what stands before the last block for
-// content, so the whole is one block.
+// block returns what stat shows for a file of at most n bytes: a power of two,
+// and at least a page. If a file has several blocks, wc(1) counts everything
+// before the last block as content. So the whole file is one block.
 func block(n int) int64 { return max(sysfs.PageSize, int64(1)<<bits.Len(uint(n))) }

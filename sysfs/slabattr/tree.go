@@ -10,10 +10,10 @@ import (
 	"slabfs/sysfs/fusefs"
 )
 
-// Version is the version of slabfs, as sys/module/slabfs/version shows it.
+// Version is the version of slabfs, shown in sys/module/slabfs/version.
 const Version = "0.1.0"
 
-// A Tree is the files of one allocator.
+// A Tree holds the files of one allocator.
 type Tree struct {
 	tree   *sysfs.Tree
 	slab   *sysfs.Kobject // sys/kernel/slab
@@ -21,8 +21,8 @@ type Tree struct {
 	detach func()
 }
 
-// New makes the files of an allocator and attaches them to it: each of its
-// caches has a directory from now on until Detach.
+// New makes the files of an allocator and attaches them to it. Until Detach,
+// each of the allocator's caches has a directory or a link.
 func New(a *alloc.Allocator) *Tree {
 	t := &Tree{tree: sysfs.NewTree()}
 	root := t.tree.Root()
@@ -39,7 +39,7 @@ func New(a *alloc.Allocator) *Tree {
 	return t
 }
 
-// mustAdd adds a directory to a tree that nobody else has seen.
+// mustAdd adds a directory to a tree that no other goroutine has seen.
 func mustAdd(k *sysfs.Kobject, name string, obj any, attrs ...*sysfs.Attribute) *sysfs.Kobject {
 	dir, err := k.Add(name, obj, attrs...)
 	if err != nil {
@@ -49,9 +49,9 @@ func mustAdd(k *sysfs.Kobject, name string, obj any, attrs ...*sysfs.Attribute) 
 }
 
 // Mount serves the files of an allocator on a directory until the server is
-// unmounted. It makes the directory if it is missing, and then removes it again.
-// Where there is no /dev/fuse it returns an error that says what to do, and the
-// allocator works on.
+// unmounted. If the directory is missing, Mount makes it and removes it again
+// at the end. If there is no /dev/fuse, Mount returns an error that says what
+// to do. The allocator works without the mount.
 func Mount(dir string, a *alloc.Allocator, o fusefs.Options) (*fusefs.Server, error) {
 	t := New(a)
 	srv, err := fusefs.Mount(dir, t.tree, o)
@@ -66,18 +66,19 @@ func Mount(dir string, a *alloc.Allocator, o fusefs.Options) (*fusefs.Server, er
 // Sysfs returns the tree, for fusefs.Mount.
 func (t *Tree) Sysfs() *sysfs.Tree { return t.tree }
 
-// Module returns sys/module/slabfs, where a program may add directories of its own.
+// Module returns sys/module/slabfs. A program may add directories of its own
+// there.
 func (t *Tree) Module() *sysfs.Kobject { return t.module }
 
-// Detach ends what New began: caches no longer come and go here. It waits for
-// those that do so now, and may be called again.
+// Detach ends what New began: no caches are added or removed any more. It waits
+// for additions and removals that are under way. It may be called again.
 func (t *Tree) Detach() { t.detach() }
 
-// publisher is what the allocator sees of a Tree.
+// publisher is the Tree as the allocator sees it.
 type publisher struct{ t *Tree }
 
-// Publish makes a cache's directory, with all of its files at once, or the link of a
-// name to the directory that it shares.
+// Publish makes a cache's directory, with all of its files at once. If the
+// cache shares the directory of another name, Publish makes a link to it.
 func (p publisher) Publish(c *alloc.Cache, name string) error {
 	if name == c.ID() {
 		_, err := p.t.slab.Add(name, c, cacheAttrs...)
@@ -91,7 +92,8 @@ func (p publisher) Publish(c *alloc.Cache, name string) error {
 	return err
 }
 
-// Unlink removes it, and returns when none of the directory's files is in use.
+// Unlink removes what Publish made. It returns when none of the directory's
+// files is in use.
 func (p publisher) Unlink(_ *alloc.Cache, name string) {
 	switch n := p.t.slab.Child(name).(type) {
 	case *sysfs.Kobject:
@@ -101,7 +103,7 @@ func (p publisher) Unlink(_ *alloc.Cache, name string) {
 	}
 }
 
-// A numbered error has the number that a shell user gets.
+// A numbered error carries the errno that a client gets.
 type numbered struct {
 	error
 	errno syscall.Errno
@@ -109,7 +111,7 @@ type numbered struct {
 
 func (n numbered) Unwrap() []error { return []error{n.error, n.errno} }
 
-// numbers has the number of each error of package alloc.
+// numbers maps the errors of package alloc to errnos.
 var numbers = []struct {
 	is    error
 	errno syscall.Errno
@@ -125,7 +127,7 @@ var numbers = []struct {
 	{alloc.ErrCallback, syscall.EDEADLK},
 }
 
-// errno adds its number to an error of the allocator.
+// errno adds the errno to an error of the allocator.
 func errno(err error) error {
 	for _, e := range numbers {
 		if errors.Is(err, e.is) {
