@@ -10,42 +10,53 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// PageSize is the size that stat shows for a file that is not Seq, the most
-// that one Store gets, and one more than what one Show can give, as in Linux.
+// PageSize is, as in Linux, the size that stat shows for a file that is not
+// Seq, and the most that one Store gets. One Show can give one byte less.
 const PageSize = 4096
 
-// An Attribute defines a file. One definition serves all kobjects that have
-// such a file, and must not be changed once it is in use.
+// An Attribute defines a file. All kobjects that have such a file share one
+// definition. It must not be changed once it is in use.
 //
-// Show and Store may run several times at once, for one file too. Their context
-// ends when the caller is interrupted or killed: they may wait on it before they
-// change anything, and then return its error. They must keep neither the
-// context nor the data. They may remove kobjects, except one that their own
-// file is in.
+// Show and Store may run several times at once, also for one file. Their
+// context ends when the caller is interrupted or killed. Until they change
+// something they may wait on the context, and then return its error. They must
+// not keep the context or the data. They may remove kobjects, except a kobject
+// that contains their own file.
 type Attribute struct {
-	Name  string
-	Mode  fs.FileMode                                               // permission bits; a read bit needs Show, a write bit needs Store
-	Show  func(ctx context.Context, obj any, w *bytes.Buffer) error // writes the content
-	Store func(ctx context.Context, obj any, data []byte) error     // takes what one write brought
-	Seq   bool                                                      // like a file of /proc: content of any length
+	Name string
 
-	// Size returns what stat shows of a Seq file. It must not be below the length of
-	// the content, or sendfile(2) ends there. It takes no lock that Show would not
-	// take. nil is 0, as in /proc: sendfile finds nothing.
+	// Mode has the permission bits. A read bit needs Show, a write bit
+	// needs Store.
+	Mode fs.FileMode
+
+	// Show writes the content to w.
+	Show func(ctx context.Context, obj any, w *bytes.Buffer) error
+
+	// Store takes the data of one write.
+	Store func(ctx context.Context, obj any, data []byte) error
+
+	// Seq allows content of any length, as in files of /proc.
+	Seq bool
+
+	// Size returns what stat shows for a Seq file, in bytes. It must not be
+	// less than the length of the content, because sendfile(2) would end
+	// there. It may only take locks that Show takes. If Size is nil, stat
+	// shows 0 as in /proc, and sendfile finds nothing.
 	Size func(obj any) int64
 }
 
-// A File is one attribute of one kobject: a way to it, made when somebody looks
-// for the file. Two of them may stand for one file; what there is to know of it
-// lies in the directory, which has one definition and one number for each file.
+// A File is one attribute of one kobject. It is made when a caller looks for
+// the file, and several Files may stand for the same file. The directory holds
+// the state of its files. It has one definition and one number for each.
 type File struct {
 	dir   *Kobject
 	index int // among the directory's files
 	attr  *Attribute
 }
 
-// deactivated is added to a directory's active count when it is removed: the count
-// is negative from then on, and equal to deactivated once the files are drained.
+// deactivated is added to a directory's active count when the directory is
+// removed. The count is negative from then on, and equals deactivated once the
+// files are drained.
 const deactivated = math.MinInt64 / 2
 
 // Name returns the last element of the path.
@@ -64,23 +75,25 @@ func (f *File) Ino() uint64 {
 	return f.dir.ino + 1 + uint64(f.index)
 }
 
-// Index returns the file's place among the files of its directory, from 0. The
-// oldest comes first.
+// Index returns the file's place among the files of its directory. The oldest
+// file has index 0.
 func (f *File) Index() int { return f.index }
 
-// Position returns where a listing of the directory has the file, see Node.
+// Position returns the file's place in listings of the directory, see Node.
 func (f *File) Position() uint64 { return position(f.attr.Name) }
 
 // Parent returns the directory that the file is or was in.
 func (f *File) Parent() *Kobject { return f.dir }
 
-// Removed reports whether the file has left the tree, with its directory.
+// Removed reports whether the file has left the tree. It leaves with its
+// directory.
 func (f *File) Removed() bool { return f.dir.Removed() }
 
 // Attr returns the definition.
 func (f *File) Attr() *Attribute { return f.attr }
 
-// Size returns what stat shows. A Seq file that is removed has none.
+// Size returns the size that stat shows, in bytes. For a Seq file that is
+// removed it is 0.
 func (f *File) Size() int64 {
 	switch {
 	case !f.attr.Seq:
@@ -92,8 +105,9 @@ func (f *File) Size() int64 {
 	return f.attr.Size(f.object())
 }
 
-// Show appends the file's content to w. The content of a file that is not Seq
-// ends at PageSize-1 bytes.
+// Show appends the file's content to w. If the file is not Seq, the content is
+// cut at PageSize-1 bytes. Errors wrap ErrGone, ErrNoMethod, or the error of
+// the attribute's Show.
 func (f *File) Show(ctx context.Context, w *bytes.Buffer) error {
 	if !f.get() {
 		return fmt.Errorf("show %q: %w", f.Path(), ErrGone)
@@ -114,8 +128,9 @@ func (f *File) Show(ctx context.Context, w *bytes.Buffer) error {
 	return nil
 }
 
-// Store hands data, cut to PageSize bytes, to the attribute, and returns how
-// many bytes that were.
+// Store passes data, cut to PageSize bytes, to the attribute, and returns how
+// many bytes that were. Errors wrap ErrGone, ErrNoMethod, or the error of the
+// attribute's Store.
 func (f *File) Store(ctx context.Context, data []byte) (int, error) {
 	if !f.get() {
 		return 0, fmt.Errorf("store %q: %w", f.Path(), ErrGone)
@@ -135,7 +150,7 @@ func (f *File) Store(ctx context.Context, data []byte) (int, error) {
 	return len(data), nil
 }
 
-// object returns what the program gave for the file.
+// object returns the object that the program gave for the file.
 //
 // Preconditions: the caller has an active reference.
 func (f *File) object() any {
@@ -147,10 +162,12 @@ func (f *File) object() any {
 	return f.dir.added[f.index-f.dir.fixed].obj
 }
 
-// objects returns what the program gave for the file and for the directories that it
-// is in: a drain of any of them would wait for the caller.
+// objects returns the objects that the program gave for the file and for the
+// directories that contain it. A drain of any of them would wait for the
+// caller.
 //
-// Preconditions: the caller has an active reference, so that none of them is drained.
+// Preconditions: the caller has an active reference, so that none of them is
+// drained.
 func (f *File) objects() []any {
 	objs := []any{f.object()}
 	for dir := f.dir; dir != nil; dir = dir.parent {
@@ -161,8 +178,9 @@ func (f *File) objects() []any {
 	return objs
 }
 
-// get takes an active reference, unless the file is removed. The files of a
-// directory leave together and are drained together, so they share one count.
+// get takes an active reference. It reports false if the file is removed. The
+// files of a directory are removed together and drained together, so they share
+// one count.
 func (f *File) get() bool {
 	for {
 		n := f.dir.active.Load()
@@ -176,7 +194,7 @@ func (f *File) get() bool {
 	}
 }
 
-// put returns an active reference and wakes a drain that waited for it.
+// put releases an active reference, and wakes a drain that waits for it.
 func (f *File) put() {
 	f.released()
 	if f.dir.active.Load() < 0 {
@@ -190,7 +208,7 @@ func (f *File) put() {
 	}
 }
 
-// checkDrain counts an active reference that is held after the drain.
+// checkDrain counts an active reference that is still held after the drain.
 func (f *File) checkDrain() {
 	t := f.dir.tree
 	t.mu.Lock()
@@ -207,7 +225,8 @@ func (f *File) Meta() Meta {
 	return f.metaLocked()
 }
 
-// SetMeta lets change modify mode, owner and times. It runs under the tree's lock.
+// SetMeta lets change modify mode, owner and times. change runs under the
+// tree's lock.
 func (f *File) SetMeta(change func(*Meta)) {
 	f.setMeta(change)
 	f.dir.tree.tellChanged(f)
@@ -224,6 +243,8 @@ func (f *File) setMeta(change func(*Meta)) {
 	f.dir.metas[f.index] = m
 }
 
+// metaLocked is Meta without the lock.
+//
 // Preconditions: the tree's lock is held.
 func (f *File) metaLocked() Meta {
 	if m, ok := f.dir.metas[f.index]; ok {

@@ -7,21 +7,21 @@ import (
 	"strings"
 )
 
-// A fileSet is which files a directory has. It is not changed once it is made:
-// directories whose files have the same definitions share one, so that a file
-// which nobody looks at costs nothing.
+// A fileSet says which files a directory has. It never changes. Directories
+// whose files have the same definitions share one, so that a file costs nothing
+// until it is used.
 type fileSet struct {
 	attrs  []*Attribute // by index
 	places []place      // by position
 }
 
-// A place is where a listing has a file.
+// A place is a file's place in listings.
 type place struct {
 	position uint64
 	index    int
 }
 
-// maxFiles bounds the files of one directory.
+// maxFiles is the most files that one directory can have.
 const maxFiles = 1<<16 - 2
 
 func newFileSet(attrs []*Attribute) (*fileSet, error) {
@@ -42,7 +42,7 @@ func newFileSet(attrs []*Attribute) (*fileSet, error) {
 	return s, nil
 }
 
-// check returns why there can be no file of this definition.
+// check returns why no file can have this definition, or nil.
 func (a *Attribute) check() error {
 	if err := checkName(a.Name); err != nil {
 		return err
@@ -53,19 +53,19 @@ func (a *Attribute) check() error {
 	return nil
 }
 
-// search returns where in places a name is, or would be.
+// search returns where in places a name is, or where it would be.
 func (s *fileSet) search(name string) (at int, found bool) {
 	return slices.BinarySearchFunc(s.places, name, func(p place, name string) int {
 		return compareEntries(p.position, s.attrs[p.index].Name, name)
 	})
 }
 
-// compareEntries compares an entry with a name, by their places in a listing.
+// compareEntries compares an entry with a name, in the order of listings.
 func compareEntries(at uint64, have, name string) int {
 	return cmp.Or(cmp.Compare(at, position(name)), strings.Compare(have, name))
 }
 
-// from returns the places at this position and behind it.
+// from returns the places at this position and after it.
 func (s *fileSet) from(position uint64) []place {
 	i, _ := slices.BinarySearchFunc(s.places, position, func(p place, position uint64) int {
 		return cmp.Compare(p.position, position)

@@ -13,23 +13,23 @@ import (
 // A Kobject is a directory.
 type Kobject struct {
 	node
-	obj   any                     // what the program gave; nil once drained, since a client may keep the node for long
+	obj   any                     // of Add; nil once drained: clients may keep k for long
 	files atomic.Pointer[fileSet] // A: which files it has; shared; replaced under T
-	fixed int                     // I: how many of them Add brought: their numbers follow the directory's
+	fixed int                     // I: files that Add made; their numbers follow k's
 
-	active atomic.Int64 // A: Shows and Stores of its files under way, plus deactivated
-	stores atomic.Int64 // A: Stores under way
+	active atomic.Int64 // A: current Shows and Stores of its files, plus deactivated
+	stores atomic.Int64 // A: current Stores
 
-	added    []addedFile  // T: of the files that AddFile brought, by index less fixed
-	metas    map[int]Meta // T: of files that somebody changed, by index
+	added    []addedFile  // T: files of AddFile, by index - fixed
+	metas    map[int]Meta // T: of files whose metadata was changed, by index
 	children []Node       // T: directories and links in it, by position and name
-	dirs     int          // T: directories among them
-	shared   *fileSet     // T: that of the directory that was added last
+	dirs     int          // T: how many children are directories
+	shared   *fileSet     // T: files of the directory that was added last
 	leaving  int          // T: children that have left and are not drained yet
-	draining []*Kobject   // T: what Remove drains, itself included
+	draining []*Kobject   // T: what Remove drains, including k
 }
 
-// An addedFile is what AddFile knows of a file, and Add of the directory.
+// An addedFile is what the directory stores for one file of AddFile.
 type addedFile struct {
 	obj  any
 	ino  uint64
@@ -42,7 +42,7 @@ func newNode(t *Tree, parent *Kobject, name string, mode fs.FileMode, files int)
 	return node{tree: t, parent: parent, name: name, ino: last - uint64(files), position: position(name), mode: mode, born: time.Now()}
 }
 
-// search returns where among the children a name is, or would be.
+// search returns where among the children a name is, or where it would be.
 //
 // Preconditions: k.tree.mu is held.
 func (k *Kobject) search(name string) (at int, found bool) {
@@ -51,7 +51,7 @@ func (k *Kobject) search(name string) (at int, found bool) {
 	})
 }
 
-// childLocked returns the node of that name, nil if there is none.
+// childLocked returns the node of that name, or nil if there is none.
 //
 // Preconditions: k.tree.mu is held.
 func (k *Kobject) childLocked(name string) Node {
@@ -66,10 +66,10 @@ func (k *Kobject) childLocked(name string) Node {
 	return nil
 }
 
-// file returns a way to one of the files of a set.
+// file returns a File for one of the files of a set.
 func (k *Kobject) file(s *fileSet, index int) *File { return &File{k, index, s.attrs[index]} }
 
-// drop takes n out of the children.
+// drop removes n from the children.
 //
 // Preconditions: k.tree.mu is held; n is among them.
 func (k *Kobject) drop(n Node) {
@@ -81,8 +81,8 @@ func (k *Kobject) drop(n Node) {
 	k.changed()
 }
 
-// changed moves the times of a directory whose metadata somebody has set; of
-// others they do not move, as in sysfs.
+// changed updates the times of a directory whose metadata was set by SetMeta.
+// The times of other directories do not change, as in sysfs.
 func (k *Kobject) changed() {
 	if k.meta != nil {
 		k.meta.Mtime = time.Now()
@@ -90,7 +90,7 @@ func (k *Kobject) changed() {
 	}
 }
 
-// noFiles is what a directory has that is added without attributes.
+// noFiles is the file set of a directory that is added without attributes.
 var noFiles = &fileSet{}
 
 func newKobject(t *Tree, parent *Kobject, name string, obj any, files *fileSet) *Kobject {
@@ -107,12 +107,12 @@ func checkName(name string) error {
 	return nil
 }
 
-// Add makes the directory name with one file for each attribute and publishes
-// it. Shows and stores of the files get obj. Directories that are added one after
-// another with the same attributes share what is known of these.
+// Add makes the directory name with one file for each attribute, and publishes
+// it. Show and Store of the files get obj. If directories with the same
+// attributes are added one after another, they share the list of files.
 //
-// It returns ErrExist if the name is taken, ErrGone if k is removed, ErrInvalid
-// for a bad name or attribute.
+// Errors wrap ErrExist if the name is taken, ErrGone if k is removed, and
+// ErrInvalid for a bad name or attribute.
 func (k *Kobject) Add(name string, obj any, attrs ...*Attribute) (*Kobject, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("add to %q: %w", k.Path(), err)
@@ -128,7 +128,7 @@ func (k *Kobject) Add(name string, obj any, attrs ...*Attribute) (*Kobject, erro
 	return dir, nil
 }
 
-// share returns a set of these attributes. If the directory that was added before
+// share returns a set of these attributes. If the directory that was added last
 // has the same attributes, it returns that directory's set.
 func (k *Kobject) share(attrs []*Attribute) (*fileSet, error) {
 	if len(attrs) == 0 {
@@ -149,7 +149,8 @@ func (k *Kobject) share(attrs []*Attribute) (*fileSet, error) {
 	return s, err
 }
 
-// AddFile adds one file, which leaves with the directory. Errors are those of Add.
+// AddFile adds one file to k, which leaves with k. Show and Store of the file
+// get obj. It returns the same errors as Add.
 func (k *Kobject) AddFile(obj any, attr *Attribute) error {
 	if err := attr.check(); err != nil {
 		return fmt.Errorf("add to %q: %w", k.Path(), err)
@@ -186,7 +187,7 @@ func (k *Kobject) publish(n Node) error {
 	return nil
 }
 
-// insert puts n among the children, where lookups and listings find it.
+// insert puts n among the children. From then on lookups and listings find n.
 func (k *Kobject) insert(n Node) error {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()
@@ -202,7 +203,7 @@ func (k *Kobject) insert(n Node) error {
 	return nil
 }
 
-// refuse returns why nothing of that name can be added.
+// refuse returns why nothing of that name can be added, or nil.
 //
 // Preconditions: k.tree.mu is held.
 func (k *Kobject) refuse(name string) error {
@@ -215,28 +216,29 @@ func (k *Kobject) refuse(name string) error {
 	return nil
 }
 
-// SetMeta lets change modify mode, owner and times. It runs under the tree's lock.
+// SetMeta lets change modify mode, owner and times. change runs under the
+// tree's lock.
 func (k *Kobject) SetMeta(change func(*Meta)) {
 	k.setMeta(change)
 	k.tree.tellChanged(k)
 }
 
-// Object returns what Add got, nil after the removal.
+// Object returns the object that Add got, or nil after the removal.
 func (k *Kobject) Object() any {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()
 	return k.obj
 }
 
-// Child returns the node of that name, nil if there is none.
+// Child returns the node of that name, or nil if there is none.
 func (k *Kobject) Child(name string) Node {
 	k.tree.mu.Lock()
 	defer k.tree.mu.Unlock()
 	return k.childLocked(name)
 }
 
-// File returns the file of that index, also of a removed directory; nil if there
-// never was one. It takes no lock.
+// File returns the file of that index, also of a removed directory. It returns
+// nil if there never was one. It takes no lock.
 func (k *Kobject) File(index int) *File {
 	s := k.files.Load()
 	if index < 0 || index >= len(s.attrs) {
@@ -248,14 +250,15 @@ func (k *Kobject) File(index int) *File {
 // Files returns how many files the directory has, or had. It takes no lock.
 func (k *Kobject) Files() int { return len(k.files.Load().attrs) }
 
-// Children returns what is in the directory, oldest first. A removed directory is empty.
+// Children returns the nodes in the directory, oldest first. A removed
+// directory is empty.
 func (k *Kobject) Children() []Node {
 	nodes := k.from(0)
 	slices.SortFunc(nodes, func(a, b Node) int { return cmp.Compare(a.Ino(), b.Ino()) })
 	return nodes
 }
 
-// Links returns what stat shows as the number of links: two, and one for each
+// Links returns the number of links that stat shows: two, and one for each
 // directory inside.
 func (k *Kobject) Links() int {
 	k.tree.mu.Lock()

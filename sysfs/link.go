@@ -5,16 +5,16 @@ import (
 	"path/filepath"
 )
 
-// A Link is a symbolic link to a kobject. It stays when its target goes.
+// A Link is a symbolic link to a kobject. It stays when its target is removed.
 type Link struct {
 	node
 	target string // I
 }
 
-const linkMode = 0o777 // which nobody looks at
+const linkMode = 0o777 // which nothing checks
 
-// Link adds a symbolic link to target, which must be in the same tree. Errors
-// are those of Add; ErrGone also if target is removed.
+// Link adds a symbolic link to target, which must be in the same tree. It
+// returns the same errors as Add, and ErrGone also if target is removed.
 func (k *Kobject) Link(name string, target *Kobject) (*Link, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("link in %q: %w", k.Path(), err)
@@ -33,13 +33,14 @@ func (k *Kobject) Link(name string, target *Kobject) (*Link, error) {
 	return l, nil
 }
 
-// SetMeta lets change modify mode, owner and times. It runs under the tree's lock.
+// SetMeta lets change modify mode, owner and times. change runs under the
+// tree's lock.
 func (l *Link) SetMeta(change func(*Meta)) {
 	l.setMeta(change)
 	l.tree.tellChanged(l)
 }
 
-// Target returns what readlink shows: the way from the link's directory.
+// Target returns what readlink shows: a path relative to the link's directory.
 func (l *Link) Target() string { return l.target }
 
 // Remove takes the link out of the tree and tells the observers. It may be

@@ -6,18 +6,18 @@ import (
 	"slices"
 )
 
-// A name's position is a hash, by which a directory is ordered. Names that have
-// the same position follow by name, and stand at the offsets from there on.
-// Among 40000 names that befalls about three pairs.
+// Listings are ordered by position, which is a hash of the name. Names with the
+// same position are ordered by name and have the offsets from that position on.
+// Among 40000 names this happens to about three pairs.
 //
-// Offsets have 31 bits, as those of kernfs: 32-bit programs take no longer
-// ones. The offset behind the last entry has to fit as well.
+// Offsets have 31 bits, as in kernfs, because 32-bit programs cannot use longer
+// ones. The offset after the last entry has to fit as well.
 const (
 	twins     = 8 // names of one position that have offsets of their own
 	positions = 1<<31/twins - 2
 )
 
-// position is a hash (FNV-1a) that leaves the first offsets to "." and "..".
+// position is a hash (FNV-1a). It leaves the first offsets to "." and "..".
 func position(name string) uint64 {
 	h := uint64(14695981039346656037)
 	for i := range len(name) {
@@ -26,10 +26,10 @@ func position(name string) uint64 {
 	return twins * (1 + h%positions)
 }
 
-// List yields the children whose offset is at least this, with their offsets,
-// which are 2 or more and below 2^31-1. An entry that leaves moves no other,
-// and one that comes back under its name has its old offset, except among names
-// of one position.
+// List yields the children at offset from and after it, with their offsets.
+// Offsets are at least 2 and below 2^31-1. If an entry leaves, the other
+// entries keep their offsets, and an entry that comes back under its name has
+// its old offset. Only names of one position are an exception.
 func (k *Kobject) List(from uint64) iter.Seq2[uint64, Node] {
 	return func(yield func(uint64, Node) bool) {
 		last, rank := uint64(0), uint64(0)
@@ -45,7 +45,7 @@ func (k *Kobject) List(from uint64) iter.Seq2[uint64, Node] {
 	}
 }
 
-// from returns the children at this position and behind it, by position and
+// from returns the children at this position and after it, by position and
 // name.
 func (k *Kobject) from(position uint64) []Node {
 	k.tree.mu.Lock()

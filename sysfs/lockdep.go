@@ -2,9 +2,10 @@ package sysfs
 
 import "slabfs/internal/lockdep"
 
-// What lockdep is told: an active reference is a lock that is held, shared, by
-// who is in a Show or a Store, and wanted exclusively by who drains. It has one class
-// for each attribute definition, as in Linux. Nobody waits to get one.
+// This file tells lockdep about active references. A Show or a Store holds its
+// file's active reference shared, and a drain acquires it exclusively. There is
+// one class for each attribute definition, as in Linux. Getting an active
+// reference never waits.
 
 type activeKey struct{ attr *Attribute }
 
@@ -24,8 +25,8 @@ func (f *File) released() {
 	}
 }
 
-// drains tells of a drain of the directories' files that is about to begin,
-// whether or not it will have to wait.
+// drains tells lockdep that a drain of the directories' files is about to
+// begin, whether or not it will have to wait.
 //
 // Preconditions: the tree's lock is not held; the directories are deactivated.
 func drains(dirs []*Kobject) {

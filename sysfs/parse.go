@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// ParseBool reads a switch as Linux's kstrtobool does (lib/kstrtox.c, 6.12), in either
-// case and whatever follows: 1, y, t, on; 0, n, f, of. All else is ErrInvalid.
+// ParseBool reads a switch as Linux's kstrtobool does (lib/kstrtox.c, 6.12): 1,
+// y, t, on; 0, n, f, of. It accepts either case, and ignores the rest of the
+// text. For any other text the error wraps ErrInvalid.
 func ParseBool(data []byte) (bool, error) {
 	text, _, _ := bytes.Cut(data, []byte{0})
 	word := string(bytes.ToLower(text[:min(len(text), 2)]))
@@ -21,22 +22,23 @@ func ParseBool(data []byte) (bool, error) {
 	return false, fmt.Errorf("parse %.24q, which should be 0 or 1: %w", text, ErrInvalid)
 }
 
-// ParseUint reads an unsigned decimal number of at most width bits as Linux's
+// ParseUint reads an unsigned decimal number of at most width bits, as Linux's
 // kstrtoull and its narrower relatives do (lib/kstrtox.c, 6.12): an optional
 // "+", digits, an optional newline, and nothing else. Data ends at its first
-// NUL, like the string that the kernel makes of it.
+// NUL, like a string of the kernel.
 //
-// More than 64 bits is ErrRange whatever follows the digits; then anything that
-// is no number is ErrSyntax; then more than width bits is ErrRange.
+// A number of more than 64 bits is ErrRange, even if other text follows the
+// digits. Otherwise text that is not a number is ErrSyntax, and a number of
+// more than width bits is ErrRange.
 func ParseUint(data []byte, width int) (uint64, error) { return parse(data, width, "") }
 
-// ParseBytes is ParseUint of a number of bytes, which may have a unit: K, M, G
-// or T, in either case, each 1024 times the one before, as Linux's memparse
-// takes them (lib/cmdline.c, 6.12). Every file and every option of a command
-// that takes bytes reads them so.
+// ParseBytes is ParseUint for a number of bytes, which may have a unit: K, M, G
+// or T, in either case. Each unit is 1024 times the one before, as in Linux's
+// memparse (lib/cmdline.c, 6.12). Every file and every command option that
+// takes bytes uses ParseBytes.
 func ParseBytes(data []byte, width int) (uint64, error) { return parse(data, width, "KMGT") }
 
-// parse is ParseUint with at most one letter of units behind the digits.
+// parse is ParseUint with at most one unit letter after the digits.
 func parse(data []byte, width int, units string) (uint64, error) {
 	text, _, _ := bytes.Cut(data, []byte{0})
 	rest := bytes.TrimPrefix(text, []byte("+"))

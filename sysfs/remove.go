@@ -2,12 +2,13 @@ package sysfs
 
 import "slices"
 
-// Remove takes the directory and all below out of the tree, waits until no
-// Show and no Store of it runs, and tells the observers. Any number of
-// goroutines may remove one kobject: each returns after the drain.
+// Remove takes the directory and everything below it out of the tree, waits
+// until no Show and no Store of it runs, and tells the observers. Several
+// goroutines may remove one kobject: each call returns after the drain.
 //
 // Preconditions: the caller holds no lock that a Show or a Store of the subtree
-// takes. It is not in one of them, which panics; nor is k the root.
+// takes. Remove panics if the caller is inside such a Show or Store, or if k is
+// the root.
 func (k *Kobject) Remove() {
 	t := k.tree
 	if k.parent == nil {
@@ -43,7 +44,8 @@ func (k *Kobject) removeAndDrain() bool {
 	return first
 }
 
-// takeOut ends lookups of k and calls of its files, and returns what is to be drained.
+// takeOut ends lookups of k and calls of its files. It returns the directories
+// to drain.
 //
 // Preconditions: k.tree.mu is held; k is not gone.
 func (k *Kobject) takeOut() []*Kobject {
@@ -61,7 +63,7 @@ func (k *Kobject) drain(dirs []*Kobject) {
 	if !t.noDrain && slices.ContainsFunc(dirs, (*Kobject).busy) {
 		t.waited.Add(1)
 		for slices.ContainsFunc(dirs, (*Kobject).busy) {
-			t.drained.Wait() // without the lock
+			t.drained.Wait() // releases the lock
 		}
 	}
 	for _, d := range dirs {
@@ -77,8 +79,8 @@ func (k *Kobject) drain(dirs []*Kobject) {
 	t.drained.Broadcast()
 }
 
-// deactivate marks the subtree as gone, so that no call of it can begin, and
-// appends its directories to dirs.
+// deactivate marks the subtree as gone, so that no call of it can begin. It
+// appends the subtree's directories to dirs.
 //
 // Preconditions: k.tree.mu is held; k is not gone.
 func (k *Kobject) deactivate(dirs []*Kobject) []*Kobject {

@@ -22,30 +22,31 @@ import (
 type Tree struct {
 	root    *Kobject      // I
 	noDrain bool          // I: fault.NoDrain
-	inodes  atomic.Uint64 // A: numbers given out; never reused
+	inodes  atomic.Uint64 // A: numbers assigned so far; never used again
 
 	mu        lockdep.Mutex
 	access    Access            // T
 	drained   *lockdep.Cond     // over mu; an active count fell to zero, or a removal ended
-	calls     map[uintptr]*call // T: what each goroutine is in, innermost first
+	calls     map[uintptr]*call // T: the call that each goroutine is in, innermost first
 	observers []*observer       // T
 
 	drains, waited, storesAtDrain, outlived atomic.Uint64 // A
 }
 
-// A call is one Show or Store under way.
+// A call is one running Show or Store.
 type call struct {
 	file  *File
 	outer *call // of the same goroutine
 }
 
-// An observer has one of these.
+// An observer has one of these functions.
 type observer struct {
 	removed func(Removal)
 	changed func(Node)
 }
 
-// A Removal tells an observer what has left the tree. Files below Node went with it.
+// A Removal tells an observer which node has left the tree. The files below
+// Node left with it.
 type Removal struct {
 	Parent *Kobject
 	Node   Node
@@ -55,8 +56,8 @@ type Removal struct {
 type TreeStats struct {
 	Drains        uint64 // removals of kobjects
 	Waited        uint64 // drains that had to wait for a Show or a Store
-	StoresAtDrain uint64 // Stores that were under way when a drain began
-	Outlived      uint64 // active references that the end of a drain left: always 0
+	StoresAtDrain uint64 // Stores that ran when a drain began
+	Outlived      uint64 // active references left after a drain: always 0
 }
 
 // NewTree returns a tree with an empty root. Its files belong to the user and
@@ -74,28 +75,30 @@ func NewTree() *Tree {
 	return t
 }
 
-// Access says to whom nodes belong and who else may use them, old nodes and new
-// ones, except what chmod and chown have changed since.
+// Access says who owns the nodes and who else may use them. It applies to old
+// and new nodes, except for what chmod and chown have changed.
 type Access struct {
 	UID, GID uint32
 
-	// Umask other than OwnModes gives group and others what the owner of a file
-	// may do, except these bits: with 027 a file of mode 0600 has mode 0640.
+	// If Umask is not OwnModes, group and others get the owner's
+	// permissions of a file, except these bits: with 027 a file of mode
+	// 0600 has mode 0640.
 	Umask fs.FileMode
 }
 
-// OwnModes as Access.Umask leaves files the modes that the program gave them.
+// OwnModes as Access.Umask keeps the modes that the program gave to files.
 const OwnModes = ^fs.FileMode(0)
 
-// SetAccess changes the access. At first all belongs to the user and the group of
-// this process, and files have their own modes.
+// SetAccess changes the access. At first all nodes belong to the user and the
+// group of this process, and files have their own modes. change runs under the
+// tree's lock.
 func (t *Tree) SetAccess(change func(*Access)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	change(&t.access)
 }
 
-// mode returns the permissions of a node that has such ones by itself.
+// mode returns the permissions of a node whose own mode is own.
 func (a Access) mode(own fs.FileMode) fs.FileMode {
 	switch {
 	case a.Umask == OwnModes, own == linkMode:
@@ -115,14 +118,15 @@ func (t *Tree) Stats() TreeStats {
 	return TreeStats{t.drains.Load(), t.waited.Load(), t.storesAtDrain.Load(), t.outlived.Load()}
 }
 
-// OnRemove makes f hear of every kobject and link that is removed, until cancel
-// is called. The remover calls f after the drain, with no lock held, and waits
-// for it.
+// OnRemove calls f after every removal of a kobject or a link, until cancel is
+// called. The goroutine that removes calls f after the drain, with no lock
+// held, and waits for it.
 func (t *Tree) OnRemove(f func(Removal)) (cancel func()) { return t.observe(&observer{removed: f}) }
 
-// OnChange makes f hear of every node whose attributes have changed: a directory
-// when an entry has come or gone, any node when SetMeta has changed it. The
-// goroutine that changes the node calls f, with no lock held, and waits for it.
+// OnChange calls f whenever the attributes of a node change: of a directory
+// when an entry comes or goes, of any node after SetMeta. The goroutine that
+// makes the change calls f, with no lock held, and waits for it. This ends when
+// cancel is called.
 func (t *Tree) OnChange(f func(Node)) (cancel func()) { return t.observe(&observer{changed: f}) }
 
 func (t *Tree) observe(o *observer) (cancel func()) {
@@ -159,7 +163,8 @@ func (t *Tree) tellChanged(n Node) {
 	}
 }
 
-// enter notes that this goroutine runs a function of f, until leave is called.
+// enter records that this goroutine runs a function of f, until leave is
+// called.
 func (t *Tree) enter(f *File) (leave func()) {
 	g := lockdep.Goroutine()
 	t.mu.Lock()
@@ -176,7 +181,7 @@ func (t *Tree) enter(f *File) (leave func()) {
 }
 
 // refuseSelfWait panics if this goroutine is in a Show or a Store of the
-// subtree, for which a drain would wait.
+// subtree, because a drain would wait for it.
 func (t *Tree) refuseSelfWait(k *Kobject) {
 	g := lockdep.Goroutine()
 	t.mu.Lock()
@@ -193,11 +198,11 @@ func (t *Tree) refuseSelfWait(k *Kobject) {
 // A Node is a *Kobject, a *File or a *Link.
 type Node interface {
 	Name() string
-	Path() string     // from the root, "/" for the root itself; keeps its value after removal
-	Ino() uint64      // inode number: 1 for the root, never that of another node
-	Position() uint64 // where listings of the directory have it; a hash of the name
+	Path() string     // from the root, which is "/"; unchanged by removal
+	Ino() uint64      // inode number: 1 for the root; never used again
+	Position() uint64 // place in listings of the directory; a hash of the name
 	Parent() *Kobject // nil for the root
-	Removed() bool    // out of the tree
+	Removed() bool    // whether it has left the tree
 	Meta() Meta       // what chmod, chown and utimes set
 	SetMeta(func(*Meta))
 }
@@ -205,21 +210,21 @@ type Node interface {
 var _ = []Node{(*Kobject)(nil), (*File)(nil), (*Link)(nil)}
 
 // Meta is the part of a node that chmod, chown and utimes change. It lives as
-// long as the node. A file lives as long as its directory.
+// long as the node; a file lives as long as its directory.
 type Meta struct {
 	Mode                fs.FileMode // the low twelve bits, as in chmod(2)
 	UID, GID            uint32
 	Atime, Mtime, Ctime time.Time
 }
 
-// node is what directories and links have.
+// node is the common part of directories and links.
 type node struct {
 	tree     *Tree       // I
 	parent   *Kobject    // I
 	name     string      // I
 	ino      uint64      // I
 	position uint64      // I
-	mode     fs.FileMode // I: until meta says otherwise, or the tree's access
+	mode     fs.FileMode // I: unless meta or the tree's access says otherwise
 	gone     bool        // T: out of the tree
 	quiet    bool        // T: drained as well
 	born     time.Time   // I
@@ -232,11 +237,12 @@ func (n *node) Name() string { return n.name }
 // Ino returns the inode number.
 func (n *node) Ino() uint64 { return n.ino }
 
-// Position returns where listings of the directory have the node: a hash of its
+// Position returns the node's place in listings of its directory: a hash of its
 // name. See List.
 func (n *node) Position() uint64 { return n.position }
 
-// Parent returns the directory that the node is or was in, nil for the root.
+// Parent returns the directory that contains or contained the node. It is nil
+// for the root.
 func (n *node) Parent() *Kobject { return n.parent }
 
 // Path returns the path from the root.
@@ -277,6 +283,8 @@ func (n *node) setMeta(change func(*Meta)) {
 	n.meta = &m
 }
 
+// metaLocked is Meta without the lock.
+//
 // Preconditions: n.tree.mu is held.
 func (n *node) metaLocked() Meta {
 	if n.meta != nil {
@@ -285,7 +293,7 @@ func (n *node) metaLocked() Meta {
 	return n.tree.newMeta(n.mode, n.born)
 }
 
-// newMeta is what a node has until somebody changes it.
+// newMeta returns the metadata of a node whose metadata was never changed.
 //
 // Preconditions: t.mu is held.
 func (t *Tree) newMeta(mode fs.FileMode, born time.Time) Meta {
