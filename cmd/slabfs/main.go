@@ -12,7 +12,6 @@ import (
 
 	_ "slabfs/cmd/slabfs/internal/openfiles" // before go-fuse, which would panic
 	"slabfs/internal/lockdep"
-	"slabfs/sysfs/slabattr"
 )
 
 // Exit statuses; doc.go tells what they mean.
@@ -93,15 +92,18 @@ does, echo tunes it while it works, as in /sys/kernel/slab of Linux.`,
 		SilenceUsage:       true,
 		DisableSuggestions: true, // they take several lines
 		CompletionOptions:  cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Version:            slabattr.Version,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
+			if version, _ := c.Flags().GetBool("version"); version {
+				return printVersion(c)
+			}
 			return errors.New("no command given; try `slabfs mount --load ./mnt`, or `slabfs --help`")
 		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())
 	})
-	root.SetVersionTemplate(versionLine())
+	// Not cobra's own: its template would link text/template, 2.5 MB.
+	root.Flags().BoolP("version", "v", false, "print the version, as slabfs version does")
 	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(newMountCommand(), newUmountCommand(), newExecCommand(), newBenchCommand(), newStressCommand(), newVersionCommand())
 	return root
@@ -117,7 +119,6 @@ func newHelpCommand() *cobra.Command {
 				return fmt.Errorf("help: unknown command %q; see `slabfs --help`", strings.Join(args, " "))
 			}
 			about.InitDefaultHelpFlag()
-			about.InitDefaultVersionFlag()
 			return about.Help()
 		},
 	}

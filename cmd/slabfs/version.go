@@ -14,13 +14,11 @@ func newVersionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "print the version",
 		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprint(c.OutOrStdout(), versionLine())
-			return err
-		},
+		RunE:  func(c *cobra.Command, _ []string) error { return printVersion(c) },
 	}
 }
 
-func versionLine() string {
-	return fmt.Sprintf("slabfs %s %s/%s %s\n", slabattr.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+func printVersion(c *cobra.Command) error {
+	_, err := fmt.Fprintf(c.OutOrStdout(), "slabfs %s %s/%s %s\n", slabattr.Version, runtime.GOOS, runtime.GOARCH, runtime.Version())
+	return err
 }
