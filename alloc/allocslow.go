@@ -24,7 +24,7 @@ func allocSlow(c *Cache) unsafe.Pointer {
 	return allocSlower(c, pc)
 }
 
-// allocSlower climbs from the CPU's sheaf to fresh pages; see doc.go. It is apart
+// allocSlower climbs from the CPU's sheaf to fresh pages; see core.go. It is apart
 // from allocSlow, which is the whole of Alloc on the lock engine mostly.
 //
 // Preconditions: pc.mu is held; it is not any more afterwards.

@@ -14,48 +14,104 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// A core is what the handles of a cache stand for: its slabs and its sheaves.
+// How a cache works. docs/design.md has the reasons.
+//
+//	slab    a run of 2^order pages, cut into objects of one size (slab.go)
+//	sheaf   one CPU's array of free objects; most calls touch nothing else
+//	        (sheaf.go)
+//	cpu slab, cpu partial slabs
+//	        slabs that a CPU keeps for its own refills
+//	node    what a memory node has of a cache: a barn of free objects, and a
+//	        partial list of slabs with free objects that no CPU keeps (node.go)
+//	core    the slabs and sheaves behind a cache. A Cache is the handle of one
+//	        name. With Options.Merge, caches of one size share a core (merge.go).
+//
+// Alloc takes these steps until one of them finds an object:
+//
+//  1. Pop from this CPU's sheaf.
+//  2. The sheaf is empty: under list_lock, move half a sheaf or a whole one to
+//     it from the barn, or else from the slabs that this CPU keeps.
+//  3. The CPU keeps no slabs: move slabs from the partial list to the CPU.
+//  4. The list is empty: cut a new slab from fresh pages, with no lock held.
+//  5. There are no pages within the memory limit: take objects from the partial
+//     lists of other memory nodes. Then flush and shrink the caches in use, and
+//     try again.
+//
+// Free does the reverse. It pushes to the sheaf of the CPU that it runs on,
+// whichever CPU allocated. If the sheaf is full, half of it or all of it goes to
+// the barn. If the barn is full, the objects go to their slabs. A slab that
+// becomes empty goes back to the pages if its node already keeps min_partial
+// slabs.
+//
+// With several memory nodes, steps 2 to 4 use the CPU's own node. Step 3 goes on
+// to the partial lists of other nodes as often as remote_node_defrag_ratio says.
+// A sheaf may hold objects of any node. An object that leaves it goes to the
+// node that its memory belongs to.
+//
+// At rest, for every slab:
+//
+//	live + on sheaves + in the barn + free in the slab == objects per slab
+//
+// An empty slab of a typesafe-by-RCU cache waits for a grace period before its
+// pages are free (rcu_slabs.go). It counts against the limit until then, and no
+// Alloc waits for it. Free objects of every cache keep their content.
+//
+// Descriptors, bitmaps and page tables lie out of band (internal/pages). So an
+// overflow of an object damages only its neighbours.
+//
+// A CPU that is offline for an allocator keeps nothing (hotplug.go). Its sheaf is
+// closed in every cache, also in caches that are made later. Its threads go to
+// the barn and the partial list of step 2 and 3, and then to step 4. In this way
+// a CPU that runs no threads any more gives back what it holds.
+//
+// Locks are taken in this order: the hotplug lock, slab_mutex, flush_lock,
+// per-CPU locks in CPU order, list_lock of one node, and the pages lock of
+// internal/pages. No callback of the user runs under one of them, and Alloc and
+// Free panic with none held (docs/locking.md). On the lock engine, each Alloc and
+// Free takes the per-CPU lock of the cache on the CPU that it runs on.
+
+// A core is the slabs and sheaves that the handles of a cache stand for.
 //
 // Protection of fields:
 //
 //	I  set before the core is on the allocator's list, then constant
 //	S  slab_mutex
 //	A  atomic
-//	D  written while holding flush_lock and every per-CPU lock, read under any of them
+//	D  written under flush_lock and every per-CPU lock, read under any of them
 type core struct {
 	layout                      // I
 	a      *Allocator           // I
-	id     string               // I: of a core that names may share; else empty
+	id     string               // I: of a core that names may share, or else empty
 	name   string               // I: the id, or the one name
-	root   *Cache               // I: stands for the directory: the cache itself, or where there is an id the handle of that
+	root   *Cache               // I: of the directory: the cache itself, or the handle of the id if there is one
 	number uint32               // I: owner of the pages of its slabs; never used again
 	flags  Flags                // I
 	ctor   func(unsafe.Pointer) // I
-	seq    bool                 // I: sequences work on the areas, and not whoever holds a CPU's lock
-	place  percpu.Place         // I: of areas for sheafMax objects
-	cpus   []*cpuState          // I: by CPU number; nil where no CPU can be
+	seq    bool                 // I: sequences use the areas; if false, the holder of a CPU's lock does
+	place  percpu.Place         // I: for areas of sheafMax objects
+	cpus   []*cpuState          // I: by CPU number; nil for numbers that no CPU can have
 
 	cpuPartial  atomic.Uint32 // A: objects
-	keepSlabs   atomic.Int32  // A: what cpuPartial comes to, in slabs
+	keepSlabs   atomic.Int32  // A: cpuPartial in slabs
 	minPartial  atomic.Uint64 // A: slabs
 	defragRatio atomic.Uint32 // A: percent
 
-	handles    []*Cache      // S: of the names that are live or being made, oldest first
-	unlinks    bookings      // S: unlinks of names and of the directory under way
-	aliases    atomic.Int32  // A: names beside the first; written under slab_mutex
+	handles    []*Cache      // S: handles of the names that are live or being made, oldest first
+	unlinks    bookings      // S: unlinks of names and of the directory that have not ended
+	aliases    atomic.Int32  // A: number of names besides the first; written under slab_mutex
 	objectSize atomic.Uint32 // A: the largest of the names' object sizes; written under slab_mutex
 
-	unreported atomic.Int64 // A: damage that was not logged yet
+	unreported atomic.Int64 // A: damaged objects that were not logged yet
 
 	active   atomic.Bool // A: see activeCores
-	activeAt int         // place in their list, under their mu
+	activeAt int         // place in the list of activeCores, under its mu
 
 	sheafCap atomic.Int32 // A, D: objects that a sheaf takes, 0 to sheafMax; Stats reads it without a lock
 	dying    bool         // D: no call may be served any more
 	locals   atomic.Bool  // A: there may be Locals of it
-	released atomic.Bool  // A: its areas and slabs are given back: nothing may look at it
+	released atomic.Bool  // A: its areas and slabs are given back, so nothing may use it
 
-	nodes []*node     // I: as in cpu.Nodes
+	nodes []*node     // I: in the order of cpu.Nodes
 	barns atomic.Bool // A: the nodes have room for barns, see makeBarns
 }
 
@@ -65,18 +121,19 @@ type core struct {
 type cpuState struct {
 	mu    lockdep.Spin
 	area  *percpu.Area // L: this CPU's sheaf
-	node  *node        // I: where its slabs are from
-	open  atomic.Bool  // A: the area was opened; stays true while it is closed, for a moment or offline
+	node  *node        // I: its slabs are from this node
+	open  atomic.Bool  // A: the area was opened once; stays true while it is closed for a flush or offline
 	off   bool         // L: the CPU is offline: its area is closed, and it keeps no slabs
-	rests bool         // L: a reclaim emptied the area, which is closed until its next use
-	flow  flow         // L: what was last done behind the sheaf
+	rests bool         // L: a reclaim emptied the area; it is closed until its next use
+	flow  flow         // L: which way objects last moved between sheaf and node
 	slabs slabList     // L: the cpu slab, then the cpu partial slabs
 	n     gauge        // A: slabs.n
 
-	// The books, read without a lock. What a sequence moved here for the holder of
-	// another CPU's lock, and what happened with no CPU's lock held, is apart.
-	events      [numEvents]counter       // L: those of the fast paths without what the area's header counts
-	moved       counter                  // L: objects put on the sheaf in bulk, less those taken so
+	// The statistics, read without a lock. otherEvents and otherMoved count
+	// what happened without this CPU's lock. otherMoved counts objects that
+	// a sequence moved here for the holder of another CPU's lock.
+	events      [numEvents]counter       // L: for the fast paths, without what the area's header counts
+	moved       counter                  // L: objects put on the sheaf in bulk, less objects taken from it in bulk
 	otherEvents [numEvents]atomic.Uint64 // A
 	otherMoved  atomic.Uint64            // A: written under some CPU's mu
 
@@ -85,8 +142,8 @@ type cpuState struct {
 
 // newCore returns the core for a cache, with the handle of its directory.
 //
-// Preconditions: the hotplug lock is held until the core is on the list, where it hears
-// of CPUs that come and go.
+// Preconditions: the hotplug lock is held until the core is on the list, where
+// it hears of CPUs that come and go.
 func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*core, error) {
 	number, err := newNumber()
 	if err != nil {
@@ -122,15 +179,15 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 // typesafe reports whether the core's slabs outlive a grace period.
 func (k *core) typesafe() bool { return k.flags&TypesafeByRCU != 0 }
 
-// serve makes the core what a new handle is for.
+// serve binds a new handle to the core.
 func (k *core) serve(c *Cache) { c.core, c.number, c.area = k, k.number, k.sequenceArea() }
 
 // nextNumber counts the caches of the process. Numbers are never used again, so
 // a stale pointer never seems to belong to a younger cache.
 var nextNumber atomic.Uint64
 
-// newNumber returns a number that nobody has had. 0 is nobody's: after it wrapped, each
-// free page would be a cache's.
+// newNumber returns a number that was never used. 0 is the owner of free pages:
+// if the counter wrapped, they would all seem to belong to a cache.
 func newNumber() (uint32, error) {
 	n := nextNumber.Add(1)
 	if n > math.MaxUint32 {
@@ -139,7 +196,8 @@ func newNumber() (uint32, error) {
 	return uint32(n), nil
 }
 
-// A flow is the way that objects last went between a sheaf and its node.
+// A flow is the direction of the last move of objects between a sheaf and its
+// node.
 type flow uint8
 
 const (
@@ -147,14 +205,16 @@ const (
 	fromSheaf
 )
 
-// batch returns how many objects move at a time between a sheaf and the node:
-// half a sheaf, so that a goroutine that frees and allocates at the edge does not move them back and forth.
+// batch returns how many objects move at a time between a sheaf and the node.
+// It is half a sheaf, so that a goroutine that frees and allocates at the edge
+// does not move them back and forth.
 //
 // Preconditions: flush_lock or a per-CPU lock of the core is held.
 func (k *core) batch() int { return batchOf(int(k.sheafCap.Load())) }
 
-// batchFor is batch for a CPU's sheaf: where objects went the same way last, it is the whole of it, since
-// whoever allocates or frees only need come half as often. At the edge they go the other way next.
+// batchFor is batch for a CPU's sheaf. If objects last moved the same way, it
+// is a whole sheaf: a goroutine that only allocates or only frees then comes
+// here half as often. At the edge the direction changes, so half a sheaf moves.
 //
 // Preconditions: pc.mu is held.
 func (k *core) batchFor(pc *cpuState, way flow) int {
@@ -165,17 +225,20 @@ func (k *core) batchFor(pc *cpuState, way flow) int {
 	return n
 }
 
-// batchOf is batch where sheaves take that many objects.
+// batchOf is batch for sheaves of that capacity.
 func batchOf(capacity int) int { return min(max(capacity/2, 1), maxBatch) }
 
-// barnMax returns how many objects the barn takes, with the largest sheaves.
+// barnMax returns how many objects the barn takes if sheaves have their largest
+// capacity.
 func (k *core) barnMax() int { return barnSheaves * batchOf(k.sheafMax) }
 
-// barnRoom returns how many objects the barn has room for: behind it there is always some for what
-// is on its way to slabs, or from them, two batches.
+// barnRoom returns how many objects the barn has memory for. Behind its content
+// there is always room for two batches, which are on their way to or from
+// slabs.
 func (k *core) barnRoom() int { return k.barnMax() + 2*batchOf(k.sheafMax) }
 
-// maxBatch bounds a batch: list_lock is held while two of them move at most.
+// maxBatch bounds a batch, because list_lock is held while up to two batches
+// move.
 const maxBatch = 64
 
 func (k *core) setCPUPartial(objects uint32) {
@@ -183,9 +246,9 @@ func (k *core) setCPUPartial(objects uint32) {
 	k.keepSlabs.Store(int32(min(cpuPartialSlabs(objects, k.objects), 1<<30)))
 }
 
-// lockCPU locks what the CPU at hand keeps of the cache. The thread may run
-// elsewhere by now; the lock makes that harmless. Every slow path comes here, so
-// that threads register.
+// lockCPU locks what the current CPU keeps of the cache. The thread may move to
+// another CPU before lockCPU returns; the lock makes that harmless. Every slow
+// path comes here, so this is where threads register for sequences.
 //
 // Preconditions: no lock is held.
 func (k *core) lockCPU() *cpuState {
@@ -197,8 +260,9 @@ func (k *core) lockCPU() *cpuState {
 	return pc
 }
 
-// here returns what the CPU at hand keeps of the cache, as a hint. Sequences know that CPU where
-// nothing else tells it: who took another one would open that one's sheaf, and fill this one's.
+// here returns what the current CPU keeps of the cache, as a hint. On the rseq
+// engine, take the CPU number from rseq. A wrong number would open one CPU's
+// sheaf and fill another's.
 func (k *core) here() *cpuState {
 	n := -1
 	if k.seq {
@@ -210,7 +274,7 @@ func (k *core) here() *cpuState {
 	if pc := k.cpus[n]; pc != nil {
 		return pc
 	}
-	return k.cpus[len(k.cpus)-1] // numbers are sparse, and the hint was one that no CPU has
+	return k.cpus[len(k.cpus)-1] // CPU numbers are sparse, and no CPU has the number of the hint
 }
 
 // lockCPUs takes every per-CPU lock, in CPU order.
@@ -230,8 +294,8 @@ func (k *core) unlockCPUs() {
 	}
 }
 
-// openArea makes the core active, and lets objects into the CPU's sheaf if it
-// is online. Every slow path calls it before it moves objects.
+// openArea makes the core active, and opens the CPU's sheaf if the CPU is
+// online. Every slow path calls it before it moves objects.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) openArea(pc *cpuState) {
@@ -251,13 +315,15 @@ func (k *core) openArea(pc *cpuState) {
 	pc.area.Open(capacity)
 }
 
-// mayKeep reports whether a CPU may keep one more slab: the cpu slab and as many cpu partial slabs as
-// cpu_partial says, or none if it is offline.
+// mayKeep reports whether a CPU may keep one more slab. An online CPU keeps the
+// cpu slab and as many cpu partial slabs as cpu_partial says, an offline CPU
+// keeps none.
 //
 // Preconditions: pc.mu is held.
 func (k *core) mayKeep(pc *cpuState) bool { return !pc.off && pc.slabs.n < 1+int(k.keepSlabs.Load()) }
 
-// keep puts a slab of the CPU's node that is on no list on the CPU's list.
+// keep puts a slab on the CPU's list. The slab belongs to the CPU's node and is
+// on no list.
 //
 // Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) keep(pc *cpuState, p pages.Page, push func(*slabList, pages.Page)) {
@@ -278,7 +344,7 @@ func (k *core) unkeep(pc *cpuState, p pages.Page) {
 	slabAt(p).where = onNone
 }
 
-// moveToNode takes a slab off the CPU's list for the node.
+// moveToNode moves a slab from the CPU's list to the node.
 //
 // Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) moveToNode(pc *cpuState, p pages.Page, discard *slabList) {
@@ -289,7 +355,7 @@ func (k *core) moveToNode(pc *cpuState, p pages.Page, discard *slabList) {
 
 func pointer(word uintptr) unsafe.Pointer { return percpu.Pointer(word) }
 
-// nodeOf returns the node that a slab belongs to: whose memory it is.
+// nodeOf returns the node that a slab's memory belongs to.
 func (k *core) nodeOf(p pages.Page) *node { return k.nodes[pages.Node(p)] }
 
 // freeObjects returns how many objects are free in slabs.

@@ -1,75 +1,92 @@
-// Package alloc hands out fixed-size objects from off-heap memory, one cache per size.
+// Package alloc allocates objects of fixed size outside the Go heap, where the
+// garbage collector never looks at them.
 //
-//	object  what Alloc returns: bytes that the garbage collector does not know
-//	slab    a run of 2^order pages, cut into objects of one size
-//	sheaf   one CPU's array of free objects; most calls touch nothing else
-//	cpu slab, cpu partial slabs   slabs that a CPU keeps for its own refills
-//	node    a memory node's barn (objects of sheaves) and partial list (slabs with free objects)
-//	core    a cache's slabs and sheaves; a Cache is the handle of one name for it,
-//	        and with Options.Merge caches of one size have one core (merge.go)
+// Make an allocator, make a cache for each kind of object, then allocate and
+// free:
 //
-// Alloc climbs:
+//	a, err := alloc.New(alloc.Options{MemoryLimit: 1 << 30}) // bytes
+//	points, err := alloc.NewTyped[point](a, "point", alloc.CacheOptions{})
 //
-//  1. Pop from this CPU's sheaf.
-//  2. Sheaf empty: take half a sheaf, or a whole one, from the barn, or else from the slabs that
-//     this CPU keeps, under list_lock.
-//  3. The CPU keeps none: take slabs from the partial list.
-//  4. The list is empty: cut a new slab from fresh pages, with no lock held.
-//  5. The memory limit is reached: take from other memory nodes' partial lists; then flush
-//     and shrink all caches, and try again.
+//	p := points.Alloc() // *point, zeroed; nil at the memory limit
+//	points.Free(p)
 //
-// Free is the mirror: push on this CPU's sheaf, whichever CPU allocated. Sheaf
-// full: half of it, or all, goes to the barn; barn full: to the slabs. A slab that becomes
-// empty goes back to the pages if its node keeps min_partial slabs already.
+//	err = points.Cache().Destroy() // ErrBusy while objects are live
+//	err = a.Close()
 //
-// With several memory nodes, steps 2 to 4 are those of the CPU's own node, but that step 3
-// goes on to other nodes' lists as often as remote_node_defrag_ratio says. A sheaf may hold
-// objects of any node; what leaves it goes to the node whose memory it is.
+// There are several ways to allocate:
 //
-// At rest, for every slab:
+//	Typed      values of one Go type; made by NewTyped
+//	Local      one goroutine's store of values of a Typed, for tight loops
+//	Cache      objects of a size in bytes; made by Allocator.NewCache
+//	AllocBulk  many objects of a Cache in one call
+//	Bytes      a []byte of any length; a method of the Allocator
 //
-//	live + on sheaves + in the barn + free in the slab == objects per slab
+// # Lifetimes
 //
-// A slab of a typesafe-by-RCU cache that becomes empty first waits for a grace period
-// (rcu_destroy.go, Allocator.RCU): a reader in a section may look at an object after it
-// was freed, and finds an object of the same cache, free or used again by another. Free
-// objects keep their content, whatever the cache. Such memory counts against the limit,
-// and no Alloc waits for it.
+// An object is valid from its Alloc to its Free. The garbage collector never
+// frees it, so an object that is lost stays allocated. After Free the memory may
+// be another object at once, and nothing stops a program that still uses it. A
+// typesafe-by-RCU cache is the exception: a reader in a section of Allocator.RCU
+// may look at an object after its Free. It finds an object of the same cache,
+// free or in use again.
 //
-// Descriptors, bitmaps and page tables lie out of band (internal/pages), so an
-// overflow in an object damages only its neighbours, and a Free of what is no
-// object of the cache is found.
+// A Ref is valid as long as its object. Ref.Get checks nothing.
+//
+// A slice that Bytes returned is valid until FreeBytes, and so is every slice of
+// it. FreeBytes needs the beginning and the capacity that Bytes returned. If
+// append has moved the slice to the Go heap, FreeBytes panics.
+//
+// Values in a Local are live as far as the cache knows, until Local.Return. If
+// the program drops a Local without Return, its values are lost.
+//
+// Destroy and Close never take an object away. While objects are live they
+// return ErrBusy and change nothing. A cache that shares its slabs with others
+// (Options.Merge) is different: Destroy ends only its name, and the objects can
+// be freed through the others.
+//
+// After Destroy, methods of the cache that allocate, free or set a value panic,
+// and methods that return a value still work. A successful Close does the same
+// to all caches. From then on Bytes and FreeBytes panic too, as do RCU's ReadLock
+// and Call, and NewCache returns ErrClosed.
 //
 // # Nil
 //
-// Alloc, AllocZeroed, AllocRef and Bytes return nil, and AllocBulk and Prefill return false, where
-// no memory can be had: the limit is reached, or the address space is used up, or the system
-// refuses to give more. Then nothing was allocated, and a later call may succeed.
+// Alloc, AllocZeroed and Bytes return nil at the memory limit, AllocRef returns
+// the nil Ref, and AllocBulk and Prefill return false. They do so too if the
+// address space is used up, or if the system refuses to give more memory.
+// Nothing was allocated then, and a later call may succeed.
 //
-// nil is no object. Free, FreeRef, FreeBulk and Local.Free panic on it, since a free of nil is
-// most often an Alloc that nobody looked at. A nil slice has nothing in it: FreeBytes and
-// FreeBulk of one do nothing.
+// Free, FreeRef, FreeBulk and Local.Free panic on a nil object, because it is
+// most often the result of an Alloc that nobody checked. A nil or empty slice
+// holds nothing: FreeBytes of nil and FreeBulk of no objects do nothing.
 //
-// # CPUs that come and go
+// # Go pointers
 //
-// A CPU that is offline for an allocator keeps nothing (hotplug.go): its sheaf is closed
-// in every cache, its own or made later, and its threads go to step 2, where they find the
-// barn and the partial list, and to step 4. It is how a CPU that nobody runs on any
-// more gives back what it holds.
+// An object must hold no Go pointers. The collector does not see them and frees
+// what they point to. NewTyped refuses a type that has any; users of NewCache
+// and Bytes must take care themselves. To refer to an object from another one,
+// use a Ref or an index. A pointer to an object may lie anywhere in Go memory.
 //
-// # Files
+// # Concurrency
 //
-// The package knows no files. Trees attach to an Allocator (Attach) and are told
-// of caches that come and go; slabfs/sysfs/slabattr is such a tree.
+// An Allocator, a Cache and a Typed may be used from any number of goroutines at
+// once, and any of them may free any object. A Local belongs to one goroutine at
+// a time. The allocator calls constructors, Publishers and the Logger with no
+// lock held.
 //
-// # Locks
+// # Mistakes
 //
-// In the order in which they are taken: the hotplug lock, slab_mutex,
-// flush_lock, per-CPU locks in CPU order, list_lock of one node, and in internal/pages the
-// pages lock. No callback of a user, a constructor or a Publisher, runs under
-// one of them, and Alloc and Free panic with none held. docs/locking.md tells why
-// the order is what it is.
+// Free panics at once on an object of another cache or of no cache. An object
+// that was freed twice, or an address inside an object, may be found only when it
+// goes back to its slab. Local.Free finds all of these later. Build with -tags
+// slabfs_invariants to find them at once.
 //
-// On the lock engine each Alloc and Free takes the per-CPU lock of the cache on
-// the CPU at hand.
+// # More
+//
+// The package knows no files. A Publisher can be attached to an allocator and
+// hears of caches that come and go; slabfs/sysfs/slabattr shows them as files.
+//
+// docs/terms.md explains the words, docs/design.md how the parts fit together,
+// docs/abi/slab.md the figures and settings, and docs/operating.md what limits
+// of the process mean.
 package alloc
