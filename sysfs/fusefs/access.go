@@ -9,8 +9,8 @@ import (
 	"slabfs/sysfs"
 )
 
-// setAccess does what the mount options uid, gid and umask say, and returns the
-// others.
+// setAccess applies the mount options uid, gid and umask to the tree, and
+// returns the other options.
 func setAccess(t *sysfs.Tree, options []string) (others []string, err error) {
 	for _, o := range options {
 		name, value, _ := strings.Cut(o, "=")

@@ -19,14 +19,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// connect mounts and reads the kernel's first message. It returns how.
+// connect mounts and reads the kernel's first message. It returns the mount
+// options it used.
 func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
 	root := os.Geteuid() == 0
-	// Ours come last and win: mount(8) adds dev and suid by itself.
+	// Our options come last and win, because mount(8) adds dev and suid by
+	// itself.
 	options := append(slices.Clone(o.MountOptions), "default_permissions", "nosuid", "nodev", "noexec", fmt.Sprint("max_read=", maxRead))
 	allowOther := o.AllowOther || root || slices.Contains(options, "allow_other")
 	options = slices.DeleteFunc(options, func(s string) bool { return s == "allow_other" })
-	level := slog.LevelWarn // what go-fuse has to say otherwise
+	level := slog.LevelWarn // of messages from go-fuse
 	if o.Debug {
 		level = slog.LevelDebug
 	}
@@ -36,9 +38,9 @@ func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
 		AllowOther:        allowOther,
 		Options:           options,
 		DirectMountStrict: root,
-		MaxWrite:          maxWrite, // go-fuse asks for what the kernel allows of it
+		MaxWrite:          maxWrite, // go-fuse asks for as much of it as the kernel allows
 		ExtraCapabilities: fuse.CAP_READDIRPLUS_AUTO,
-		SyncRead:          true, // sendfile reads one piece after the other, of one snapshot
+		SyncRead:          true, // sendfile reads the pieces of one snapshot in order
 		Debug:             o.Debug,
 		Logger:            log.New(libraryLog{o.Logger, level}, "", 0),
 		PanicHandler: func(p any) fuse.Status {
@@ -64,9 +66,9 @@ func (s *Server) connect(o Options) (*fuse.MountOptions, error) {
 	return mo, nil
 }
 
-// libraryLog hands on what go-fuse logs. That it can read no more from the kernel
-// is no news when the mount ends, not even when a request was on its way, which
-// go-fuse reports: verdict says why it ended.
+// libraryLog passes on what go-fuse logs. A failed read from the kernel is
+// logged at level debug, because it is normal at the end of a mount. go-fuse
+// reports it if a request was under way. verdict says why the mount ended.
 type libraryLog struct {
 	log   *slog.Logger
 	level slog.Level
@@ -82,8 +84,9 @@ func (l libraryLog) Write(line []byte) (int, error) {
 }
 
 // connectDirectly is fuse.NewServer with close-on-exec, which go-fuse does not
-// set on a /dev/fuse that it has opened itself. A child that inherited it would
-// keep a dead mount alive, so none may be forked in between.
+// set on a /dev/fuse that it has opened itself. A child that inherited the
+// descriptor would keep a dead mount alive. So no child may be forked in
+// between.
 func connectDirectly(fsys fuse.RawFileSystem, dir string, mo *fuse.MountOptions) (*fuse.Server, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
@@ -97,7 +100,8 @@ func connectDirectly(fsys fuse.RawFileSystem, dir string, mo *fuse.MountOptions)
 	return server, nil
 }
 
-// closeFuseOnExec marks this process's descriptors of /dev/fuse.
+// closeFuseOnExec sets close-on-exec on this process's descriptors of
+// /dev/fuse.
 func closeFuseOnExec() error {
 	fds, err := fuseDescriptors()
 	for fd := range fds {
@@ -106,8 +110,8 @@ func closeFuseOnExec() error {
 	return err
 }
 
-// refusedOption returns the first mount option that the kernel refuses, "" if it
-// cannot tell.
+// refusedOption returns the first mount option that the kernel refuses, or ""
+// if it cannot tell.
 func refusedOption(options []string) string {
 	fd, err := unix.Fsopen("fuse", unix.FSOPEN_CLOEXEC) // Linux 5.2
 	if err != nil {
@@ -128,7 +132,7 @@ func refusedOption(options []string) string {
 	return ""
 }
 
-// explain adds to a failed mount what to do about it.
+// explain adds to the error of a failed mount what to do about it.
 func explain(err error, root, allowOther bool, options []string) error {
 	device := unix.Access("/dev/fuse", unix.R_OK|unix.W_OK)
 	switch {
@@ -146,7 +150,8 @@ func explain(err error, root, allowOther bool, options []string) error {
 	case errors.Is(err, exec.ErrNotFound):
 		return fmt.Errorf("%w: install fuse3, whose fusermount3 mounts for users", err)
 	}
-	// fusermount3 has told its reason on standard error; we get a status.
+	// fusermount3 has printed the reason on standard error; we only get a
+	// status.
 	err = errors.New(strings.TrimSpace(err.Error()))
 	if device != nil {
 		return fmt.Errorf("%w: users may not open /dev/fuse, and fusermount3 opens it as the user; `chmod 0666 /dev/fuse`", err)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// go-fuse keeps the descriptor of its connection to itself. Here it is found
-// and opened once more.
+// go-fuse does not export the descriptor of its connection. This file finds it
+// and opens the connection once more.
 
 // fuseDevClone is FUSE_DEV_IOC_CLONE, Linux 4.2.
 const fuseDevClone = 0x8004e500
@@ -29,10 +29,10 @@ func fuseDescriptors() (map[int]bool, error) {
 	return fds, err
 }
 
-// openConnection opens the connection of that number once more, or returns nil.
-// before are the descriptors that were there before it was made: where the
-// kernel does not tell whose connection a descriptor has, it must be the only
-// new one.
+// openConnection opens the connection with that number once more. It returns
+// nil if it cannot. before are the descriptors of /dev/fuse from before the
+// connection was made. If the kernel does not tell a descriptor's connection,
+// the connection's descriptor must be the only new one.
 func openConnection(minor int, before map[int]bool) *os.File {
 	fds, err := fuseDescriptors()
 	if err != nil {
@@ -51,23 +51,25 @@ func openConnection(minor int, before map[int]bool) *os.File {
 		}
 		only := !before[first] && fresh == 1
 		if unix.IoctlSetPointerInt(fd, fuseDevClone, first) == nil && serves(fd, minor, only) {
-			return os.NewFile(uintptr(fd), "/dev/fuse") // not earlier: the poller waits for the connection that it finds
+			// Not earlier: NewFile registers the connection with
+			// the poller.
+			return os.NewFile(uintptr(fd), "/dev/fuse")
 		}
 		_ = unix.Close(fd)
 	}
 	return nil
 }
 
-// silent makes fdinfo tell nothing; for tests.
+// silent makes serves ignore fdinfo. It is for tests.
 var silent atomic.Bool
 
-// connectionOf is how fdinfo names a descriptor's connection, if the kernel
-// does.
+// connectionOf is the field of fdinfo with the number of a descriptor's
+// connection. Not every kernel has it.
 const connectionOf = "\nfuse_connection:\t"
 
-// serves reports whether a descriptor's connection has this number, and has not
-// ended: if it has, the number may be that of a later one. Linux 6.12 and
-// earlier do not tell; then only takes the place of an answer.
+// serves reports whether a descriptor's connection has this number and has not
+// ended. (After the end, a later connection may get the number.) Linux 6.12 and
+// earlier do not tell the number; serves then returns only.
 func serves(fd, minor int, only bool) bool {
 	info, err := os.ReadFile(fmt.Sprint("/proc/self/fdinfo/", fd))
 	if err != nil || ended(fd) {
@@ -79,8 +81,8 @@ func serves(fd, minor int, only bool) bool {
 	return strings.Contains(string(info), fmt.Sprint(connectionOf, minor, "\n"))
 }
 
-// ended reports whether a descriptor's connection has. Unlike read(2) it takes
-// no request.
+// ended reports whether a descriptor's connection has ended. Unlike read(2) it
+// takes no request.
 func ended(fd int) bool {
 	poll := []unix.PollFd{{Fd: int32(fd)}}
 	_, err := unix.Poll(poll, 0)

@@ -20,42 +20,47 @@ import (
 	"slabfs/sysfs"
 )
 
-// A device is a second descriptor of a connection that go-fuse has made, on which we
-// read the kernel's requests ourselves: by the runtime's poller. go-fuse would wait for them
-// in read(2), where a goroutine keeps its processor until the runtime looks for lost
-// ones, which it does every 10 ms in a program that computes. So each request would cost
-// such a program up to that on one processor.
+// A device is a second descriptor of go-fuse's connection. We read the kernel's
+// requests from it ourselves, with the runtime's poller.
+//
+// go-fuse would wait for requests in read(2). There a goroutine keeps its
+// processor until the runtime looks for blocked ones, which it does every 10 ms
+// in a program that computes. On one processor, each request could cost such a
+// program 10 ms.
 type device struct {
 	file    *os.File
 	conn    syscall.RawConn      // of file
 	handler *fuse.ProtocolServer // go-fuse without a descriptor
 	log     *slog.Logger
 	idle    atomic.Int32 // goroutines that wait for a request in the poller
-	lingers atomic.Bool  // one waits in a system call
+	lingers atomic.Bool  // one goroutine waits in a system call
 	readers sync.WaitGroup
 	buffers sync.Pool // of *[bufferSize]byte
 
 	mu       lockdep.Mutex
-	inFlight map[uint64]bool // mu: requests that are being answered, by number; true if they were interrupted
+	inFlight map[uint64]bool // mu: requests being answered, by number; true if interrupted
 	lost     bool            // mu: the connection has ended
 }
 
-// bufferSize has room for each request but a long write, and for the reply.
+// bufferSize is enough for each request, except a long write, and for each
+// reply.
 const bufferSize = maxRead + 1<<12
 
-// spill takes what is longer than a buffer: the end of a long write, of which a
-// Store gets one page. The kernel hands out no request to a reader that has no
-// room for the longest. All readers have this one; nobody looks into it.
+// spill receives the part of a request that is longer than a buffer: the end of
+// a long write. A Store gets only one page of a write, so nothing reads spill,
+// and all readers share it. It has to exist because the kernel gives no request
+// to a reader without room for the longest one.
 var spill = sync.OnceValues(func() ([]byte, error) {
 	return unix.Mmap(-1, 0, maxWrite, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 })
 
-// withoutDevice leaves reading to go-fuse; for tests.
+// withoutDevice makes go-fuse read the requests. It is for tests.
 var withoutDevice atomic.Bool
 
-// newDevice returns a device of the connection of that number, which was made since the
-// process had these descriptors before. It returns nil where the kernel cannot open a
-// second one (before Linux 4.2), or does not tell which of several new ones it is.
+// newDevice returns a device for the connection with that number. before are
+// the descriptors of /dev/fuse from before the connection was made. It returns
+// nil if the kernel cannot open a second descriptor (before Linux 4.2), or does
+// not tell which of several new descriptors belongs to the connection.
 func newDevice(minor int, before map[int]bool, fs fuse.RawFileSystem, mo *fuse.MountOptions, kernel *fuse.InitIn, log *slog.Logger) *device {
 	d := &device{file: openConnection(minor, before), handler: fuse.NewProtocolServer(fs, mo), log: log, inFlight: make(map[uint64]bool)}
 	if d.file == nil || withoutDevice.Load() {
@@ -64,13 +69,14 @@ func newDevice(minor int, before map[int]bool, fs fuse.RawFileSystem, mo *fuse.M
 	}
 	d.mu.Init(lockdep.Leaf)
 	conn, err := d.file.SyscallConn()
-	if err != nil || d.file.SetDeadline(time.Time{}) != nil { // the poller could not take it
+	if err != nil || d.file.SetDeadline(time.Time{}) != nil { // the poller cannot use it
 		d.close()
 		return nil
 	}
 	d.conn = conn
 	d.buffers.New = func() any { return new([bufferSize]byte) }
-	// The kernel has introduced itself to go-fuse's server; here is what it said.
+	// The kernel has sent its first message to go-fuse's server. Repeat it
+	// here.
 	hello, err := binary.Append(nil, binary.NativeEndian, kernel)
 	if err == nil {
 		if _, status := d.handler.HandleRequest([][]byte{hello}, [][]byte{make([]byte, 1<<12)}); !status.Ok() {
@@ -91,8 +97,8 @@ func (d *device) serve() {
 	d.readers.Wait()
 }
 
-// read is one of the goroutines that read and answer: one waits for a request, and as many
-// as there are requests answer them.
+// read runs on the goroutines that read and answer requests. One of them waits
+// for a request, and there is one more for each request that is being answered.
 func (d *device) read() {
 	for {
 		buf := d.buffers.Get().(*[bufferSize]byte)
@@ -113,11 +119,11 @@ func (d *device) read() {
 			if d.idle.Load() > 0 {
 				return
 			}
-		case errors.Is(err, unix.ENOENT): // the client was interrupted meanwhile
+		case errors.Is(err, unix.ENOENT): // the client was interrupted in the meantime
 			d.buffers.Put(buf)
 		default:
 			d.buffers.Put(buf)
-			if !d.ended() { // what the poller says of the end is not clear
+			if !d.ended() { // the poller's error does not say if it is the end
 				d.log.Warn("read from the kernel", "err", err)
 				return
 			}
@@ -127,7 +133,8 @@ func (d *device) read() {
 	}
 }
 
-// next waits in the poller for a request, and returns its length in the buffer.
+// next waits in the poller for a request. It returns the request's length in
+// the buffer.
 func (d *device) next(buf *[bufferSize]byte) (n int, err error) {
 	waitErr := d.conn.Read(func(fd uintptr) (done bool) {
 		n, err = readRequest(int(fd), buf)
@@ -139,8 +146,9 @@ func (d *device) next(buf *[bufferSize]byte) (n int, err error) {
 	return n, err
 }
 
-// readRequest reads a request, if there is one, and returns how much of it is in
-// the buffer. At the end of a pipe, which tests have for a connection, it is EOF.
+// readRequest reads a request, if there is one, and returns how much of it is
+// in the buffer. At the end of a pipe, which tests use as a connection, it
+// returns EOF.
 func readRequest(fd int, buf *[bufferSize]byte) (int, error) {
 	rest, err := spill()
 	if err != nil {
@@ -160,12 +168,15 @@ func readRequest(fd int, buf *[bufferSize]byte) (int, error) {
 	}
 }
 
-// lingerTime is how long a reader waits in a system call for what the same client asks next, as who reads a file
-// asks three times. Where all processors compute, the poller would tell of it after 10 ms each time. One
-// reader lingers, so it costs a processor that much at the end of a series of requests.
+// lingerTime is how long a reader waits in a system call for the next request
+// of the same client. Reading a file, for example, takes three requests. If all
+// processors compute, the poller would report each of them after 10 ms. Only
+// one reader lingers, so lingering costs one processor this long at the end of
+// a series of requests.
 const lingerTime = 200 * time.Microsecond
 
-// linger returns the length of another request, or 0 if none comes soon: atMost is less than a second.
+// linger returns the length of another request, or 0 if none comes soon. atMost
+// must be less than a second.
 func (d *device) linger(buf *[bufferSize]byte, atMost time.Duration) (n int) {
 	if !d.lingers.CompareAndSwap(false, true) {
 		return 0
@@ -180,14 +191,14 @@ func (d *device) linger(buf *[bufferSize]byte, atMost time.Duration) (n int) {
 	return n
 }
 
-// Of FUSE's protocol: headers and one request.
+// Parts of FUSE's protocol: headers and one request.
 const (
 	requestHeader = 40
 	offOpcode     = 4
-	offUnique     = 8 // the number of a request, in its reply as well
+	offUnique     = 8 // the number of a request, also in its reply
 	replyHeader   = 16
 	offStatus     = 4
-	offSize       = 56 // of what is asked for
+	offSize       = 56 // of the data that is requested
 	opRead        = 15
 	opWrite       = 16
 	opReaddir     = 28
@@ -195,14 +206,14 @@ const (
 	opReaddirplus = 44
 )
 
-// A Store may wait for long, and thousands of them at once. So a write keeps what
-// a Store may get of it instead of a whole buffer.
+// A Store may wait for long, and thousands may wait at once. So a write keeps
+// only the data that a Store can get, not a whole buffer.
 const (
 	shortWrite = 1<<12 + sysfs.PageSize
 	writeReply = 1 << 6 // more than the length of its reply
 )
 
-// answer answers the request of n bytes that is in buf, which it takes.
+// answer answers the request of n bytes in buf, and returns buf to the pool.
 func (d *device) answer(buf *[bufferSize]byte, n int) {
 	if n < requestHeader {
 		d.buffers.Put(buf)
@@ -221,7 +232,7 @@ func (d *device) answer(buf *[bufferSize]byte, n int) {
 	}
 	defer d.end(unique)
 	n, status := d.handle(in, out)
-	if !status.Ok() { // it was not understood
+	if !status.Ok() { // go-fuse did not understand it
 		n = replyHeader
 		binary.NativeEndian.PutUint32(out, replyHeader)
 		binary.NativeEndian.PutUint32(out[offStatus:], uint32(-status))
@@ -230,14 +241,14 @@ func (d *device) answer(buf *[bufferSize]byte, n int) {
 	if n == 0 {
 		return
 	}
-	// ENOENT: the client was interrupted, or the mount is gone.
+	// ENOENT means that the client was interrupted or the mount is gone.
 	if err := d.write(out[:n]); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
 		d.log.Warn("write to the kernel", "err", err)
 	}
 }
 
-// room returns where the request of n bytes in buf is to lie while it is answered,
-// and where its reply goes.
+// room returns the memory for the request of n bytes in buf while it is
+// answered, and for its reply.
 func (d *device) room(buf *[bufferSize]byte, n int) (in, out []byte) {
 	in = buf[:n]
 	switch binary.NativeEndian.Uint32(in[offOpcode:]) {
@@ -250,7 +261,7 @@ func (d *device) room(buf *[bufferSize]byte, n int) (in, out []byte) {
 		if n < offSize+4 {
 			break
 		}
-		// fusermount3 lets the kernel ask for more than a buffer.
+		// With fusermount3 the kernel may ask for more than a buffer.
 		if asked := binary.NativeEndian.Uint32(in[offSize:]); asked > maxRead && asked <= maxWrite {
 			return in, make([]byte, asked+1<<12)
 		}
@@ -258,7 +269,8 @@ func (d *device) room(buf *[bufferSize]byte, n int) (in, out []byte) {
 	return in, buf[min((n+7)&^7, len(buf)):]
 }
 
-// begin reports whether a request may begin: after the end nobody would interrupt it.
+// begin reports whether a request may begin. After the end of the connection
+// none may, because nothing would interrupt it.
 func (d *device) begin(unique uint64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -274,11 +286,13 @@ func (d *device) end(unique uint64) {
 	delete(d.inFlight, unique)
 }
 
-// handle has go-fuse answer a request, and keeps in mind which one it has interrupted.
+// handle lets go-fuse answer a request. If the request interrupts another one,
+// handle records that.
 func (d *device) handle(in, out []byte) (int, fuse.Status) {
 	n, status := d.handler.HandleRequest([][]byte{in}, [][]byte{out})
 	if n == 0 && status.Ok() && binary.NativeEndian.Uint32(in[offOpcode:]) == opInterrupt {
-		// With a reply, the other one has not begun yet, or has ended, or was interrupted before.
+		// If there is a reply, the other request has not begun, has
+		// ended, or was interrupted before.
 		other := binary.NativeEndian.Uint64(in[requestHeader:])
 		d.mu.Lock()
 		if _, ok := d.inFlight[other]; ok {
@@ -289,8 +303,9 @@ func (d *device) handle(in, out []byte) (int, fuse.Status) {
 	return n, status
 }
 
-// write writes a reply or a notification. Not by a method of os.File, which would have
-// replies wait for a notification that waits for one of them.
+// write writes a reply or a notification. It does not use os.File.Write,
+// because then replies would wait for a notification that waits for one of
+// them.
 func (d *device) write(b []byte) (err error) {
 	if cerr := d.conn.Control(func(fd uintptr) { _, err = unix.Write(int(fd), b) }); cerr != nil {
 		return cerr
@@ -298,13 +313,14 @@ func (d *device) write(b []byte) (err error) {
 	return err
 }
 
-// ended reports whether the connection has.
+// ended reports whether the connection has ended.
 func (d *device) ended() (yes bool) {
 	return d.conn.Control(func(fd uintptr) { yes = ended(int(fd)) }) == nil && yes
 }
 
-// interruptAll interrupts the requests that are being answered, as the kernel would do
-// one by one: nobody waits for the replies any more. No other ones begin.
+// interruptAll interrupts all requests that are being answered, because no
+// client waits for their replies any more. It also prevents new ones. The
+// kernel would interrupt them one by one.
 func (d *device) interruptAll() {
 	d.mu.Lock()
 	before := d.lost

@@ -11,15 +11,15 @@ import (
 	"slabfs/sysfs"
 )
 
-// toErrno is the only place where a Go error becomes a number. An error that no
-// case names is EIO.
+// toErrno is the only place where a Go error becomes an errno. An error without
+// a case of its own is EIO.
 func toErrno(err error) fuse.Status {
 	var errno syscall.Errno
 	switch {
 	case err == nil:
 		return fuse.OK
 	case errors.As(err, &errno):
-		if errno == 0 || errno >= 512 { // the kernel takes no other numbers from us
+		if errno == 0 || errno >= 512 { // the kernel accepts no other numbers
 			return fuse.EIO
 		}
 		return fuse.Status(errno)

@@ -6,7 +6,8 @@ import (
 	"slabfs/sysfs"
 )
 
-// observer is removed, or with fault.NotifyUnderLocks what it was not to be.
+// observer returns removed. With fault.NotifyUnderLocks it returns deleteAll,
+// which is a mistake.
 func (s *Server) observer() func(sysfs.Removal) {
 	if fault.Injected() == fault.NotifyUnderLocks {
 		return s.deleteAll

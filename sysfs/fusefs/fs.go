@@ -18,27 +18,27 @@ const (
 	modeFile = syscall.S_IFREG
 	modeLink = syscall.S_IFLNK
 
-	maxSize = math.MaxInt32 // of a file of sysfs, as far as truncate is concerned
+	maxSize = math.MaxInt32 // largest size that truncate of a sysfs file accepts
 )
 
 // fileSystem answers the kernel's requests.
 //
-// What it does not define is answered with ENOSYS, which the kernel takes for
-// "as usual" and does not ask again: fsync succeeds, there are no extended
-// attributes, ioctl is ENOTTY.
+// Requests without a method here are answered with ENOSYS. The kernel then does
+// what is usual, and does not ask again: fsync succeeds, there are no extended
+// attributes, and ioctl is ENOTTY.
 type fileSystem struct {
 	fuse.RawFileSystem
 	root                      *sysfs.Kobject  // I
 	entryTimeout, attrTimeout time.Duration   // I
-	slots                     chan struct{}   // I: one element for each Store under way
-	ended                     <-chan struct{} // I: closed when serving ends; clients of a detached mount may live on
+	slots                     chan struct{}   // I: one element for each running Store
+	ended                     <-chan struct{} // I: closed at the end; clients may live on
 	started                   time.Time       // I
 
 	mu      lockdep.Mutex
-	inodes  map[uint64]*inode    // mu: what the kernel knows; key: inode number of a directory or a link
-	files   map[uint64]*openFile // mu: key: file handle
-	handles uint64               // mu: last one given out
-	doubt   time.Time            // mu: until when no name of a file is to be believed
+	inodes  map[uint64]*inode    // mu: what the kernel knows, by inode number
+	files   map[uint64]*openFile // mu: by file handle
+	handles uint64               // mu: the last handle assigned
+	doubt   time.Time            // mu: until then, the kernel must not keep names of files
 	left    []departure          // mu: of the last second, oldest first
 }
 
@@ -91,7 +91,7 @@ func typeBits(n sysfs.Node) uint32 {
 	return modeFile
 }
 
-// fillAttr writes what sysfs shows of such a node: no blocks, a link without a
+// fillAttr writes the attributes that sysfs shows: no blocks, a link without a
 // length, a file of one page.
 func fillAttr(n sysfs.Node, out *fuse.Attr) {
 	m := n.Meta()
@@ -122,8 +122,8 @@ func (f *fileSystem) GetAttr(_ <-chan struct{}, in *fuse.GetAttrIn, out *fuse.At
 	return fuse.OK
 }
 
-// SetAttr keeps mode, owner and times with the node. A change of size is
-// accepted and ignored, because `echo 1 >file` begins with one.
+// SetAttr stores mode, owner and times in the node. It accepts and ignores a
+// change of size, because `echo 1 >file` begins with one.
 func (f *fileSystem) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	n := f.node(in.NodeId)
 	if n == nil {
@@ -165,13 +165,14 @@ func (f *fileSystem) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fus
 	return []byte(l.Target()), fuse.OK
 }
 
-// Open refuses what the mode has no bit for, even to root, who passes the
-// kernel's check: sysfs does so.
+// Open refuses access that the mode has no bit for, as sysfs does. This
+// includes root, which passes the kernel's check.
 //
-// One that only writes is not read, so that it needs no direct I/O. The kernel then
-// gathers the segments of a writev in pages, and all of them arrive in one request;
-// with direct I/O each takes a page of the request. The price is that writers
-// of one file follow one another, as they do anyway after an O_TRUNC.
+// A file that is opened only for writing gets no direct I/O. The kernel then
+// gathers the segments of a writev in pages, and all of them arrive in one
+// request. With direct I/O, each segment takes a page of the request. In
+// return, writers of one file run one after another, as they do anyway after an
+// O_TRUNC.
 func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	file, ok := f.node(in.NodeId).(*sysfs.File)
 	switch {
@@ -181,9 +182,10 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 		return f.removed(file)
 	}
 	mode, access := file.Meta().Mode, in.Flags&syscall.O_ACCMODE
+	// Access mode 3 neither reads nor writes.
 	switch {
 	case access == syscall.O_RDONLY && mode&0o444 == 0, access == syscall.O_WRONLY && mode&0o222 == 0,
-		access == syscall.O_RDWR && (mode&0o444 == 0 || mode&0o222 == 0): // the fourth way, 3, neither reads nor writes
+		access == syscall.O_RDWR && (mode&0o444 == 0 || mode&0o222 == 0):
 		return fuse.EACCES
 	case in.Flags&syscall.O_DIRECT != 0:
 		return fuse.EINVAL
@@ -204,8 +206,8 @@ func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut)
 	return fuse.OK
 }
 
-// begin returns the context of a Show or a Store and the open file that it is
-// of, or an error if none may begin.
+// begin returns the context and the open file of a Show or a Store, or an error
+// if none may begin.
 func (f *fileSystem) begin(cancel <-chan struct{}, in *fuse.InHeader, handle uint64) (context.Context, *openFile, fuse.Status) {
 	select {
 	case <-f.ended:
@@ -215,7 +217,7 @@ func (f *fileSystem) begin(cancel <-chan struct{}, in *fuse.InHeader, handle uin
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	file := f.files[handle]
-	if file == nil { // the kernel has all handles from us
+	if file == nil { // cannot happen: the kernel gets all handles from us
 		return nil, nil, fuse.EBADF
 	}
 	return &fuse.Context{Caller: in.Caller, Cancel: cancel}, file, fuse.OK
@@ -249,11 +251,12 @@ func (f *fileSystem) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	delete(f.files, in.Fh)
 }
 
-// Flush is answered with ENOSYS: the kernel asks once, and no close waits for us.
+// Flush answers ENOSYS. The kernel asks only once, and close does not wait for
+// us.
 func (f *fileSystem) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.ENOSYS }
 
-// OpenDir also opens a removed directory, which is then empty, so that `ls` in
-// it works as in sysfs. An open directory has no state here.
+// OpenDir also opens a removed directory, as sysfs does; `ls` then shows it as
+// empty. An open directory has no state here.
 func (f *fileSystem) OpenDir(_ <-chan struct{}, in *fuse.OpenIn, _ *fuse.OpenOut) fuse.Status {
 	if _, ok := f.node(in.NodeId).(*sysfs.Kobject); !ok {
 		return fuse.Status(syscall.ESTALE)
@@ -275,8 +278,8 @@ func (f *fileSystem) ReadDir(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEn
 	return fuse.OK
 }
 
-// ReadDirPlus is ReadDir and a lookup of each entry in one. An entry without a
-// node number is listed only.
+// ReadDirPlus is ReadDir with a lookup of each entry. An entry without a node
+// number is only listed.
 func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	dir, ok := f.node(in.NodeId).(*sysfs.Kobject)
 	if !ok {
@@ -295,7 +298,7 @@ func (f *fileSystem) ReadDirPlus(_ <-chan struct{}, in *fuse.ReadIn, out *fuse.D
 	return fuse.OK
 }
 
-// FsyncDir is refused, as every fsync of a directory of sysfs.
+// FsyncDir is refused, like every fsync of a directory of sysfs.
 func (f *fileSystem) FsyncDir(<-chan struct{}, *fuse.FsyncIn) fuse.Status { return fuse.EINVAL }
 
 func (f *fileSystem) StatFs(_ <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {

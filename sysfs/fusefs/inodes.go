@@ -8,32 +8,34 @@ import (
 	"slabfs/sysfs"
 )
 
-// What the kernel knows. There is a record for each directory and each link that
-// the kernel has looked up. The files of a directory take a few bytes each, in a
-// list of its record. The list goes when the kernel has forgotten all of them.
+// This file records what the kernel knows. There is a record for each directory
+// and each link that the kernel has looked up. The files of a directory take a
+// few bytes each, in a list of its record. The list is dropped when the kernel
+// has forgotten all of them.
 
-// inode is what the kernel knows of a directory or a link, and of the files in it.
+// inode is what the kernel knows of a directory or a link, and of the files in
+// a directory.
 type inode struct {
 	known
 	node  sysfs.Node // *sysfs.Kobject or *sysfs.Link
-	again time.Time  // when the kernel last looked up what it knew
+	again time.Time  // when the kernel last looked up a name that it knew
 	files []known    // by index; nil while the kernel knows none of them
-	held  int        // how many of them it knows
+	held  int        // how many of the files it knows
 }
 
 // known is what the kernel knows of one node.
 type known struct {
 	lookups uint64        // how many the kernel will forget; 0: it does not know the node
-	good    time.Duration // since the start: until when the kernel may take the name for good without asking; 0: it asks
-	asked   uint32        // lookups that let the kernel keep no name, and have not led to an open
+	good    time.Duration // since the start: how long the kernel may use the name; 0: it asks
+	asked   uint32        // lookups without an entry timeout that have not led to an open
 }
 
-// A node's number for the kernel is the inode number of its directory and, for a
-// file, its place there, from 1. Inode numbers are unique and never used again, so
-// generations are not needed.
+// A node's number for the kernel consists of the inode number of its directory
+// and, for a file, of its place there, from 1. Inode numbers are unique and
+// never used again, so generations are not needed.
 const placeBits = 16
 
-// nodeID returns the number.
+// nodeID returns a node's number for the kernel.
 func nodeID(n sysfs.Node) uint64 {
 	if f, ok := n.(*sysfs.File); ok {
 		return f.Parent().Ino()<<placeBits | uint64(f.Index()+1)
@@ -44,8 +46,8 @@ func nodeID(n sysfs.Node) uint64 {
 	return n.Ino() << placeBits
 }
 
-// record returns what there is to know of the node of a number, nil if the kernel
-// does not know it, and the node's place.
+// record returns the record and the place of the node with that number, or nil
+// if the kernel does not know the node.
 //
 // Preconditions: f.mu is held.
 func (f *fileSystem) record(id uint64) (i *inode, k *known, place int) {
@@ -77,7 +79,7 @@ func (f *fileSystem) knowledge(n sysfs.Node) *known {
 	return k
 }
 
-// node returns the node of a number that the kernel has from us.
+// node returns the node of a number that the kernel got from us.
 func (f *fileSystem) node(id uint64) sysfs.Node {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -91,9 +93,9 @@ func (f *fileSystem) node(id uint64) sysfs.Node {
 	return i.node
 }
 
-// remember counts a lookup of n, unless it is removed. Counting before looking
-// means: either the remover sees that the kernel knows n and notifies it, or
-// this lookup fails.
+// remember counts a lookup of n, unless n is removed. It counts before it
+// checks. So either the remover sees that the kernel knows n and notifies it,
+// or this lookup fails.
 func (f *fileSystem) remember(n sysfs.Node) bool {
 	f.count(n)
 	if n.Removed() {
@@ -125,7 +127,7 @@ func (f *fileSystem) count(n sysfs.Node) {
 	i.lookups++
 }
 
-// countFile is count of a file in the directory i.
+// countFile is count for a file in the directory i.
 func (i *inode) countFile(file *sysfs.File) {
 	if file.Index() >= len(i.files) {
 		files := make([]known, file.Parent().Files())
@@ -167,13 +169,13 @@ func (f *fileSystem) knows(n sysfs.Node) bool {
 	return f.knowledge(n) != nil
 }
 
-// settles is how long the kernel may take to do what an answer tells it.
+// settles is how long the kernel may take to act on an answer.
 const settles = time.Second
 
-// settling reports whether the kernel may still be about to believe in n, a directory or
-// a link, because of an answer. That to a first lookup comes in while the directory is
-// locked, as it is for a notification, but that to a lookup of a name it knows comes in at
-// any time.
+// settling reports whether an answer may still make n valid in the kernel's
+// cache. n is a directory or a link. The kernel handles the answer to a first
+// lookup while it holds the directory's lock, which a notification takes too.
+// But it handles the answer to a lookup of a known name at any time.
 func (f *fileSystem) settling(n sysfs.Node) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -181,14 +183,14 @@ func (f *fileSystem) settling(n sysfs.Node) bool {
 	return i != nil && time.Since(i.again) < settles
 }
 
-// A departure is a removal of what the kernel knew then.
+// A departure is the removal of a node that the kernel knew.
 type departure struct {
 	node sysfs.Node
 	at   time.Time
 }
 
-// leave notes that n, a directory or a link, is removed, and reports whether the kernel
-// may have it in its cache.
+// leave records that n, a directory or a link, is removed. It reports whether
+// the kernel may have n in its cache.
 func (f *fileSystem) leave(n sysfs.Node) (known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -199,10 +201,11 @@ func (f *fileSystem) leave(n sysfs.Node) (known bool) {
 	return known
 }
 
-// leftovers returns what the kernel still has of nodes that left a second ago or earlier,
-// each once: files below that were in use when their directory was forgotten, and what
-// it was not told about. later reports whether others have left since. Only where there
-// are some does it look through all that the kernel knows.
+// leftovers returns what the kernel still knows of nodes that left at least a
+// second ago, each once. These are files that were in use when their directory
+// was forgotten, and nodes that the kernel was not notified of. later reports
+// whether other nodes have left since. leftovers searches everything that the
+// kernel knows only if there are such nodes.
 func (f *fileSystem) leftovers() (nodes []sysfs.Node, later bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,7 +216,7 @@ func (f *fileSystem) leftovers() (nodes []sysfs.Node, later bool) {
 		}
 		f.left = f.left[1:]
 	}
-	f.left = append([]departure(nil), f.left...) // lets go of those
+	f.left = append([]departure(nil), f.left...) // frees the old array
 	if len(due) > 0 {
 		for _, i := range f.inodes {
 			if within(i.node, due) {
@@ -224,7 +227,7 @@ func (f *fileSystem) leftovers() (nodes []sysfs.Node, later bool) {
 	return nodes, len(f.left) > 0
 }
 
-// all appends what the kernel knows of i to nodes: itself, and files in it.
+// all appends what the kernel knows of i to nodes: i itself, and files in it.
 func (i *inode) all(nodes []sysfs.Node) []sysfs.Node {
 	if i.lookups > 0 {
 		nodes = append(nodes, i.node)
@@ -249,7 +252,8 @@ func within(n sysfs.Node, set map[sysfs.Node]bool) bool {
 	return true
 }
 
-// below returns the nodes in the directory n that the kernel may have in its cache.
+// below returns the nodes in the directory n that the kernel may have in its
+// cache.
 func (f *fileSystem) below(n sysfs.Node) []sysfs.Node {
 	f.mu.Lock()
 	defer f.mu.Unlock()

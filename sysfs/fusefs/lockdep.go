@@ -7,11 +7,11 @@ import (
 	"slabfs/sysfs"
 )
 
-// What lockdep is told of the kernel's locks. While a client is in write(2) it
-// holds the lock of the file's inode, and in lookup and getdents that of the
-// directory's, until we answer; a notification takes the directory's exclusively. They have
-// one class for each attribute definition, and one for each type of object that
-// a directory stands for.
+// This file tells lockdep about the kernel's locks. Until we answer, a client
+// in write(2) holds the lock of the file's inode, and a client in lookup or
+// getdents holds the lock of the directory's inode. A notification takes the
+// directory's lock exclusively. There is one class for each attribute
+// definition, and one for each type of object that a directory stands for.
 
 type (
 	inodeKey struct{ attr *sysfs.Attribute }
@@ -34,8 +34,8 @@ func inodeClass(n sysfs.Node) *lockdep.Class {
 	return nil
 }
 
-// inodeLocked says that a client holds the lock of n's inode until it gets the
-// answer, which is when the function that it returns is called.
+// inodeLocked tells lockdep that a client holds the lock of n's inode until
+// unlocked is called. That is when the client gets the answer.
 func inodeLocked(n sysfs.Node, how lockdep.Mode) (unlocked func()) {
 	if !lockdep.Enabled() || n == nil {
 		return nothing

@@ -16,10 +16,11 @@ import (
 
 const (
 	fsName = "slabfs"
-	fsType = "fuse." + fsName // what mountinfo shows
+	fsType = "fuse." + fsName // as shown in mountinfo
 )
 
-// What this package returns, always wrapped with the directory it is about.
+// The errors of this package. They are always wrapped with the directory they
+// are about.
 var (
 	ErrMounted        = errors.New("already mounted")
 	ErrNotMounted     = errors.New("not mounted")
@@ -31,52 +32,58 @@ var (
 	ErrConnectionLost = errors.New("connection lost")
 )
 
-// NoCache as a timeout lets the kernel cache nothing: it asks each time.
+// NoCache as a timeout makes the kernel cache nothing: it asks each time.
 const NoCache = time.Duration(-1)
 
-// maxWrite is how many bytes the kernel may send in one write, in pages: each segment
-// of a writev takes one at least. The most that a kernel lets us have is 256 pages,
-// unless fs.fuse.max_pages_limit says otherwise. A writev has 1024 segments at most.
+// maxWrite is how many bytes the kernel may send in one write, in whole pages.
+// Each segment of a writev takes at least one page, and a writev has at most
+// 1024 segments. The kernel allows 256 pages, unless fs.fuse.max_pages_limit
+// says otherwise.
 const maxWrite = 1024 * sysfs.PageSize
 
-// maxRead is how many bytes go in one reply.
+// maxRead is the most bytes in one reply.
 const maxRead = 64 << 10
 
-// maxTimeout bounds how long the kernel may believe what is no longer so.
+// maxTimeout bounds how long the kernel may keep outdated names and attributes.
 const maxTimeout = time.Second
 
 // Options of a mount. The zero value is ready to use.
 type Options struct {
-	// AllowOther lets other users in; the modes of the files decide what they may
-	// do. Mounts of root always do. Others need user_allow_other in /etc/fuse.conf.
+	// AllowOther lets other users in. The modes of the files decide what
+	// they may do. Mounts of root always allow others. Mounts of other
+	// users need user_allow_other in /etc/fuse.conf for this.
 	AllowOther bool
 
-	// MountOptions are passed on, as mount -o would: "ro", "context=...". The mount
-	// is nosuid, nodev and noexec in any case, as sysfs is. "uid=N", "gid=N" and
-	// "umask=OCTAL" change the tree's sysfs.Access.
+	// MountOptions are passed to the kernel as by mount -o, for example
+	// "ro" or "context=...". The mount is always nosuid, nodev and noexec,
+	// like sysfs. "uid=N", "gid=N" and "umask=OCTAL" change the tree's
+	// sysfs.Access.
 	MountOptions []string
 
-	// KeepDir has Mount make no directory and remove none: it must be there.
+	// KeepDir makes Mount use an existing directory. Mount then neither
+	// makes nor removes it.
 	KeepDir bool
 
-	// How long the kernel may keep names and attributes. 0, and anything longer,
-	// is one second.
+	// EntryTimeout and AttrTimeout are how long the kernel may keep names
+	// and attributes. 0, and anything longer than one second, means one
+	// second.
 	EntryTimeout, AttrTimeout time.Duration
 
-	// MaxStores bounds the Stores that run at once; further writers wait. 0 is 64.
+	// MaxStores bounds the Stores that run at once. Further writers wait. 0
+	// means 64.
 	MaxStores int
 
-	// Logger gets what concerns the operator. nil is slog.Default(). No request waits
-	// for it: while it is slow, up to a thousand lines wait, and further ones are
-	// dropped (Stats.Unlogged).
+	// Logger receives messages for the operator. nil means slog.Default().
+	// No request waits for it. If it is slow, up to a thousand lines wait,
+	// and further lines are dropped (Stats.Unlogged).
 	Logger *slog.Logger
 
-	// Debug logs every request, at level debug.
+	// Debug logs every request at level debug.
 	Debug bool
 
 	// AbortOnPanic ends the process with status 2 when a Show or a Store
-	// panics. Otherwise the panic is logged and the client gets EIO, while
-	// whatever locks the function held stay locked.
+	// panics. Without it, the panic is logged and the client gets EIO, but
+	// all locks that the function held stay locked.
 	AbortOnPanic bool
 }
 
@@ -90,17 +97,18 @@ func timeout(d time.Duration) time.Duration {
 	return d
 }
 
-// mounting has an element while one of this process mounts. A server knows its connection
-// by what is mounted on its directory, so nobody may mount there in between.
+// mounting has an element while a goroutine of this process mounts. A server
+// recognizes its connection by what is mounted on its directory, so no other
+// goroutine may mount there in between.
 var mounting = make(chan struct{}, 1)
 
 // Mount serves t on the directory dir until Unmount, or until the connection
-// ends otherwise. It makes dir if it is missing, and removes what it has made
-// when serving ends, unless Options.KeepDir.
+// ends otherwise. If dir is missing, Mount makes it and removes it when serving
+// ends, unless Options.KeepDir.
 //
-// A stale mount on dir, left by a server that was killed, is detached first. If
-// a live one is there, the error is ErrMounted. A process that a signal ends
-// leaves a stale mount: see Server.UnmountOnSignal.
+// If a stale mount is on dir, left by a server that was killed, Mount detaches
+// it first. If a live mount is on dir, the error wraps ErrMounted. A process
+// that is ended by a signal leaves a stale mount: see Server.UnmountOnSignal.
 func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -113,11 +121,13 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	if o.MountOptions, err = setAccess(t, o.MountOptions); err != nil {
 		return nil, fmt.Errorf("mount %q: %w", dir, err)
 	}
-	_, _ = time.Now().Zone() // reads /etc/localtime now: a log line must not do so when the mount hides it
+	// Read /etc/localtime now, because the mount may hide it from log
+	// lines.
+	_, _ = time.Now().Zone()
 	mounting <- struct{}{}
 	defer func() { <-mounting }()
 	s, err := mountOn(dir, t, o)
-	// A server that is ending may remove the directory, which it had made.
+	// A server that is ending may remove the directory if it made it.
 	for range 10 {
 		if !errors.Is(err, errVanished) {
 			break
@@ -130,10 +140,10 @@ func Mount(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	return s, nil
 }
 
-// errVanished says that the directory was there, and no longer is.
+// errVanished says that the directory was removed while Mount ran.
 var errVanished = fmt.Errorf("it was removed just now: %w", fs.ErrNotExist)
 
-// mountOn is one try of Mount.
+// mountOn is one attempt of Mount.
 func mountOn(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	path, err := resolve(dir)
 	missing := path != "" && errors.Is(err, fs.ErrNotExist)
@@ -146,7 +156,7 @@ func mountOn(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	var made *madeDir
 	if missing {
 		made, err = makeDir(path)
-		if err != nil && !errors.Is(err, fs.ErrExist) { // if so, somebody else has made it meanwhile
+		if err != nil && !errors.Is(err, fs.ErrExist) { // somebody else made it
 			return nil, fmt.Errorf("make the mount point: %w", err)
 		}
 	}
@@ -159,7 +169,8 @@ func mountOn(dir string, t *sysfs.Tree, o Options) (*Server, error) {
 	return s, err
 }
 
-// mountAt mounts on a directory that is there. It removes what was made if it fails.
+// mountAt mounts on an existing directory. If it fails, it removes the
+// directory that was made.
 func mountAt(path string, made *madeDir, t *sysfs.Tree, o Options) (*Server, error) {
 	s := newServer(path, t, o)
 	s.made.Store(made)
@@ -169,7 +180,7 @@ func mountAt(path string, made *madeDir, t *sysfs.Tree, o Options) (*Server, err
 	if err == nil {
 		before, _ = fuseDescriptors() // without /proc there is no device either
 		mo, err = s.connect(o)
-		if err != nil { // the kernel may have mounted, and go-fuse failed later
+		if err != nil { // the kernel may have mounted before go-fuse failed
 			_ = clearStale(path, slog.New(slog.DiscardHandler))
 		}
 	}

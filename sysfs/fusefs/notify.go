@@ -9,17 +9,19 @@ import (
 )
 
 // notifyWait is how long the kernel may take for one notification before
-// removers no longer wait for it: as long as it believes in a name by itself.
-// Each waits its turn before that, however many are in front of it.
+// removers stop waiting. It is also how long the kernel keeps a name without
+// notification. A notification in the queue gets its full time when its turn
+// comes.
 const notifyWait = maxTimeout
 
-// tidyAfter is how long the kernel keeps what is hidden, so that the remover, and who
-// waits for it, goes on first.
+// tidyAfter is how long the kernel keeps what is hidden. In that time the
+// remover, and goroutines that wait for it, can continue first.
 const tidyAfter = time.Millisecond
 
-// A notifier tells the kernel that directory entries are gone. Removers wait for hide,
-// after which no path leads there; what the kernel remembers of the entry goes in tidy.
-// A second later each of leftovers gets a tidy of its own, once.
+// A notifier tells the kernel that directory entries are gone. Removers wait
+// for hide; after it no path leads to the entry. tidy removes what the kernel
+// remembers of the entry. A second later each of leftovers gets a tidy of its
+// own, once.
 type notifier struct {
 	hide, tidy func(sysfs.Removal)
 	leftovers  func() (nodes []sysfs.Node, later bool)
@@ -27,7 +29,7 @@ type notifier struct {
 	jobs       chan notice
 	quit       chan struct{}
 	aside      *aside
-	busy       atomic.Int64 // A: when the notification under way began, in Unix nanoseconds; 0: none
+	busy       atomic.Int64 // A: start of the current notification, in Unix ns; 0: none
 
 	sent, late, skipped atomic.Uint64 // A
 }
@@ -46,11 +48,11 @@ func newNotifier(hide, tidy func(sysfs.Removal), leftovers func() ([]sysfs.Node,
 }
 
 func (n *notifier) loop() {
-	var gone []sysfs.Removal // to be tidied, from when the first timer says so
+	var gone []sysfs.Removal // to be tidied once the tidy timer fires
 	tidy, look := time.NewTimer(0), time.NewTimer(0)
 	tidy.Stop()
 	look.Stop()
-	looks := false // look is set
+	looks := false // the look timer is set
 	lookLater := func() {
 		if !looks {
 			looks = true
@@ -61,7 +63,7 @@ func (n *notifier) loop() {
 		n.busy.Store(time.Now().UnixNano())
 		f(r)
 		n.busy.Store(0)
-		lookLater() // also for removals that were skipped meanwhile
+		lookLater() // also for removals that were skipped in the meantime
 	}
 	for {
 		select {
@@ -98,8 +100,8 @@ func (n *notifier) loop() {
 	}
 }
 
-// left returns for how long the kernel may still take for the notification under
-// way: 0 or less if it is stuck.
+// left returns how much time the kernel still has for the current notification.
+// It is 0 or less if that notification is stuck.
 func (n *notifier) left() time.Duration {
 	if began := n.busy.Load(); began != 0 {
 		return time.Duration(n.wait.Load()) - time.Since(time.Unix(0, began))
@@ -107,11 +109,12 @@ func (n *notifier) left() time.Duration {
 	return time.Duration(n.wait.Load())
 }
 
-// entry sends one notification and waits until the entry is hidden, as long as
-// the kernel answers notifications: this one, and those in front of it.
+// entry sends one notification and waits until the entry is hidden. It waits
+// only as long as the kernel answers notifications: this one, and those in
+// front of it.
 func (n *notifier) entry(r sysfs.Removal) { n.aside.do(func() { n.send(r) }) }
 
-// send is what entry waits for.
+// send does the work of entry.
 func (n *notifier) send(r sysfs.Removal) {
 	j := notice{r, make(chan struct{})}
 	jobs, missed := n.jobs, &n.skipped
@@ -119,7 +122,7 @@ func (n *notifier) send(r sysfs.Removal) {
 		turn := time.NewTimer(left)
 		select {
 		case jobs <- j:
-			jobs, missed = nil, &n.late // it is under way
+			jobs, missed = nil, &n.late // the loop has it
 		case <-j.done:
 			turn.Stop()
 			return
@@ -133,45 +136,49 @@ func (n *notifier) send(r sysfs.Removal) {
 	missed.Add(1)
 }
 
-// stop ends the loop, without waiting for a notification under way.
+// stop ends the loop, without waiting for the current notification.
 func (n *notifier) stop() { close(n.quit) }
 
-// hide makes the kernel ask again for a name that is gone, whoever looks next: it
-// costs the same however much the kernel knows of what was there. Where the kernel
-// cannot be told that, tidy's notification does it, and the remover waits for all of it;
-// also where the answer to a lookup that came before the removal may come in after the
-// notification: that would make an entry that has expired a good one again.
+// hide makes the kernel ask again the next time a client looks up a name that
+// is gone. It costs the same however much the kernel knows of what was there.
+//
+// In two cases hide sends tidy's notification instead, and the remover waits
+// for all of it. The first is a kernel that cannot be told to expire an entry.
+// The second is a lookup before the removal whose answer may arrive after the
+// notification, because that answer would make an expired entry valid again.
 func (s *Server) hide(r sysfs.Removal) {
 	if s.device == nil || s.fs.settling(r.Node) || !expireEntry(s.device, nodeID(r.Parent), r.Node.Name()) {
-		s.fuse.EntryNotify(nodeID(r.Parent), r.Node.Name()) // an error means that the kernel did not know the name
+		// An error means that the kernel did not know the name.
+		s.fuse.EntryNotify(nodeID(r.Parent), r.Node.Name())
 	}
 	s.fs.disbelieve(r.Node)
 }
 
-// tidy makes the kernel forget what it knows of a name that is gone: with a directory
-// go all files that were looked up there, microseconds for each, but for those that are
-// in use. What is in use itself goes when its last user does. If the name is taken again
-// and the kernel knows by whom, it has found out by itself.
+// tidy makes the kernel forget a name that is gone. With a directory go all
+// files that were looked up there, in microseconds for each. Nodes in use stay
+// until their last user leaves. If the name is taken again and the kernel knows
+// the new node, there is nothing to do.
 func (s *Server) tidy(r sysfs.Removal) {
 	if now := r.Parent.Child(r.Node.Name()); now == nil || !s.fs.knows(now) {
 		s.fuse.EntryNotify(nodeID(r.Parent), r.Node.Name())
 	}
 }
 
-// Of FUSE's protocol, which go-fuse does not offer: a notification with flags.
+// Parts of FUSE's protocol that go-fuse does not offer: a notification with
+// flags.
 const (
 	notifyInvalEntry = 3
-	expireOnly       = 1 // Linux 6.2; earlier kernels take the notification for one without flags
+	expireOnly       = 1 // Linux 6.2; earlier kernels ignore the flag
 )
 
-// expireEntry sends one that lets a directory entry expire. It reports whether the
-// kernel knew the entry and took it.
+// expireEntry sends a notification that makes a directory entry expire. It
+// reports whether the kernel knew the entry and accepted the notification.
 func expireEntry(d *device, parent uint64, name string) bool {
 	const header = 16 + 16
 	b := make([]byte, 0, header+len(name)+1)
 	b = binary.NativeEndian.AppendUint32(b, uint32(cap(b)))
 	b = binary.NativeEndian.AppendUint32(b, notifyInvalEntry)
-	b = binary.NativeEndian.AppendUint64(b, 0) // of no request
+	b = binary.NativeEndian.AppendUint64(b, 0) // not a reply to a request
 	b = binary.NativeEndian.AppendUint64(b, parent)
 	b = binary.NativeEndian.AppendUint32(b, uint32(len(name)))
 	b = binary.NativeEndian.AppendUint32(b, expireOnly)

@@ -10,13 +10,13 @@ import (
 	"slabfs/sysfs"
 )
 
-// openFile is what one open(2) made. Reading follows the kernel's seq_file.
+// openFile is the result of one open(2). Reading follows the kernel's seq_file.
 type openFile struct {
 	file *sysfs.File
-	lock lockdep.Mode // how the kernel holds the inode's lock while it writes
+	lock lockdep.Mode // how the kernel holds the inode's lock during a write
 
-	mu      lockdep.RWSem // of->mutex, taken for writing only: an RWSem's wait can be interrupted
-	content bytes.Buffer  // mu: what the last Show gave
+	mu      lockdep.RWSem // of->mutex, taken for writing only; an RWSem for its interruptible wait
+	content bytes.Buffer  // mu: the result of the last Show
 	next    uint64        // mu: where the last read ended; 0: content is not valid
 }
 
@@ -26,10 +26,10 @@ func newOpenFile(f *sysfs.File, lock lockdep.Mode) *openFile {
 	return of
 }
 
-// read copies what stands at offset into buf and returns its length. Who goes on
-// where the last read ended sees the same snapshot; any other offset, and 0, makes
-// a new one. What is left of a snapshot can be read even when the file is removed,
-// its end cannot.
+// read copies the content at offset into buf and returns how much it copied. A
+// read that continues where the last one ended sees the same snapshot. A read
+// at offset 0 or any other offset makes a new snapshot. If the file is removed,
+// the rest of a snapshot can still be read, but a read at its end is an error.
 func (of *openFile) read(ctx context.Context, buf []byte, offset uint64) (int, error) {
 	if err := of.mu.LockContext(ctx); err != nil {
 		return 0, err
@@ -54,7 +54,7 @@ func (of *openFile) read(ctx context.Context, buf []byte, offset uint64) (int, e
 	return 0, nil
 }
 
-// write runs one Store, when it is this file's turn and slots has room.
+// write runs one Store, when it is this write's turn and slots has room.
 func (of *openFile) write(ctx context.Context, data []byte, slots chan struct{}) (int, error) {
 	if err := of.mu.LockContext(ctx); err != nil {
 		return 0, err
@@ -62,7 +62,7 @@ func (of *openFile) write(ctx context.Context, data []byte, slots chan struct{})
 	defer of.mu.Unlock()
 	select {
 	case slots <- struct{}{}:
-	default: // one select would heed a signal even where there is room
+	default: // a single select could heed a signal even if there is room
 		select {
 		case slots <- struct{}{}:
 		case <-ctx.Done():
@@ -78,13 +78,13 @@ type dirEntry struct {
 	name string
 	ino  uint64
 	mode uint32 // type bits
-	next uint64 // the offset behind it
+	next uint64 // the offset after it
 	node sysfs.Node
 }
 
 // list yields the entries of a directory from offset on: "." at 0, ".." at 1,
-// and each child at its position. So an offset stays right for ever, for every
-// descriptor, whatever comes and goes, and no name is listed twice.
+// and each child at its position. So an offset stays correct for ever and for
+// every descriptor, even if entries come and go, and no name is listed twice.
 func list(dir *sysfs.Kobject, offset uint64) iter.Seq[dirEntry] {
 	return func(yield func(dirEntry) bool) {
 		if offset == 0 && !yield(dirEntry{".", dir.Ino(), modeDir, 1, nil}) {

@@ -15,16 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Where a slabfs is mounted is read from mountinfo. A mount is not looked into:
-// if its server is stopped, a stat of the mount point never returns, and while it
-// waits in the kernel the thread takes no signal.
+// This file reads mountinfo to find out where a slabfs is mounted. It does not
+// look into mounts. If the server of a mount is stopped, a stat of the mount
+// point never returns, and the waiting thread takes no signal.
 
-// maxLinks is how many symbolic links a path may lead through, as in Linux.
+// maxLinks is how many symbolic links a path may follow, as in Linux.
 const maxLinks = 40
 
-// resolve returns the path that mountinfo shows for dir. It follows symbolic
-// links up to the first slabfs on the way. If nothing but the last element is
-// missing, it returns the path with an error that is fs.ErrNotExist.
+// resolve returns the path of dir in mountinfo. It follows symbolic links up to
+// the first slabfs on the path. If only the last element is missing, it returns
+// the path and an error that is fs.ErrNotExist.
 func resolve(dir string) (string, error) {
 	if !filepath.IsAbs(dir) {
 		wd, err := unix.Getwd()                // os.Getwd looks at the directory
@@ -48,13 +48,13 @@ func resolve(dir string) (string, error) {
 		if name == "" || name == "." {
 			continue
 		}
-		next := filepath.Join(path, name) // of .., the parent
+		next := filepath.Join(path, name) // for "..", the parent
 		if mounts[next] {
 			return filepath.Join(append([]string{next}, rest...)...), nil
 		}
-		text, err := os.Readlink(next) // of a mount point, it is answered by the kernel alone
+		text, err := os.Readlink(next) // for a mount point, the kernel alone answers
 		switch {
-		case errors.Is(err, unix.EINVAL): // no link
+		case errors.Is(err, unix.EINVAL): // not a link
 			path = next
 		case errors.Is(err, fs.ErrNotExist) && link != "" && len(rest) >= behind:
 			return "", fmt.Errorf("the symbolic link %q is dangling: it leads to %q: %w; make that, or remove the link", link, target, fs.ErrNotExist)
@@ -78,17 +78,17 @@ func resolve(dir string) (string, error) {
 	return path, nil
 }
 
-// slabfsMounts returns the mount points on which a slabfs is what one sees.
+// slabfsMounts returns the mount points where a slabfs is the visible mount.
 func slabfsMounts() (map[string]bool, error) {
 	mounts, err := mountinfo.GetMounts(nil)
 	points := make(map[string]bool)
-	for _, m := range mounts { // of several on one directory, the last counts
+	for _, m := range mounts { // of several mounts on one directory, the last is visible
 		points[m.Mountpoint] = m.FSType == fsType
 	}
 	return points, err
 }
 
-// topMount returns the newest mount on path, nil if it is no mount point.
+// topMount returns the newest mount on path, or nil if path is no mount point.
 func topMount(path string) (*mountinfo.Info, error) {
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.Mountpoint != path, false })
 	if err != nil || len(mounts) == 0 {
@@ -97,11 +97,12 @@ func topMount(path string) (*mountinfo.Info, error) {
 	return mounts[len(mounts)-1], nil
 }
 
-// needed are paths that a server uses while it serves.
+// needed are the paths that a server uses while it serves.
 var needed = []string{"/proc/self/mountinfo", "/dev/fuse"}
 
-// refuse returns an error if a mount on path would do harm: to the server, which
-// would wait for itself, or to everybody who lists processes.
+// refuse returns an error if a mount on path would do harm: the server would
+// wait for itself, or every program that lists processes would wait for the
+// server.
 func refuse(path string) error {
 	for _, p := range needed {
 		if inside(p, path) {
@@ -130,13 +131,13 @@ func inside(path, dir string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
 }
 
-// answerTimeout is how long a live server may take to answer.
-var answerTimeout = 5 * time.Second // a variable for tests
+// answerTimeout is how long a live server may take to answer. Tests change it.
+var answerTimeout = 5 * time.Second
 
 // ask asks the server of the mount on path for a sign of life. It returns
 // ErrStale if the server is dead, ErrNoAnswer if no answer comes in time, and
-// otherwise what the answer was. It asks by statfs: the kernel answers a stat
-// for a dead server as long as it has the attributes in its cache.
+// otherwise the error in the answer. It uses statfs, because the kernel can
+// answer a stat from its cache even if the server is dead.
 func ask(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -153,7 +154,8 @@ func ask(ctx context.Context, path string) error {
 	}
 }
 
-// clearStale detaches mounts of dead servers from path.
+// clearStale detaches mounts of dead servers from path. If a live slabfs is
+// there, the error wraps ErrMounted.
 func clearStale(path string, log *slog.Logger) error {
 	for {
 		m, err := topMount(path)
@@ -174,8 +176,8 @@ func clearStale(path string, log *slog.Logger) error {
 }
 
 // Find returns the path of dir, with symbolic links resolved, if a slabfs is
-// mounted there and answers. Otherwise the error is ErrNotMounted, ErrStale,
-// ErrNoAnswer, or what the kernel says, such as fs.ErrPermission.
+// mounted there and answers. Otherwise the error wraps ErrNotMounted, ErrStale,
+// ErrNoAnswer, or the kernel's error, such as fs.ErrPermission.
 func Find(dir string) (string, error) {
 	path, err := resolve(dir)
 	if err != nil {
@@ -194,11 +196,12 @@ func Find(dir string) (string, error) {
 	return path, nil
 }
 
-// A madeDir is a directory that Mount has made. Its descriptor keeps the inode
-// number from being used again, and follows the directory when a parent is renamed.
+// A madeDir is a directory that Mount made. Its descriptor prevents the kernel
+// from using the inode number again, and follows the directory when a parent is
+// renamed.
 type madeDir struct{ fd int }
 
-// makeDir makes a directory.
+// makeDir makes a directory. Its parent must exist.
 func makeDir(path string) (*madeDir, error) {
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return nil, err
@@ -211,8 +214,8 @@ func makeDir(path string) (*madeDir, error) {
 	return &madeDir{fd}, nil
 }
 
-// remove removes the directory, wherever it is by now. What is there in its
-// place stays. It may be called once.
+// remove removes the directory, wherever it is now. If something else is in its
+// place, that stays. remove may be called once.
 func (d *madeDir) remove() error {
 	defer unix.Close(d.fd)
 	path, err := os.Readlink(fmt.Sprint("/proc/self/fd/", d.fd))
@@ -223,7 +226,7 @@ func (d *madeDir) remove() error {
 	if err := unix.Fstat(d.fd, &ours); err != nil || ours.Nlink == 0 {
 		return err
 	}
-	// What is mounted there may have no server: the kernel is not to ask it.
+	// A mount there may have no server, so the kernel must not ask it.
 	var there unix.Statx_t
 	err = unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &there)
 	switch {

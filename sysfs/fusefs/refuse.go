@@ -6,8 +6,9 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
-// The shape of the tree is the program's. Clients are refused as sysfs refuses
-// them; ENOSYS would make the kernel fall back or report something else.
+// Only the program changes the shape of the tree. Clients get the errors that
+// sysfs returns. ENOSYS would make the kernel try something else or report
+// another error.
 
 func (f *fileSystem) Create(<-chan struct{}, *fuse.CreateIn, string, *fuse.CreateOut) fuse.Status {
 	return fuse.EACCES
@@ -28,7 +29,7 @@ func (f *fileSystem) Unlink(<-chan struct{}, *fuse.InHeader, string) fuse.Status
 
 func (f *fileSystem) Rmdir(<-chan struct{}, *fuse.InHeader, string) fuse.Status { return fuse.EPERM }
 
-// Rename knows no flags, as in sysfs, which looks at them first.
+// Rename checks the flags first and accepts none, as sysfs does.
 func (f *fileSystem) Rename(_ <-chan struct{}, in *fuse.RenameIn, _, _ string) fuse.Status {
 	if in.Flags != 0 {
 		return fuse.EINVAL

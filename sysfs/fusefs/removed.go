@@ -9,35 +9,38 @@ import (
 	"slabfs/sysfs"
 )
 
-// The kernel opens a removed file in one of three cases, and what it has been
-// told of names says in which. Nothing is remembered of the client: to a server
-// in another PID namespace all clients have the same number.
+// The kernel opens a removed file in one of three cases. The names that we have
+// answered before tell which case it is. We remember nothing about clients,
+// because to a server in another PID namespace all clients have the same
+// number.
 //
-//	too late     It asked for the file's name, and the removal came in between. For a
-//	             moment there was no such name: ENOENT. An ESTALE might be the second.
-//	by memory    It took the file's name for good, perhaps long after the removal.
-//	             ESTALE makes it walk the path again, once, and ask for each name.
-//	without path It came by /proc/self/fd, or from within the directory, when the
-//	             directory's name was gone. There is one ESTALE, then ENODEV as in sysfs.
+//	too late      The kernel asked for the file's name, and the removal came in between.
+//	              For a moment there was no such name, so the answer is ENOENT. (ESTALE
+//	              might be the second ESTALE of the client.)
+//	from memory   The kernel used the file's name from its cache, perhaps long after the
+//	              removal. ESTALE makes it walk the path again, once, and ask for each name.
+//	without path  The client came by /proc/self/fd, or from within the directory, when the
+//	              directory's name was gone. It gets one ESTALE, then ENODEV as in sysfs.
 //
-// While a client walks again, names of files are answered without a time-out,
-// so that the open which follows is not taken for one by memory.
+// While a client walks the path again, names of files are answered without a
+// timeout. So the open that follows is not mistaken for one from memory.
 
-// doubts is how long after an ESTALE names of files are not to be believed. The
-// client that got it walks again at once, unless the machine is very slow.
+// doubts is how long after an ESTALE the kernel must not keep names of files.
+// The client that got the ESTALE walks the path again at once, unless the
+// machine is very slow.
 const doubts = 10 * time.Second
 
-// believe returns how long the kernel may take the name of n for good, and
-// remembers it. walk says that a client is on its way to n and opens it next,
-// unless it only looks.
+// believe returns how long the kernel may keep the name of n, and records it.
+// walk says that a client is on its way to n. Unless it only looks, it opens n
+// next.
 func (f *fileSystem) believe(n sysfs.Node, walk bool) time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	k := f.knowledge(n)
-	if k == nil { // removed and forgotten meanwhile
+	if k == nil { // removed and forgotten in the meantime
 		return 0
 	}
-	// The kernel is to learn anew at each open what size a Seq file has.
+	// The kernel must ask for the size of a Seq file again at each open.
 	if file, ok := n.(*sysfs.File); ok && (time.Now().Before(f.doubt) || file.Attr().Size != nil) {
 		k.good = 0
 		if walk {
@@ -45,14 +48,15 @@ func (f *fileSystem) believe(n sysfs.Node, walk bool) time.Duration {
 		}
 		return 0
 	}
-	k.good = time.Since(f.started) + f.entryTimeout + settles // it begins when the answer arrives
+	// The kernel's time begins when the answer arrives.
+	k.good = time.Since(f.started) + f.entryTimeout + settles
 	if f.entryTimeout == 0 {
 		k.good = 0
 	}
 	return f.entryTimeout
 }
 
-// disbelieve notes that the kernel will ask for the name of n.
+// disbelieve records that the kernel will ask for the name of n.
 func (f *fileSystem) disbelieve(n sysfs.Node) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,8 +65,8 @@ func (f *fileSystem) disbelieve(n sysfs.Node) {
 	}
 }
 
-// opened takes an open for that of a client that asked for the name, and
-// reports whether there was such a client.
+// opened assigns an open to a client that asked for the name. It reports
+// whether there was such a client.
 //
 // Preconditions: the file system's mu is held.
 func (k *known) opened() bool {

@@ -16,32 +16,32 @@ import (
 	"slabfs/sysfs"
 )
 
-// unmountTimeout bounds Unmount with a context that has no deadline.
+// unmountTimeout bounds Unmount if its context has no deadline.
 const unmountTimeout = 5 * time.Second
 
-// logPatience is how long the end waits for a log that is slow.
+// logPatience is how long the end of serving waits for a slow log.
 const logPatience = time.Second
 
 // A Server serves one tree on one directory.
 type Server struct {
 	dir      string            // I
 	minor    int               // I: device number of the mount
-	mountID  int               // I: with minor, what mountinfo tells the mount from others by
+	mountID  int               // I: with minor, identifies the mount in mountinfo
 	tree     *sysfs.Tree       // I
 	log      *slog.Logger      // I
-	queue    *asynclog.Handler // I: of log, so that no request waits for who reads it
+	queue    *asynclog.Handler // I: of log, so that no request waits for a slow log
 	fs       *fileSystem       // I
 	fuse     *fuse.Server      // I
 	notifier *notifier         // I
-	device   *device           // I: reads requests instead of go-fuse, and is what the notifier writes to; nil if it cannot be had
-	forget   func()            // I: stops hearing of removals and changes
+	device   *device           // I: for requests and notifications; nil if not available
+	forget   func()            // I: unregisters from removals and changes
 
 	unmounting atomic.Bool             // A: Unmount was called
-	signalled  atomic.Bool             // A: a signal is about to end the process, and Done must not come first
-	made       atomic.Pointer[madeDir] // A: the mount point, until it is removed; nil if it was there before
+	signalled  atomic.Bool             // A: a signal ends the process; Done must not come first
+	made       atomic.Pointer[madeDir] // A: the mount point that Mount made, until removed; or nil
 	stopped    chan struct{}           // closed when no further Show or Store begins
 	cleaned    chan struct{}           // closed when the functions of OnEnd have run
-	done       chan struct{}           // the same, unless signalled
+	done       chan struct{}           // closed like cleaned, unless signalled
 	closeDone  func()                  // I
 	endOnce    sync.Once
 
@@ -51,12 +51,12 @@ type Server struct {
 	onEnd []func() // mu
 }
 
-// Stats counts notifications of removals, and what the log has lost.
+// Stats counts notifications of removals, and lost log lines.
 type Stats struct {
 	Notified uint64 // answered by the kernel
 	Late     uint64 // not answered within a second; the remover went on
-	Skipped  uint64 // not sent, because one was stuck
-	Unlogged uint64 // lines for Options.Logger that were dropped, because it was slow
+	Skipped  uint64 // not sent, because another one was stuck
+	Unlogged uint64 // lines for Options.Logger dropped because it was slow
 }
 
 func newServer(dir string, t *sysfs.Tree, o Options) *Server {
@@ -70,8 +70,8 @@ func newServer(dir string, t *sysfs.Tree, o Options) *Server {
 
 // serve starts to answer requests.
 //
-// Preconditions: s.fuse is connected, with these options; before that, the process had
-// these descriptors of /dev/fuse.
+// Preconditions: s.fuse is connected with the options mo; before are the
+// process's descriptors of /dev/fuse from before that.
 func (s *Server) serve(mo *fuse.MountOptions, before map[int]bool) error {
 	m, err := topMount(s.dir)
 	if err == nil && m != nil {
@@ -83,9 +83,9 @@ func (s *Server) serve(mo *fuse.MountOptions, before map[int]bool) error {
 	go func() {
 		if s.device != nil {
 			s.device.serve()
-			go s.device.close() // it waits for a notification, which may hang
+			go s.device.close() // close waits for a notification, which may hang
 		}
-		s.fuse.Serve() // until the connection ends; if it has ended, it closes its descriptor
+		s.fuse.Serve() // returns when the connection ends, and closes the descriptor
 		s.end(s.verdict())
 	}()
 	return errors.Join(err, s.fuse.WaitMount())
@@ -93,26 +93,26 @@ func (s *Server) serve(mo *fuse.MountOptions, before map[int]bool) error {
 
 // removed tells the kernel that a name is gone.
 func (s *Server) removed(r sysfs.Removal) {
-	inodeLocked(r.Parent, lockdep.Exclusive)() // also where no notification is needed this time
+	inodeLocked(r.Parent, lockdep.Exclusive)() // also if no notification is needed this time
 	if s.fs.leave(r.Node) && s.fs.knows(r.Parent) {
 		s.notifier.entry(r)
 	}
 }
 
-// changed has the kernel ask for n's attributes the next time: nlink and the times of
-// a directory change with its entries. Unlike a removal it takes none of the kernel's
-// locks that a client can hold for long.
+// changed makes the kernel ask for n's attributes the next time: nlink and the
+// times of a directory change with its entries. Unlike a removal it takes no
+// lock of the kernel that a client can hold for long.
 //
-// A client that has looked n up for the first time may still be about to put it into the
-// kernel's table, with the old attributes. So the kernel is told again until it knows n,
-// or has forgotten it.
+// A client that has looked n up for the first time may still be about to put it
+// into the kernel's table, with the old attributes. So changed notifies the
+// kernel again until it knows n, or has forgotten it.
 func (s *Server) changed(n sysfs.Node) {
 	if s.fs.knows(n) && !s.invalidate(n) {
 		s.notifier.aside.do(func() { s.changedAgain(n) })
 	}
 }
 
-// changedAgain tells the kernel until it knows n.
+// changedAgain notifies the kernel until it knows n, or has forgotten it.
 func (s *Server) changedAgain(n sysfs.Node) {
 	const again = 100 * time.Microsecond
 	for left := notifyWait; left > 0 && s.fs.knows(n); left -= again {
@@ -133,13 +133,13 @@ func (s *Server) invalidate(n sysfs.Node) bool {
 	return s.fuse.InodeNotify(nodeID(n), -1, 0) != fuse.ENOENT
 }
 
-// verdict tells why the connection has ended, and cleans up after an abort.
+// verdict returns why the connection has ended, and cleans up after an abort.
 func (s *Server) verdict() error {
 	if s.unmounting.Load() {
 		return nil
 	}
-	// Numbers are used again at once: what has them may be another server's by
-	// now, and alive.
+	// Numbers are used again at once. Another, living server may have this
+	// server's numbers now.
 	m, err := s.find()
 	if err == nil && (m == nil || !errors.Is(ask(context.Background(), m.Mountpoint), ErrStale)) {
 		return fmt.Errorf("serve %q: %w", s.dir, ErrUnmounted)
@@ -151,9 +151,9 @@ func (s *Server) verdict() error {
 	return err
 }
 
-// end makes serving end, once: no Show and no Store begins any more, removals
-// are not notified, a directory that was made is removed, then the functions of
-// OnEnd run.
+// end ends serving, once. No Show and no Store begins any more, and removals
+// are no longer notified. It removes the directory if Mount made it, and then
+// runs the functions of OnEnd.
 func (s *Server) end(err error) {
 	s.endOnce.Do(func() {
 		close(s.stopped)
@@ -184,14 +184,17 @@ func (s *Server) removeDir() {
 	}
 }
 
-// Unmount ends serving. While the mount is in use it tries again until ctx
-// ends, at most 5 s if ctx has no deadline; then it detaches the mount, which
-// users that have it open keep, but no longer reach any Show or Store: they get
-// ENODEV. The error is ErrDetached then, and also if a copy of the mount lives
-// on, as a bind mount or in another mount namespace. Shows and stores that run at this moment are
-// not waited for; removing their kobjects waits.
+// Unmount ends serving. While the mount is in use, Unmount tries again until
+// ctx ends, or for 5 s if ctx has no deadline. Then it detaches the mount.
+// Users that have the mount open keep it, but reach no Show or Store any more:
+// they get ENODEV.
 //
-// A Show or a Store gets ErrBusy. A function of OnEnd must not call it.
+// The error wraps ErrDetached if the mount was detached, or if a copy of it is
+// left, as a bind mount or in another mount namespace. Unmount does not wait
+// for running shows and stores; removing their kobjects does.
+//
+// Inside a Show or a Store, Unmount returns ErrBusy. A function of OnEnd must
+// not call it.
 func (s *Server) Unmount(ctx context.Context) error {
 	if lockdep.InCallback() {
 		return fmt.Errorf("unmount %q: called by a show or a store, which is a use of the mount: %w", s.dir, ErrBusy)
@@ -202,7 +205,7 @@ func (s *Server) Unmount(ctx context.Context) error {
 		defer cancel()
 	}
 	select {
-	case <-s.stopped: // it has ended: what is mounted there now is not ours
+	case <-s.stopped: // serving has ended: a mount there now is not ours
 		return nil
 	default:
 	}
@@ -222,7 +225,7 @@ func (s *Server) Unmount(ctx context.Context) error {
 	}
 }
 
-// OnEnd makes f run when serving has ended, however it did. If it has ended
+// OnEnd makes f run when serving has ended for any reason. If it has ended
 // already, f runs now.
 func (s *Server) OnEnd(f func()) {
 	s.mu.Lock()
@@ -236,26 +239,26 @@ func (s *Server) OnEnd(f func()) {
 	}
 }
 
-// Done returns a channel that is closed when serving has ended and the functions
-// of OnEnd have run.
+// Done returns a channel that is closed when serving has ended and the
+// functions of OnEnd have run.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err returns why serving ended: nil while it goes on and after Unmount,
-// ErrUnmounted if somebody else unmounted, ErrConnectionLost if the connection
-// was aborted.
+// Err returns why serving ended: nil while it continues and after Unmount,
+// ErrUnmounted if the mount was unmounted from outside, ErrConnectionLost if
+// the connection was aborted.
 func (s *Server) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// Tree returns what is served.
+// Tree returns the tree that is served.
 func (s *Server) Tree() *sysfs.Tree { return s.tree }
 
 // Dir returns the mount point, with symbolic links resolved.
 func (s *Server) Dir() string { return s.dir }
 
-// MadeDir reports whether Mount made the directory, and it is still to be removed.
+// MadeDir reports whether Mount made the directory and has not removed it yet.
 func (s *Server) MadeDir() bool { return s.made.Load() != nil }
 
 // Stats returns the counters.

@@ -11,18 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// UnmountOnSignal unmounts before a signal ends the process, which would leave a
-// stale mount. Without arguments the signals are SIGINT, SIGTERM, SIGHUP, SIGQUIT
-// and SIGABRT. Afterwards the signal does what it does otherwise: the process
-// ends, and no goroutine that waits for Done goes on before. Signals that are
-// ignored stay ignored.
+// UnmountOnSignal unmounts before a signal ends the process, because the
+// process would otherwise leave a stale mount. Without arguments the signals
+// are SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGABRT. After unmounting, the
+// signal has its usual effect: the process ends. Goroutines that wait for Done
+// do not continue before that. Signals that are ignored stay ignored.
 //
 // While the mount is in use, SIGINT, SIGTERM and SIGHUP wait for its users as
-// Unmount does; functions of OnEnd run. A second signal does not wait. SIGQUIT and
-// SIGABRT, which print all stacks, detach the mount and wait for nobody.
+// Unmount does, and functions of OnEnd run. A second signal ends the wait.
+// SIGQUIT and SIGABRT, which print all stacks, detach the mount and wait for
+// nobody.
 //
-// It is for programs that have nothing else to do when such a signal comes. Others
-// handle the signals, and call Unmount.
+// UnmountOnSignal is for programs that have nothing else to do when such a
+// signal comes. Other programs handle the signals themselves and call Unmount.
 func (s *Server) UnmountOnSignal(signals ...os.Signal) {
 	if len(signals) == 0 {
 		signals = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGABRT}
@@ -46,16 +47,16 @@ func (s *Server) UnmountOnSignal(signals ...os.Signal) {
 		case <-s.done:
 		}
 		select {
-		case sig := <-c: // it came just before the end
+		case sig := <-c: // the signal came just before the end
 			_ = unix.Kill(os.Getpid(), sig.(unix.Signal))
 		default:
 		}
 	}()
 }
 
-// SecondSignal is when a further signal is another one, and asks for haste.
-// timeout(1), and a shell that ends a job, send one to the process and to its
-// group.
+// SecondSignal is how long after the first signal another one counts as a
+// second signal, which asks for haste. timeout(1), and a shell that ends a job,
+// send one signal to the process and one to its group.
 const SecondSignal = time.Second
 
 // endBySignal unmounts, and then lets sig end the process. Further signals come
@@ -65,20 +66,21 @@ func (s *Server) endBySignal(sig os.Signal, c chan os.Signal) {
 	s.unmounting.Store(true)
 	if sig == unix.SIGQUIT || sig == unix.SIGABRT {
 		s.logEnd(s.unmountOnce(true))
-		s.removeDir() // after a detach it is no mount point any more
+		s.removeDir() // after a detach it is not a mount point any more
 	} else {
 		s.logEnd(s.UnmountUntil(c))
 	}
 	s.queue.Flush(logPatience)
 	signal.Stop(c)
 	_ = unix.Kill(os.Getpid(), sig.(unix.Signal))
-	// The process ends here, unless it has other uses for the signal.
+	// The process ends here, unless it uses the signal for something else.
 	time.Sleep(time.Second)
 	s.closeDone()
 }
 
-// UnmountUntil is Unmount after a signal: when c brings another one the mount is
-// detached at once, and nobody is waited for.
+// UnmountUntil is Unmount after a signal. If c brings another signal,
+// UnmountUntil detaches the mount at once and waits for nobody. A signal within
+// SecondSignal of the call does not count.
 func (s *Server) UnmountUntil(c <-chan os.Signal) error {
 	ctx, hurry := context.WithTimeout(context.Background(), unmountTimeout)
 	defer hurry()
@@ -103,7 +105,7 @@ func (s *Server) UnmountUntil(c <-chan os.Signal) error {
 	}
 }
 
-// logEnd logs why an unmount was not as it should be.
+// logEnd logs why an unmount failed.
 func (s *Server) logEnd(err error) {
 	if err != nil && !errors.Is(err, ErrDetached) {
 		s.log.Warn("a signal ends the process", "error", err)

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unmount unmounts path once. With lazy it only takes it out of the name space:
-// those who use it may go on.
+// unmount unmounts path once. With lazy it only removes the mount from the name
+// space, and its users may continue.
 func unmount(path string, lazy bool) error {
 	if os.Geteuid() == 0 {
 		flags := unix.UMOUNT_NOFOLLOW
@@ -30,12 +30,12 @@ func unmount(path string, lazy bool) error {
 	}
 	program, err := exec.LookPath("fusermount3")
 	if err != nil {
-		program = "/bin/fusermount3" // where go-fuse looks, too, if PATH is empty
+		program = "/bin/fusermount3" // go-fuse also looks there, if PATH is empty
 	}
 	out, err := exec.Command(program, how, "--", path).CombinedOutput()
 	if err != nil {
 		if m, merr := topMount(path); merr == nil && m == nil {
-			return unix.EINVAL // as umount(2) says of what is no mount point
+			return unix.EINVAL // the error of umount(2) if path is no mount point
 		}
 		if bytes.Contains(out, []byte("busy")) {
 			return unix.EBUSY
@@ -45,10 +45,11 @@ func unmount(path string, lazy bool) error {
 	return nil
 }
 
-// Unmount unmounts dir, where a server of another process is mounted. ErrBusy
-// means that the mount is in use, unless lazy, which detaches it even so. A
-// stale mount is always detached. With lazy it waits for nobody, not even if the
-// server does not answer.
+// Unmount unmounts dir, where a server of another process is mounted. If the
+// mount is in use until ctx ends, the error wraps ErrBusy. With lazy, Unmount
+// detaches a mount even if it is in use, and waits for nobody, not even if the
+// server does not answer. A stale mount is always detached. If no slabfs is on
+// dir, the error wraps ErrNotMounted.
 func Unmount(ctx context.Context, dir string, lazy bool) error {
 	path, err := resolve(dir)
 	if err != nil {
@@ -96,8 +97,8 @@ func retry(ctx context.Context, try func() error) error {
 	}
 }
 
-// find returns this server's mount, wherever it is by now: a parent of the
-// directory may have been renamed. It is nil if the mount is gone.
+// find returns this server's mount, wherever it is now, because a parent of the
+// directory may have been renamed. It returns nil if the mount is gone.
 func (s *Server) find() (*mountinfo.Info, error) {
 	mounts, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
 		ours := m.ID == s.mountID && m.Minor == s.minor && m.FSType == fsType
@@ -109,8 +110,8 @@ func (s *Server) find() (*mountinfo.Info, error) {
 	return mounts[0], nil
 }
 
-// unmountOurs unmounts this server's mount. If it is in use until ctx ends, it
-// detaches it, and returns ErrDetached.
+// unmountOurs unmounts this server's mount. If the mount is in use until ctx
+// ends, unmountOurs detaches it and returns ErrDetached.
 func (s *Server) unmountOurs(ctx context.Context) error {
 	err := retry(ctx, func() error { return s.unmountOnce(false) })
 	if !errors.Is(err, unix.EBUSY) {
@@ -122,7 +123,8 @@ func (s *Server) unmountOurs(ctx context.Context) error {
 	return ErrDetached
 }
 
-// unmountOnce unmounts this server's mount, if it is there, or detaches it.
+// unmountOnce unmounts this server's mount, or detaches it with lazy. It does
+// nothing if the mount is gone.
 func (s *Server) unmountOnce(lazy bool) error {
 	m, err := s.find()
 	if err != nil || m == nil {
@@ -136,7 +138,7 @@ func (s *Server) unmountOnce(lazy bool) error {
 	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	// It is not where it was: somebody else was faster, or has moved it.
+	// The mount is not where it was: another process unmounted or moved it.
 	switch again, err := s.find(); {
 	case err != nil || again == nil:
 		return err
