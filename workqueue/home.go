@@ -49,7 +49,7 @@ func (q *Queue) tell() {
 	}
 }
 
-// expireAll makes the items ready whose time has come, in the order of their
+// expireAll makes items ready when their time has come, in the order of their
 // times. If some items are left, it returns how long until the next one.
 //
 // Preconditions: q.mu is held; the caller is the home, because times are by its

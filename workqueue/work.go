@@ -88,7 +88,7 @@ func (w *Work) Cancel() bool {
 
 // CancelSync is Cancel, but also waits until the item no longer runs. Until
 // then, queueing the item fails with ErrCanceled. Two items that call
-// CancelSync for each other wait for ever. CancelSync panics inside the item
+// CancelSync for each other wait forever. CancelSync panics inside the item
 // itself.
 func (w *Work) CancelSync() bool {
 	w.cancels()

@@ -40,7 +40,8 @@ func (d *Domain) Begun() uint64 {
 // when there are none.
 func (d *Domain) startRunner() { _, _ = d.runner.Queue() }
 
-// Barrier waits until all callbacks have run whose Call returned before.
+// Barrier waits for all callbacks whose Call had returned before Barrier was
+// called.
 //
 // It panics if it is called from a callback of the domain, because it would
 // wait for itself. Inside a read-side section it behaves like Synchronize. An

@@ -1,5 +1,5 @@
-// Package rcu lets readers use what others replace and free, without a lock:
-// before they free anything, the others wait for a grace period.
+// Package rcu lets goroutines read objects without a lock while others replace
+// and free them. An object is freed only after a grace period.
 //
 //	section       what a reader does between ReadLock and ReadUnlock; it may block and
 //	              change threads
@@ -108,13 +108,13 @@
 // first waits for the old readers, and then turns again for its own.
 //
 // A reader that never leaves stops all grace periods of its domain. A goroutine
-// that waits inside its own section waits for ever. Builds with invariants or
+// that waits inside its own section waits forever. Builds with invariants or
 // the race detector know the goroutines whose sections have not ended, and
 // panic; other builds cannot tell. Barrier and Close always panic when called
 // from a callback.
 //
 // A goroutine that waits while it holds a lock that a reader wants also waits
-// for ever. The checker of lock order sees each wait as an acquisition of
+// forever. The checker of lock order sees each wait as an acquisition of
 // rcu_grace_period, but does not see sections.
 //
 // # Tests that find mistakes

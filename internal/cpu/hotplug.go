@@ -189,7 +189,8 @@ func (h *Hotplug) set(cpu int, online bool) {
 // readers, so a goroutine must never take the lock twice.
 func (h *Hotplug) RLock() { h.sem.RLock() }
 
-// RLockContext is RLock that stops waiting when ctx ends, with ctx's error.
+// RLockContext is RLock, but stops waiting when ctx ends and returns ctx's
+// error.
 func (h *Hotplug) RLockContext(ctx context.Context) error { return h.sem.RLockContext(ctx) }
 
 // RUnlock releases what RLock or RLockContext acquired.

@@ -11,7 +11,7 @@ import (
 // Aside runs f on a new thread that ends after f. So f's changes to the thread,
 // such as its affinity or its registration, end too. The thread is never the
 // main thread, because that one does not end: if a goroutine that is locked to
-// it exits, the main thread stays parked for ever, with the changes.
+// it exits, the main thread stays parked forever, with the changes.
 func Aside(f func()) {
 	done := make(chan struct{})
 	go func() {

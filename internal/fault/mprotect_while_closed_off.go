@@ -2,5 +2,6 @@
 
 package fault
 
-// MprotectWhileClosed is set by the build tag fault_mprotect_while_closed.
+// MprotectWhileClosed is no fault: it interrupts all CPUs while sheaves are
+// closed, by mprotect(2). The build tag fault_mprotect_while_closed sets it.
 const MprotectWhileClosed = false

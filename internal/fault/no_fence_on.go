@@ -2,5 +2,5 @@
 
 package fault
 
-// NoFence is set by the build tag fault_no_fence.
+// NoFence closes sheaves without a fence. The build tag fault_no_fence sets it.
 const NoFence = true

@@ -2,5 +2,6 @@
 
 package fault
 
-// NoSecondFence is set by the build tag fault_no_second_fence.
+// NoSecondFence lets a destroyed cache's place be used again without a fence.
+// The build tag fault_no_second_fence sets it.
 const NoSecondFence = true

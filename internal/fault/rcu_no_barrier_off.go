@@ -2,5 +2,6 @@
 
 package fault
 
-// RCUNoBarrier is set by the build tag fault_rcu_no_barrier.
+// RCUNoBarrier releases typesafe-by-RCU caches before their callbacks have run.
+// The build tag fault_rcu_no_barrier sets it.
 const RCUNoBarrier = false

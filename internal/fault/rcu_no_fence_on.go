@@ -2,5 +2,6 @@
 
 package fault
 
-// RCUNoFence is set by the build tag fault_rcu_no_fence.
+// RCUNoFence makes grace periods not fence. The build tag fault_rcu_no_fence
+// sets it.
 const RCUNoFence = true

@@ -2,5 +2,6 @@
 
 package fault
 
-// RCUNoLookBack is set by the build tag fault_rcu_no_look_back.
+// RCUNoLookBack makes readers that count by atomics ignore the end of their
+// phase. The build tag fault_rcu_no_look_back sets it.
 const RCUNoLookBack = false

@@ -2,5 +2,6 @@
 
 package fault
 
-// RCUNoWait is set by the build tag fault_rcu_no_wait.
+// RCUNoWait makes grace periods not wait for readers. The build tag
+// fault_rcu_no_wait sets it.
 const RCUNoWait = false

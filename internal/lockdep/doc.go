@@ -28,20 +28,21 @@
 //
 // An acquisition takes these steps:
 //
-// 1. It computes the key of its chain. If the chain is known, it is done. This
-// is nearly always the case. 2. Otherwise it adds edges from the locks that are
-// held, starting with the last one. It stops after the first lock that the
-// goroutine waited for, because the locks before that one already have their
-// edges. 3. A new edge is a violation if a strong path leads from its end back
-// to its start. The violation is counted, and the first one is reported. No
-// later search follows that edge.
+//  1. It computes the key of its chain. If the chain is known, it is done. This
+//     is nearly always the case.
+//  2. Otherwise it adds edges from the locks that are held, starting with the
+//     last one. It stops after the first lock that the goroutine waited for,
+//     because the locks before that one already have their edges.
+//  3. A new edge is a violation if a strong path leads from its end back to its
+//     start. The violation is counted, and the first one is reported. No later
+//     search follows that edge.
 //
 // A path is strong if a goroutine can wait at each of its locks in turn. A
-// writer blocks everybody. A reader blocks writers. It also blocks shared
+// writer blocks all others. A reader blocks writers. It also blocks shared
 // readers, because a writer may queue in between. No reader blocks a recursive
-// reader. So an edge that begins at a reader does not continue an edge that
-// ends at a recursive reader. A goroutine that only tries to take a lock does
-// not wait: no edge ends at that lock, but edges begin there.
+// reader. So a search that arrives at a recursive reader does not continue with
+// an edge that begins at a reader. A goroutine that only tries to take a lock
+// does not wait: no edge ends at that lock, but edges begin there.
 //
 // Two locks of one class in one goroutine are also a violation. Recursive
 // readers, and classes that are nested in another (classes.go), are exempt.

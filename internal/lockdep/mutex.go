@@ -37,7 +37,7 @@ func (m *Mutex) Init(c *Class) {
 
 func (m *Mutex) nestTurn() uint32 { return m.turn }
 
-// Class returns what Init set.
+// Class returns the class that Init set.
 func (m *Mutex) Class() *Class { return m.class }
 
 // Lock takes the lock. It waits while another goroutine holds it.

@@ -32,7 +32,7 @@ func (s *RWSem) Init(c *Class) {
 	s.bubble = inBubble()
 }
 
-// Class returns what Init set.
+// Class returns the class that Init set.
 func (s *RWSem) Class() *Class { return s.class }
 
 // RLock takes the semaphore for reading. It waits while a writer holds the

@@ -14,7 +14,7 @@ import (
 // instruction. Unlock costs none, because it notifies nobody: waiters look
 // again, first at once, then after sleeping. So a wait may end 80 microseconds
 // late. A waiter that has slept for half a millisecond goes before all later
-// ones, so nobody waits for ever for a holder that keeps coming back.
+// ones, so nobody waits forever for a holder that keeps coming back.
 //
 // A holder may be preempted or wait for another lock; the waiters sleep during
 // that time. In race builds and after UseCond a Spin is a Mutex, because the
@@ -37,10 +37,10 @@ const (
 // Init sets the lock's class. It must be called before the lock is shared.
 func (s *Spin) Init(c *Class) { s.mu.Init(c) }
 
-// Class returns what Init set.
+// Class returns the class that Init set.
 func (s *Spin) Class() *Class { return s.mu.Class() }
 
-// Lock takes the lock and waits for as long as another goroutine holds it.
+// Lock takes the lock. It waits while another goroutine holds it.
 func (s *Spin) Lock() {
 	if !Special.Load() && s.word.CompareAndSwap(0, taken) {
 		return
@@ -48,7 +48,7 @@ func (s *Spin) Lock() {
 	s.lockSlow()
 }
 
-// TryLock takes the lock if nobody holds it and reports whether it did.
+// TryLock takes the lock if nobody holds it, and reports whether it did.
 func (s *Spin) TryLock() bool {
 	if Special.Load() {
 		return s.tryLockSpecial()

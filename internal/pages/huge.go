@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Huge is what the system was asked for about huge pages in the arena.
+// Huge is a setting for huge pages in the arena.
 type Huge uint8
 
 // The values of Huge.

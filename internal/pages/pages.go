@@ -68,15 +68,15 @@ var heap struct {
 	descs  [2]unsafe.Pointer // I: DescSize bytes for each page: even pages, odd pages
 	err    error             // I: why nothing could be reserved
 
-	// nodeOf has the node of each growStep pages, set before they are allocated.
-	// It is nil if there is only one node.
+	// nodeOf has the node of each growStep pages, set before they are
+	// allocated. It is nil if there is only one node.
 	nodeOf []uint16
 
 	mu      lockdep.Mutex
 	free    freeLists     // L: of the first node
 	more    []freeLists   // L: of the other nodes
 	touched []uint64      // L: a bit for each page below grown: it has memory behind it
-	odd     []bool        // L: for each blockPages pages below grown: an odd descriptor was used
+	odd     []bool        // L: for each blockPages below grown: an odd descriptor was used
 	odds    int           // L: how many of odd are true
 	end     atomic.Uint32 // A: pages below it are usable
 	grown   Page          // L: pages below it were made accessible

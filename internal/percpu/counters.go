@@ -13,7 +13,7 @@ type Counters [granule / 8]atomic.Uint64
 
 const countersCap = (granule - headerSize) / 8
 
-// ClosedCounters returns counters that are zero on each CPU for ever. Sequences
+// ClosedCounters returns counters that are zero on each CPU forever. Sequences
 // that must not find any counters get these. The result is the counters of CPU
 // 0.
 func ClosedCounters() *Counters { return CountersAt(0, 0) }

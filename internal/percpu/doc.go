@@ -20,7 +20,7 @@
 // CPU opens the area there, so only CPUs that are used cost memory. The area at
 // offset 0 is never opened and never written.
 //
-// The operations of Area are for the lock engine. Each call is made with the
-// lock of the area's CPU held. That lock excludes closers as well, so Close
-// needs no fence there.
+// The methods Pop, Push, PopBulk and PushBulk of Area are for the lock engine.
+// The caller holds the lock of the area's CPU. That lock excludes closers as
+// well, so Close needs no fence there.
 package percpu

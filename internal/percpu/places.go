@@ -16,7 +16,7 @@ import (
 var ErrNoSpace = errors.New("no room for another cache's per-CPU areas")
 
 // A Place is the offset of a cache's area in every region, in bytes. 0 is the
-// area that stays closed for ever.
+// area that stays closed forever.
 type Place uint32
 
 // places allocates by first fit: NewPlace takes the start of the first hole

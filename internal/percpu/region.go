@@ -28,7 +28,7 @@ const growStep = 64 << 10
 // places. So reserved space costs nothing, also when the process locks its
 // memory, when a limit counts its memory, and in a core dump. The first bytes
 // of each region are usable from the start: there lies the area that is closed
-// for ever, and sequences read it.
+// forever, and sequences read it.
 //
 // Protection of fields: I, set by Reserve, then constant; L, places.mu.
 var regions struct {

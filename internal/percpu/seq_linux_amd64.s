@@ -151,10 +151,10 @@ TEXT ·seqPopBulk(SB), NOSPLIT|NOFRAME, $0-40
 	MOVQ    const_OffFloor(CX), DX
 	MOVQ    (CX), BX
 	MOVWLZX BX, R8
-	SUBQ    DX, R8 // objects above the floor
+	SUBQ    DX, R8        // objects above the floor
 	JLS     fail
 	CMPQ    R9, R8
-	CMOVQHI R8, R9 // n = min(n, objects above the floor)
+	CMOVQHI R8, R9        // n = min(n, objects above the floor)
 	ADDQ    DX, R8        // level
 	SUBQ    R9, R8        // the new level
 	LEAQ    const_OffSlots(CX)(R8*8), R10

@@ -208,7 +208,7 @@ func CPU() int {
 func Registered() bool { return CPU() >= 0 }
 
 // registerThread gives the calling thread an area. If the kernel refuses to
-// register it, the thread gets the broken area, for ever.
+// register it, the thread gets the broken area, forever.
 func registerThread() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -15,7 +15,7 @@ type openFile struct {
 	file *sysfs.File
 	lock lockdep.Mode // how the kernel holds the inode's lock during a write
 
-	mu      lockdep.RWSem // of->mutex, taken for writing only; an RWSem for its interruptible wait
+	mu      lockdep.RWSem // of->mutex, taken for writing only; its waits can be interrupted
 	content bytes.Buffer  // mu: the result of the last Show
 	next    uint64        // mu: where the last read ended; 0: content is not valid
 }
@@ -83,7 +83,7 @@ type dirEntry struct {
 }
 
 // list yields the entries of a directory from offset on: "." at 0, ".." at 1,
-// and each child at its position. So an offset stays correct for ever and for
+// and each child at its position. So an offset stays correct forever and for
 // every descriptor, even if entries come and go, and no name is listed twice.
 func list(dir *sysfs.Kobject, offset uint64) iter.Seq[dirEntry] {
 	return func(yield func(dirEntry) bool) {

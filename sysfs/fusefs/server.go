@@ -38,7 +38,7 @@ type Server struct {
 
 	unmounting atomic.Bool             // A: Unmount was called
 	signalled  atomic.Bool             // A: a signal ends the process; Done must not come first
-	made       atomic.Pointer[madeDir] // A: the mount point that Mount made, until removed; or nil
+	made       atomic.Pointer[madeDir] // A: the mount point that Mount made, until removed
 	stopped    chan struct{}           // closed when no further Show or Store begins
 	cleaned    chan struct{}           // closed when the functions of OnEnd have run
 	done       chan struct{}           // closed like cleaned, unless signalled

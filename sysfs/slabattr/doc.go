@@ -6,7 +6,7 @@
 //	sys/devices/system/cpu/            the CPUs that the allocator uses (cpu.go)
 //	sys/module/slabfs/                 new_cache, delete_cache, parameters/ (module.go)
 //	proc/slabinfo                      all caches in one table (slabinfo.go)
-//	proc/lockdep*                      what the checker of lock order saw, if on (lockdep.go)
+//	proc/lockdep*                      what the checker of lock order found (lockdep.go)
 //
 // A Tree is an alloc.Publisher. For each new cache it makes a directory, or a
 // link to the directory of the cache's id. Before a cache is released, the Tree
