@@ -17,14 +17,14 @@ import (
 	"slabfs/workqueue"
 )
 
-// An Engine is how a CPU's sheaf is worked on.
+// An Engine is how Alloc and Free keep threads apart on a CPU's sheaf.
 type Engine uint8
 
 // Engines.
 const (
-	Auto Engine = iota // the best that this build and this machine have
-	RSeq               // restartable sequences: Linux 5.10 on amd64
-	Lock               // a lock for each CPU and cache
+	Auto Engine = iota // the best engine that this build and this machine have
+	RSeq               // restartable sequences; needs Linux 5.10 on amd64
+	Lock               // a lock for each CPU and cache; works everywhere
 )
 
 // String returns the engine's name as parameters/percpu_engine shows it.
@@ -43,60 +43,82 @@ func (e Engine) String() string {
 
 // Options of an Allocator. The zero value has no limit and chooses the engine.
 type Options struct {
-	MemoryLimit int64        // bytes of slabs and of Bytes beyond 8 KiB; 0: none; see SetMemoryLimit
-	Engine      Engine       // Auto: what the environment's SLABFS_PERCPU says, lock or rseq, or else the best that is there
-	Merge       bool         // caches of one size share slabs and sheaves, as in Linux
-	HugePages   bool         // SetHugePages(true), where there are any
-	CheckLocks  bool         // check the order of locks in the whole process, from now on: for the first New of a program, since locks that are held now are not seen; a violation is reported on standard error
-	Logger      *slog.Logger // reports damage that nobody's call can be blamed for; nil: slog.Default
+	// MemoryLimit is the limit in bytes; see SetMemoryLimit. 0 is none.
+	MemoryLimit int64
+
+	// Engine is how CPUs' sheaves are used. Auto takes the value of the
+	// environment variable SLABFS_PERCPU, lock or rseq. If that is unset,
+	// it takes the best engine that this build and this machine have.
+	Engine Engine
+
+	// Merge lets caches of one size share slabs and sheaves, as Linux does.
+	Merge bool
+
+	// HugePages asks for huge pages, as SetHugePages(true) does, and
+	// ignores an error.
+	HugePages bool
+
+	// CheckLocks checks the order of locks in the whole process from now
+	// on, and reports a violation on standard error. Set it in the first
+	// New of a program: locks that are held already are not seen.
+	CheckLocks bool
+
+	// Logger reports damage that was not the fault of the call that found
+	// it, and failures that no call returns. nil is slog.Default.
+	Logger *slog.Logger
 }
 
-// An Allocator has caches, their locks and its limit. A program may have
-// several; they share address space and page tables, nothing else.
-//
-// Protection of fields:
-//
-//	I  set by New, then constant
-//	S  slab_mutex (mu)
-//	F  flush_lock
-//	A  atomic
+// An Allocator is a set of caches with a memory limit. It may be used from any
+// goroutine. A program may have several allocators. They share address space,
+// page tables and per-CPU regions, and nothing else.
 type Allocator struct {
+	// Protection of fields:
+	//
+	//	I  set by New, then constant
+	//	S  slab_mutex (mu)
+	//	F  flush_lock
+	//	A  atomic
+
 	log       *slog.Logger // I
 	engine    Engine       // I
 	merge     bool         // I
-	made      [1]uintptr   // I: what called New
-	large     uint32       // I: owner of the first page of runs that Bytes hands out
-	largeRest uint32       // I: owner of their other pages
+	made      [1]uintptr   // I: the caller of New
+	large     uint32       // I: owner of the first page of each page run of Bytes
+	largeRest uint32       // I: owner of the other pages of these runs
 	rcu       *rcu.Domain  // I
 	queue     *workqueue.Queue
 	giver     *workqueue.Work // gives free memory back to the system
 	toRelease rcuDestroy
-	maxBytes  int                         // I: maxKmalloc, to compare with. Bytes of a nil Allocator panics here: in bySize
-	maxFree   int                         // I: and the same less the smallest class. The fault would end the program
-	kmalloc   []*Cache                    // I: by class, see bytes.go
-	bySize    [maxKmalloc/8 + 1]sizeClass // I: kmalloc by (bytes+7)/8
+
+	// Sequences load these two first, so that a call on a nil Allocator
+	// panics. The fault of a load from bySize would end the program.
+	maxBytes int // I: maxKmalloc
+	maxFree  int // I: maxKmalloc less the smallest class
+
+	kmalloc []*Cache                    // I: by class, see bytes.go
+	bySize  [maxKmalloc/8 + 1]sizeClass // I: kmalloc by (bytes+7)/8
 
 	hotplug   cpu.Hotplug
-	flushLock lockdep.RWSem // taken for writing only; an RWSem since its waits can be interrupted
+	flushLock lockdep.RWSem // taken for writing only; an RWSem because a wait for it can be interrupted
 	flushBuf  []uintptr     // F
 
 	mu       lockdep.Mutex     // slab_mutex
 	caches   []*Cache          // S: not dying, oldest first
-	names    map[string]*Cache // S: reserved: being made, live, or dying until unlinked
-	ids      map[string]*core  // S: reserved in the same way, by cores that names may share
+	names    map[string]*Cache // S: reserved names: of caches being made, live, or dying and not yet unlinked
+	ids      map[string]*core  // S: reserved ids of cores that names may share
 	trees    []*tree           // S
-	under    bookings          // S: creates and destroys that do their publishing or unlinking
+	under    bookings          // S: creates that publish, destroys that unlink
 	deciding bookings          // S: calls of Close that may still find objects live
-	unbooked *lockdep.Cond     // over mu; some bookings have come to an end
+	unbooked *lockdep.Cond     // over mu; signaled when some bookings have ended
 	closing  bool              // S: creates are refused
-	ended    bool              // S: by a Close that ended everything but the RCU domain
+	ended    bool              // S: a Close ended everything except the RCU domain
 
 	cores atomic.Pointer[[]*core] // A: of caches; replaced under mu
 
 	limit      atomic.Int64  // A: bytes; 0: none
 	used       atomic.Int64  // A: bytes reserved
-	runs       atomic.Int64  // A: those of them in page runs of Bytes
-	waiting    atomic.Int64  // A: those of them in slabs that wait for a grace period
+	runs       atomic.Int64  // A: the part of used that is in page runs of Bytes
+	waiting    atomic.Int64  // A: the part of used that is in slabs waiting for a grace period
 	areas      atomic.Int64  // A: bytes of the per-CPU areas that were opened
 	damage     atomic.Uint64 // A: objects that could not go back to their slab
 	nils       atomic.Uint64 // A: calls that returned nil or false at the limit
@@ -113,11 +135,17 @@ type Allocator struct {
 	publishesLocked bool  // I: fault.PublishUnderLocks
 }
 
-// New returns an allocator with the caches kmalloc-8 to kmalloc-8k. What mlockall
-// and limits of the process mean for it is in docs/operating.md.
+// New returns an allocator with the caches kmalloc-8 to kmalloc-8k. The first New
+// of the process reserves address space; docs/operating.md explains what
+// mlockall and limits of the process mean for it.
 //
-// Errors: ErrNotBuilt for an engine that is not there, ErrInvalid for an option
-// that makes no sense, ErrNoMemory where not even address space can be had.
+// Errors:
+//
+//   - ErrNotBuilt: this build or this machine does not have the engine.
+//   - ErrInvalid: the limit is negative, or Options or SLABFS_PERCPU name an
+//     engine that does not exist.
+//   - ErrNoMemory: the system refuses address space or the allocator's own
+//     memory.
 func New(o Options) (*Allocator, error) {
 	if o.MemoryLimit < 0 {
 		return nil, fmt.Errorf("new allocator: memory limit of %d bytes: %w", o.MemoryLimit, ErrInvalid)
@@ -131,7 +159,7 @@ func New(o Options) (*Allocator, error) {
 		}
 	}
 	if o.HugePages {
-		_ = pages.SetHuge(pages.HugeAlways) // a build or a system without them is none the worse
+		_ = pages.SetHuge(pages.HugeAlways) // huge pages are optional
 	}
 	engine, err := chooseEngine(o.Engine, os.Getenv("SLABFS_PERCPU"))
 	if err != nil {
@@ -167,15 +195,16 @@ func New(o Options) (*Allocator, error) {
 	a.initRCUDestroy()
 	a.tellReaders()
 	if err := a.newKmalloc(); err != nil {
-		_ = a.Close() // if that fails too, for want of a fence, what is left is never used again
+		_ = a.Close() // if the fence fails and Close with it, the rest is never used again
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
 	a.enlist()
 	return a, nil
 }
 
-// chooseEngine lets an option go before the environment, and both before Auto.
-// The kernel is asked only where the answer may be RSeq: a filter may kill who asks.
+// chooseEngine prefers the option to the environment, and the environment to the
+// best engine. It asks the kernel only if the answer may be RSeq, because a
+// system call filter may kill the process that asks.
 func chooseEngine(option Engine, env string) (Engine, error) {
 	if option == Auto {
 		switch env {
@@ -209,9 +238,9 @@ func chooseEngine(option Engine, env string) (Engine, error) {
 // Engine returns the engine that New chose.
 func (a *Allocator) Engine() Engine { return a.engine }
 
-// Aborts returns how often the kernel started over a sequence of the process, by
-// CPU number: because the thread was preempted, migrated or signalled, or a sheaf
-// was closed.
+// Aborts returns, by CPU number, how often the kernel started over a sequence of
+// the process. It does so when the thread is preempted, migrated or signalled,
+// and when a sheaf is closed.
 func (a *Allocator) Aborts() []uint64 {
 	counts := make([]uint64, a.hotplug.Possible().Limit())
 	for n := range counts {
@@ -221,19 +250,20 @@ func (a *Allocator) Aborts() []uint64 {
 }
 
 // Unregistered returns how many threads of the process could not register for
-// sequences. They are served by the slow path.
+// sequences. Their calls take the slow path.
 func (a *Allocator) Unregistered() uint64 { return rseq.Failed() }
 
 // Hotplug returns the allocator's hotplug lock and its online CPUs.
 func (a *Allocator) Hotplug() *cpu.Hotplug { return &a.hotplug }
 
-// RCU returns the domain whose read-side sections keep the slabs of typesafe-by-RCU
-// caches. Callbacks and grace periods may be used for other things too: they delay
-// each other. After Close its methods panic.
+// RCU returns the domain whose read-side sections keep the slabs of
+// typesafe-by-RCU caches from being freed. A program may use the domain for its
+// own data too. The callbacks of the program and of the allocator then delay
+// each other. After Close, ReadLock and Call of the domain panic.
 func (a *Allocator) RCU() *rcu.Domain { return a.rcu }
 
-// Caches returns the caches that can be used, oldest first: not those that are
-// being made or destroyed.
+// Caches returns the caches that can be used, oldest first. It leaves out caches
+// that are being made or destroyed.
 func (a *Allocator) Caches() []*Cache {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -246,53 +276,55 @@ func (a *Allocator) Caches() []*Cache {
 	return list
 }
 
-// SetMemoryLimit changes the limit of MemoryUsed in bytes; 0 or less is none. It
-// counts whole slabs, and whole pages of Bytes. It does not count page tables
-// (MetadataBytes), sheaves and barns (PerCPUBytes), or free pages that the system
-// has not got back yet (part of MemoryMapped).
+// SetMemoryLimit sets the limit of MemoryUsed in bytes; 0 or less is none. The
+// limit counts whole slabs, and whole pages of Bytes beyond 8 KiB. It does not
+// count page tables (MetadataBytes), sheaves and barns (PerCPUBytes), or free
+// pages that have not gone back to the system (part of MemoryMapped).
 //
-// A limit below MemoryUsed takes nothing away. What is free in slabs can still be
-// allocated. Where a call needs new pages, it first turns free objects of all
-// caches into free pages; if it would still exceed the limit, it returns nil. So
-// do all such calls until enough is freed.
+// A limit below MemoryUsed takes nothing away, and free objects in slabs can
+// still be allocated. If a call needs new pages and would exceed the limit, it
+// first flushes and shrinks the caches in use. If it would still exceed the
+// limit, it returns nil, as do all such calls until enough is freed.
 func (a *Allocator) SetMemoryLimit(bytes int64) { a.limit.Store(max(bytes, 0)) }
 
 // MemoryLimit returns the limit in bytes, or 0 if there is none.
 func (a *Allocator) MemoryLimit() int64 { return a.limit.Load() }
 
-// MemoryUsed returns the bytes that count against the limit: slabs, and page runs of Bytes.
+// MemoryUsed returns the bytes that count against the limit: slabs, and page runs
+// of Bytes.
 func (a *Allocator) MemoryUsed() int64 { return a.used.Load() }
 
-// MemoryLarge returns those of MemoryUsed in page runs: Bytes of more than 8 KiB.
+// MemoryLarge returns the part of MemoryUsed that is in page runs, which are
+// slices of Bytes of more than 8 KiB.
 func (a *Allocator) MemoryLarge() int64 { return a.runs.Load() }
 
-// MemoryRefused returns how many calls got no memory: Alloc and Bytes that
-// returned nil, AllocBulk and Prefill that returned false.
+// MemoryRefused returns how many calls got no memory: calls of Alloc and Bytes
+// that returned nil, and calls of AllocBulk and Prefill that returned false.
 func (a *Allocator) MemoryRefused() uint64 { return a.nils.Load() }
 
-// MemoryWaiting returns those of MemoryUsed in empty slabs of typesafe-by-RCU caches that
-// wait for a grace period. No cache counts them as its own.
+// MemoryWaiting returns the part of MemoryUsed that is in empty slabs of
+// typesafe-by-RCU caches and waits for a grace period. No cache counts these
+// slabs as its own.
 func (a *Allocator) MemoryWaiting() int64 { return a.waiting.Load() }
 
-// Damage returns how many objects could not go back to their slab because they
-// were free there already, or no objects: each was freed twice, or freed by an
-// address into it.
+// Damage returns how many objects could not go back to their slab, because they
+// were freed twice or by an address inside an object.
 func (a *Allocator) Damage() uint64 { return a.damage.Load() }
 
-// Misuse returns how often a released cache was looked at: always 0, unless
-// the order of destroy is broken.
+// Misuse returns how often a cache was used after its release. It is always 0,
+// unless the order of destroy is broken.
 func (a *Allocator) Misuse() uint64 { return a.misuse.Load() }
 
-// EarlyReleases returns how often a cache was released before all unlinks of it had
-// ended: always 0, unless the order of destroy is broken.
+// EarlyReleases returns how often a cache was released before all of its unlinks
+// had ended. It is always 0, unless the order of destroy is broken.
 func (a *Allocator) EarlyReleases() uint64 { return a.early.Load() }
 
-// RefusedDying returns how many creates failed with ErrExist because a cache of
-// the name was being destroyed.
+// RefusedDying returns how many calls of NewCache failed with ErrExist because a
+// cache of that name was being destroyed.
 func (a *Allocator) RefusedDying() uint64 { return a.refused.Load() }
 
-// bookings counts operations under way that others may wait for: on
-// Allocator.unbooked, until n is 0.
+// bookings counts operations that have not ended. Others wait on
+// Allocator.unbooked until n is 0.
 //
 // Protection of fields: slab_mutex.
 type bookings struct{ n int }

@@ -7,17 +7,21 @@ import (
 	"slabfs/internal/pages"
 )
 
-// AllocBulk fills dst with objects, or returns false at the memory limit, with
+// AllocBulk fills dst with objects. At the memory limit it returns false, with
 // dst all nil and nothing allocated.
+//
+// If the sheaf of the current CPU has all the objects, AllocBulk is one
+// sequence without a lock on the rseq engine.
 func (c *Cache) AllocBulk(dst []unsafe.Pointer) bool {
-	clear(dst) // the collector learns what was there; objects are not its own, and may be stored as words
+	clear(dst) // the collector learns what was there; objects are not Go memory and may be stored as words
 	return allocBulkFast(c, dst)
 }
 
-// FreeBulk takes objects back, as Free does each, and finds the same mistakes. If
-// one of them is nil or belongs to another cache, it panics before any is taken. If
-// one is found to be free already, or no object, it panics when all others are
-// taken. A slice that is nil or empty is fine.
+// FreeBulk frees all objects of src and finds the same mistakes as Free. If an
+// object is nil or belongs to another cache, FreeBulk panics before it frees
+// any. If it finds an object that is free already, or an address at which no
+// object begins, it panics after it has freed all others. FreeBulk of an empty
+// slice does nothing.
 func (c *Cache) FreeBulk(src []unsafe.Pointer) { freeBulkFast(c, src) }
 
 // wordsOf returns pointers as words.
@@ -25,20 +29,20 @@ func wordsOf(objs []unsafe.Pointer) []uintptr {
 	return unsafe.Slice((*uintptr)(unsafe.Pointer(unsafe.SliceData(objs))), len(objs))
 }
 
-// allocBulkSlow is AllocBulk where the sheaf does not have so many.
+// allocBulkSlow is AllocBulk if the sheaf does not have enough objects.
 func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
 	got := 0
 	defer func() {
 		if got == len(dst) {
 			return
 		}
-		if got > 0 { // at the limit, or a constructor panics, or the name has ended but not the core
+		if got > 0 { // at the limit, or a constructor panicked, or the name was destroyed and the core lives on
 			c.freeBulk(dst[:got])
 		}
 		clear(dst)
 	}()
 	c.mustLive("AllocBulk")
-	for words := wordsOf(dst); got < len(words); { // nothing panics once all are there
+	for words := wordsOf(dst); got < len(words); { // nothing panics when all objects are there
 		some := words[got:min(len(words), got+maxTake)]
 		n := c.allocSome(some)
 		if got += n; n == len(some) {
@@ -54,11 +58,12 @@ func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
 	return true
 }
 
-// maxTake bounds how many objects are taken while list_lock is held. It is so large that each such step
-// costs little.
+// maxTake is how many objects are taken at most while list_lock is held. It is
+// large, so that the cost of a step hardly counts.
 const maxTake = 16 * maxBatch
 
-// allocSome fills part of dst, which has maxTake at most, without new pages and returns how much.
+// allocSome fills part of dst without a new slab and returns how many objects
+// it took. dst has at most maxTake slots.
 func (c *Cache) allocSome(dst []uintptr) int {
 	k := c.core
 	c.mustLive("AllocBulk")
@@ -84,11 +89,11 @@ func (c *Cache) allocSome(dst []uintptr) int {
 	return n
 }
 
-// freeBulkSlow is FreeBulk where the sheaf has no room for so many.
+// freeBulkSlow is FreeBulk if the sheaf does not have room for all the objects.
 func freeBulkSlow(c *Cache, src []unsafe.Pointer) {
 	k := c.core
 	c.mustLive("FreeBulk")
-	var last pages.Page // of the core; 0 is nobody's
+	var last pages.Page // the last page found to belong to the core; 0 is none
 	for _, obj := range src {
 		p, ok := pages.Of(obj)
 		if !ok || (p != last || p == 0) && pages.Owner(p) != k.number {
@@ -102,14 +107,14 @@ func freeBulkSlow(c *Cache, src []unsafe.Pointer) {
 	c.freeBulk(src)
 }
 
-// freeBulk takes back objects that are the core's.
+// freeBulk frees objects that lie in slabs of the core.
 func (c *Cache) freeBulk(src []unsafe.Pointer) {
 	k := c.core
 	if invariants.Enabled {
 		k.takeBackAll(c, src)
 	}
 	var discard slabList
-	others, own := 0, 0 // that could not be put
+	others, own := 0, 0 // objects that could not go back to their slab
 	for words := wordsOf(src); len(words) > 0; {
 		pc := k.lockCPU()
 		if k.dying {

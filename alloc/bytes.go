@@ -19,8 +19,8 @@ var kmallocSizes = []struct {
 
 const maxKmalloc = 8 << 10
 
-// A sizeClass is a class as Bytes finds it. The capacity lies beside the cache, and is not
-// loaded from there: FreeBytes finds the class by it, and would find it later.
+// A sizeClass is a class as Bytes finds it. The capacity lies beside the cache:
+// FreeBytes finds the class by it, and a load from the cache would come later.
 type sizeClass struct {
 	cache *Cache
 	bytes uint64
@@ -52,7 +52,8 @@ func (a *Allocator) newKmalloc() error {
 	return nil
 }
 
-// A pageRun is the descriptor of pages that Bytes handed out whole.
+// A pageRun is the descriptor of a page run, which Bytes returns for more than
+// 8 KiB.
 type pageRun struct {
 	n int // pages
 	_ [pages.DescSize - unsafe.Sizeof(0)]byte
@@ -60,13 +61,18 @@ type pageRun struct {
 
 var _ [0]struct{} = [unsafe.Sizeof(pageRun{}) - pages.DescSize]struct{}{}
 
-// Bytes returns n bytes of undefined content, with the capacity of their class:
-// 8, 16, 32, 64, 96, 128, 192, 256, 512, 1k, 2k, 4k or 8k, above that whole pages.
-// It returns nil when the allocator's memory limit is reached. Bytes(0) is empty
-// and not nil. It panics if n is negative.
+// Bytes returns n bytes of undefined content. Its capacity is the next of 8,
+// 16, 32, 64, 96, 128, 192, 256, 512, 1k, 2k, 4k and 8k bytes, or whole pages
+// of 4 KiB above 8 KiB.
+//
+// Bytes returns nil at the allocator's memory limit. Bytes(0) is empty and not
+// nil. Bytes panics if n is negative.
+//
+// Up to 8 KiB, Bytes costs about as much as Alloc of a Cache. Beyond that it
+// takes locks.
 func (a *Allocator) Bytes(n int) []byte { return bytesFast(a, n) }
 
-// bytesSlow is Bytes without a sequence, or of whole pages.
+// bytesSlow is Bytes if no sequence can serve it, or for a page run.
 func bytesSlow(a *Allocator, n int) []byte {
 	if uint(n) > maxKmalloc {
 		return a.pageBytes(n)
@@ -80,7 +86,8 @@ func bytesSlow(a *Allocator, n int) []byte {
 	return unsafe.Slice((*byte)(obj), c.usersize)[:n]
 }
 
-// pageBytes returns n bytes, more than a class has, in pages of their own, or nil.
+// pageBytes returns n bytes in a page run of their own, or nil. n is more than
+// the largest class, or negative.
 func (a *Allocator) pageBytes(n int) []byte {
 	if n < 0 {
 		panic(fmt.Sprintf("slabfs: Bytes(%d): negative size", n))
@@ -112,15 +119,16 @@ func (a *Allocator) pageBytes(n int) []byte {
 	}
 }
 
-// FreeBytes takes back what Bytes returned: the slice may be shorter by now, but
-// must begin where it began and have the capacity that it had. It panics on any
-// other slice, most often one that append moved. A nil slice is fine: it holds
-// nothing.
+// FreeBytes frees a slice that Bytes returned. The slice may be shorter by now,
+// but must begin where it began and have the capacity that it had. FreeBytes
+// panics on any other slice, most often a slice that append has moved. A nil
+// slice holds nothing, and FreeBytes does nothing.
 func (a *Allocator) FreeBytes(b []byte) {
 	freeBytesFast(a, unsafe.Pointer(unsafe.SliceData(b)), cap(b))
 }
 
-// freeBytesSlow is FreeBytes without a sequence, or of what is not one object of a power of two.
+// freeBytesSlow is FreeBytes if no sequence can serve it: for an object whose
+// size is no power of two, for a page run, nil or a mistake.
 func freeBytesSlow(a *Allocator, obj unsafe.Pointer, size int) {
 	switch {
 	case obj == nil:
@@ -139,7 +147,7 @@ func freeBytesSlow(a *Allocator, obj unsafe.Pointer, size int) {
 	panic(a.describeBytes(obj, size))
 }
 
-// describeBytes says what is wrong with a slice that FreeBytes got.
+// describeBytes says what is wrong with the argument of FreeBytes.
 func (a *Allocator) describeBytes(obj unsafe.Pointer, size int) string {
 	class := classOf(size)
 	p, ok := pages.Of(obj)
@@ -176,7 +184,7 @@ func (a *Allocator) freePageBytes(obj unsafe.Pointer, size int) {
 	if owner != a.large || uintptr(obj) != uintptr(pages.At(p)) || run.n<<pages.Shift != size {
 		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which is not all that Bytes returned: was it cut?", obj, size))
 	}
-	if !pages.SwapOwner(p, a.large, 0) { // of several that free it at once, one does
+	if !pages.SwapOwner(p, a.large, 0) { // if several calls free it at once, one of them succeeds
 		panic(fmt.Sprintf("slabfs: FreeBytes of %p, capacity %d, which is free already", obj, size))
 	}
 	n := run.n

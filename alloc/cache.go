@@ -12,9 +12,9 @@ type Flags uint32
 
 // Flags, named as in Linux.
 const (
-	HWCacheAlign   Flags = 1 << iota // align objects to cache lines, as far as their size allows
-	ReclaimAccount                   // objects can be freed on demand; shown, and kept apart when caches merge
-	TypesafeByRCU                    // slabs outlive the readers that may look at them; see Allocator.RCU
+	HWCacheAlign   Flags = 1 << iota // align objects to cache lines; small objects to a half, a quarter or less of a line
+	ReclaimAccount                   // objects can be freed on demand: shown in files, and merges only with its like
+	TypesafeByRCU                    // the pages of an empty slab are freed after a grace period; see Allocator.RCU
 	NoMerge                          // never share slabs with another cache
 
 	allFlags = HWCacheAlign | ReclaimAccount | TypesafeByRCU | NoMerge
@@ -22,40 +22,53 @@ const (
 
 // CacheOptions of NewCache. The zero value has SLUB's defaults.
 type CacheOptions struct {
-	Align       int                  // bytes, a power of two up to a page; 0: that of a word
-	Flags       Flags                // see the constants
-	Ctor        func(unsafe.Pointer) // runs once for each object of a new slab, with no lock held; a freed object keeps its content
-	ShellDelete bool                 // delete_cache may destroy it
+	// Align is the alignment of objects in bytes, a power of two up to
+	// 4096. The alignment is at least 8, which is also what 0 stands for.
+	Align int
 
-	// SheafCapacity is how many free objects each CPU keeps at hand, 1 to 4096. 0: by
-	// size, 60 below 256 bytes, 28 below 1024, 12 below 4096, else 4. A cache for which
-	// it was chosen does not merge.
+	// Flags is any combination of HWCacheAlign, ReclaimAccount,
+	// TypesafeByRCU and NoMerge.
+	Flags Flags
+
+	// Ctor runs once for each object of a new slab, with no lock held. A
+	// freed object keeps its content, so Ctor does not run again when the
+	// object is allocated again. A cache with a Ctor does not merge.
+	Ctor func(unsafe.Pointer)
+
+	// ShellDelete allows DestroyName, and so the file delete_cache, to
+	// destroy the cache.
+	ShellDelete bool
+
+	// SheafCapacity is how many free objects each CPU keeps at hand, 1 to
+	// 4096. 0 chooses by size, as Linux 7.0 does. A sheaf then has 60
+	// objects below 256 bytes, 28 below 1024, 12 below 4096, else 4. A
+	// cache whose capacity was chosen here does not merge.
 	SheafCapacity int
 }
 
 // A Cache is one name's handle for objects of one size. It may be used from any
-// goroutine. Alloc, Free, their variants, Destroy and everything that sets a value
-// panic with the handle's name after its Destroy. What returns a value still does.
+// goroutine. After its Destroy, Alloc, Free, their variants, Destroy and all
+// setters panic with the handle's name. Methods that return a value still work.
 //
-// With Options.Merge, caches of one size share a core: their slabs and sheaves. An
-// object may be freed through any of their handles, also when the one that it was
+// With Options.Merge, caches of one size share their slabs and sheaves. An object
+// may be freed through any of their handles, even if the handle that it was
 // allocated through is destroyed.
-//
-// Protection of fields:
-//
-//	I  set before others see the handle, then constant
-//	S  slab_mutex
-//	A  atomic; written under slab_mutex
 type Cache struct {
-	area   unsafe.Pointer // A: its core's area on CPU 0 as sequences see it; the closed area once the handle is dead, and on the lock engine
-	number uint32         // I: its core's
+	// Protection of fields:
+	//
+	//	I  set before others see the handle, then constant
+	//	S  slab_mutex
+	//	A  atomic; written under slab_mutex
+
+	area   unsafe.Pointer // A: for sequences, the core's area on CPU 0; the closed area if the handle is dead, or on the lock engine
+	number uint32         // I: the core's number
 	core   *core          // I
 	dead   atomic.Bool    // A
 
 	name        string // I
 	shellDelete bool   // I
-	objectSize  uint32 // I: bytes asked for
-	usersize    uint32 // I
+	objectSize  uint32 // I: bytes that NewCache was asked for
+	usersize    uint32 // I: capacity of slices of Bytes; 0 if Bytes does not use the cache
 
 	making    bool     // S: NewCache has not returned
 	publishes bookings // S: trees that are publishing it
@@ -65,18 +78,22 @@ type Cache struct {
 // Name returns the cache's name.
 func (c *Cache) Name() string { return c.name }
 
-// ObjectSize returns the size of objects in bytes that NewCache was asked for.
+// ObjectSize returns the size in bytes that NewCache was asked for.
 func (c *Cache) ObjectSize() int { return int(c.objectSize) }
 
-// Alloc returns an object, or nil when the allocator's memory limit is reached.
-// Its content is undefined. In a cache with a constructor, an object is as its last
-// user left it.
+// Alloc returns an object, or nil at the allocator's memory limit. Its content is
+// undefined. In a cache with a constructor, an object is as its last user left
+// it, or as the constructor did.
+//
+// Most calls pop from the sheaf of the current CPU, without a lock or an atomic
+// instruction on the rseq engine. docs/benchmarks.md has times.
 func (c *Cache) Alloc() unsafe.Pointer { return allocFast(c) }
 
-// AllocZeroed is Alloc that clears the object. What a constructor made is cleared
-// too, for good: it does not run again for that object. AllocZeroed panics on a
-// typesafe-by-RCU cache, where a reader may be looking at the object: use Alloc,
-// and set what must be set by atomic stores.
+// AllocZeroed is Alloc that clears the ObjectSize bytes of the object. This also
+// clears the work of a constructor, which does not run again for that object.
+//
+// AllocZeroed panics on a typesafe-by-RCU cache, because a reader may be looking
+// at the object. Use Alloc there, and set fields by atomic stores.
 func (c *Cache) AllocZeroed() unsafe.Pointer {
 	if c.core.typesafe() {
 		panic(fmt.Sprintf("slabfs: AllocZeroed on cache %q, which is typesafe by RCU: it would clear what a reader may look at; use Alloc", c.name))
@@ -88,40 +105,48 @@ func (c *Cache) AllocZeroed() unsafe.Pointer {
 	return obj
 }
 
-// Free takes an object back, on any CPU. It panics at once if the object is nil,
-// which is no object, or if its page belongs to another cache or to none. An
-// address inside an object, or an object that is free already, is found at the
-// latest when it goes back to its slab. Until then, an object that was freed twice
-// may be allocated twice. The invariants build finds both at once.
+// Free frees an object. Any goroutine may free it, on any CPU. Free panics at
+// once if the object is nil, or if its page belongs to another cache or to none.
+//
+// An address inside an object, or an object that is free already, is found at
+// the latest when it goes back to its slab. Until then, an object that was freed
+// twice may be allocated twice. If another call finds the mistake, it does not
+// panic: it logs the mistake and counts it in Allocator.Damage. A build with
+// -tags slabfs_invariants finds both at once.
 func (c *Cache) Free(obj unsafe.Pointer) { freeFast(c, obj) }
 
-// Shrink gives all free objects back to their slabs and all empty slabs back to
-// the pages, whatever min_partial says, and their memory to the system.
+// Shrink moves all free objects back to their slabs, frees all empty slabs
+// regardless of min_partial, and sorts the other slabs so that the fullest are
+// used first. Then it returns all free pages of the process to the system.
 func (c *Cache) Shrink() {
 	c.mustLive("Shrink")
 	_ = c.core.shrink(context.Background())
 }
 
-// ShrinkContext is Shrink that gives up, with ctx's error and nothing done, if
-// ctx ends while it waits for its locks. It is what echo 1 > shrink does: in a
-// store of the cache's own files it does nothing if the cache is being destroyed.
+// ShrinkContext is Shrink that gives up if ctx ends while it waits for its locks.
+// It then returns ctx's error and has done nothing. echo 1 > shrink calls it: in
+// a store of the cache's own files, it does nothing if the cache is being
+// destroyed.
 func (c *Cache) ShrinkContext(ctx context.Context) error {
 	c.mustBeStore("ShrinkContext")
 	defer c.CheckReleased()
 	return c.core.shrink(ctx)
 }
 
-// SetCPUPartial sets how many free objects the slabs that a CPU keeps may hold,
-// as SLUB counts them, and flushes all CPUs. ErrInvalid: more than 32 bits.
+// SetCPUPartial sets about how many free objects the slabs of a CPU may hold, and
+// flushes the cache. As in SLUB (Linux 5.16 to 6.19), the number of objects
+// becomes a number of slabs, on the assumption that half of each slab is free.
+//
+// Errors: ErrInvalid above 2^32 - 1; the error of membarrier(2).
 func (c *Cache) SetCPUPartial(objects uint) error {
 	c.mustLive("SetCPUPartial")
 	return c.SetCPUPartialContext(context.Background(), objects)
 }
 
-// SetCPUPartialContext is SetCPUPartial that gives up, with ctx's error and
-// nothing done, if ctx ends while it waits for its locks. It is what echo >
-// cpu_partial does: in a store of the cache's own files it does nothing if the
-// cache is being destroyed.
+// SetCPUPartialContext is SetCPUPartial that gives up if ctx ends while it waits
+// for its locks. It then returns ctx's error and has done nothing. A write to
+// cpu_partial calls it: in a store of the cache's own files, it does nothing if
+// the cache is being destroyed.
 func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
 	c.mustBeStore("SetCPUPartialContext")
 	if uint64(objects) > maxCPUPartial {
@@ -131,27 +156,31 @@ func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
 	return c.core.flushAll(ctx, func() { c.core.setCPUPartial(uint32(objects)) }, nil)
 }
 
-// CPUPartial returns what SetCPUPartial set.
+// CPUPartial returns the number of objects that SetCPUPartial set. At first it is
+// 120 below 256 bytes, 52 below 1024, 24 below 4096, else 6.
 func (c *Cache) CPUPartial() uint { return uint(c.core.cpuPartial.Load()) }
 
-// SetMinPartial sets how many slabs with free objects a node keeps even when they are empty.
+// SetMinPartial sets how many slabs with free objects a node keeps, even if they
+// are empty. It moves nothing by itself.
 func (c *Cache) SetMinPartial(slabs uint64) {
 	c.mustBeStore("SetMinPartial")
 	c.core.minPartial.Store(slabs)
 }
 
-// SetSheafCapacity sets how many free objects a CPU's sheaf takes, and flushes all
-// CPUs: from 0, where every Alloc and Free goes to the slabs, to what
-// CacheOptions.SheafCapacity was or stood for. ErrInvalid: more than that.
+// SetSheafCapacity sets how many free objects a CPU's sheaf takes, and flushes
+// the cache. With 0, every Alloc and Free goes to the slabs. The most is the
+// capacity that the cache was made with; see CacheOptions.SheafCapacity.
+//
+// Errors: ErrInvalid above that capacity; the error of membarrier(2).
 func (c *Cache) SetSheafCapacity(objects uint) error {
 	c.mustLive("SetSheafCapacity")
 	return c.SetSheafCapacityContext(context.Background(), objects)
 }
 
-// SetSheafCapacityContext is SetSheafCapacity that gives up, with ctx's error and
-// nothing done, if ctx ends while it waits for its locks. It is what echo >
-// sheaf_capacity does: in a store of the cache's own files it does nothing if the
-// cache is being destroyed.
+// SetSheafCapacityContext is SetSheafCapacity that gives up if ctx ends while it
+// waits for its locks. It then returns ctx's error and has done nothing. A write
+// to sheaf_capacity calls it: in a store of the cache's own files, it does
+// nothing if the cache is being destroyed.
 func (c *Cache) SetSheafCapacityContext(ctx context.Context, objects uint) error {
 	c.mustBeStore("SetSheafCapacityContext")
 	k := c.core
@@ -162,14 +191,16 @@ func (c *Cache) SetSheafCapacityContext(ctx context.Context, objects uint) error
 	return k.flushAll(ctx, func() { k.sheafCap.Store(int32(objects)) }, nil)
 }
 
-// SheafCapacity returns what SetSheafCapacity set.
+// SheafCapacity returns the number of objects that a CPU's sheaf takes.
 func (c *Cache) SheafCapacity() uint { return uint(c.core.sheafCap.Load()) }
 
-// MinPartial returns what SetMinPartial set.
+// MinPartial returns the number of slabs that SetMinPartial set. At first it is 5
+// to 10, by the size of objects.
 func (c *Cache) MinPartial() uint64 { return c.core.minPartial.Load() }
 
-// SetRemoteNodeDefragRatio sets, in percent, how often slabs of other memory
-// nodes are used before a new slab is made. ErrInvalid: more than 100.
+// SetRemoteNodeDefragRatio sets in how many percent of cases slabs of other
+// memory nodes are tried before a new slab is made. At the memory limit they
+// always are. ErrInvalid: above 100.
 func (c *Cache) SetRemoteNodeDefragRatio(percent uint) error {
 	c.mustBeStore("SetRemoteNodeDefragRatio")
 	if percent > 100 {
@@ -179,5 +210,6 @@ func (c *Cache) SetRemoteNodeDefragRatio(percent uint) error {
 	return nil
 }
 
-// RemoteNodeDefragRatio returns what SetRemoteNodeDefragRatio set.
+// RemoteNodeDefragRatio returns the percentage that SetRemoteNodeDefragRatio set.
+// At first it is 100.
 func (c *Cache) RemoteNodeDefragRatio() uint { return uint(c.core.defragRatio.Load()) }

@@ -9,30 +9,37 @@ import (
 	"slabfs/internal/pages"
 )
 
-// Close destroys all caches, or none: if objects live it returns ErrBusy with
-// the names of their caches, nothing has changed, and Close can be called again.
-// NewCache waits while Close decides, except in a callback. When Close returns
-// nil nothing of the allocator runs any more.
+// Close destroys all caches, or none. If objects are live, it returns ErrBusy
+// with the names of their caches, nothing has changed, and Close can be called
+// again. NewCache waits while Close decides, except in a callback. When Close
+// returns nil, no goroutine of the allocator runs any more.
 //
-// Once nothing is live it waits for the read-side sections of RCU: one that never
-// ends blocks it for ever, as it would from within one.
+// Once no object is live, Close waits for the read-side sections of RCU. A
+// section that never ends blocks Close for ever, and so does a Close from
+// within a section.
 //
-// ErrCallback: it was called from a show, a store, a work item or a Publisher,
-// for which it would wait. ErrClosed: it was closed before. rcu.ErrFence: the kernel
-// refuses to tell whether readers have left; nothing is lost, and it can be called again.
+// Errors:
+//
+//   - ErrBusy: objects are live.
+//   - ErrClosed: the allocator was closed before.
+//   - ErrCallback: Close was called from a show, a store, a work item or a
+//     Publisher, and would wait for its caller.
+//   - rcu.ErrFence: the kernel does not tell whether readers have left. Nothing is
+//     lost; call Close again.
+//   - The error of membarrier(2): nothing has changed; call Close again.
 func (a *Allocator) Close() error {
 	if lockdep.InCallback() {
 		return fmt.Errorf("close allocator: %w", errInCallback)
 	}
 	a.mu.Lock()
-	again := a.ended // a Close ended everything but the RCU domain
+	again := a.ended // an earlier Close ended everything except the RCU domain
 	a.ended = false
 	a.deciding.add(1)
 	a.mu.Unlock()
 	err := a.destroyAll(again)
 	a.mu.Lock()
 	a.unbook(&a.deciding, 1)
-	a.ended = a.ended || again && err != nil // a Bytes that raced with a Close that failed late does not open it again
+	a.ended = a.ended || again && err != nil // a Bytes that races with a Close that fails late does not open the allocator again
 	a.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("close allocator: %w", err)
@@ -65,13 +72,13 @@ func (a *Allocator) destroyAll(again bool) error {
 	if !errors.Is(err, ErrBusy) {
 		return err
 	}
-	if busy := a.busy(); len(busy) > 0 { // or else all was freed since
+	if busy := a.busy(); len(busy) > 0 { // if none is live, the objects were freed since
 		return fmt.Errorf("%s: %w; free them and close again", strings.Join(busy, ", "), ErrBusy)
 	}
 	return err
 }
 
-// busy lists what is live: the program's caches first.
+// busy lists the caches with live objects, the program's caches first.
 func (a *Allocator) busy() (own []string) {
 	names := make(map[*core][]string)
 	var cores []*core

@@ -11,18 +11,26 @@ import (
 	"slabfs/internal/percpu"
 )
 
-// maxName bounds a name in bytes, so that paths of files stay below what tools take.
+// maxName is the longest name in bytes, so that paths of files stay below the
+// limits of tools.
 const maxName = 60
 
-// NewCache returns a cache for objects of size bytes, 1 to 4 MiB, under a name
-// of 1 to 60 of the characters A-Z a-z 0-9 _ . -, not beginning with a dot. When
-// it returns, the cache is in every attached tree. With Options.Merge it shares the
-// core of another cache of its size, if both may; see Cache.
+// NewCache returns a cache for objects of size bytes, 1 to 4 MiB. Its name has
+// 1 to 60 of the characters A-Z a-z 0-9 _ . - and does not begin with a dot.
+// When NewCache returns, the cache is in every attached tree. With
+// Options.Merge it shares slabs and sheaves with another cache of its size if
+// both may; see Cache.
 //
-// Errors: ErrExist while the name is taken, also by a cache that is being made
-// or destroyed; ErrInvalid; ErrClosed; ErrNoMemory
-// if there is no room for its sheaves; ErrCallback from a show, a store or a Publisher
-// of a core that it is to share, while that comes or goes; what a tree's Publish returned.
+// Errors:
+//
+//   - ErrExist: the name is taken, perhaps by a cache that is being made or
+//     destroyed.
+//   - ErrInvalid: the name, the size or an option is out of range.
+//   - ErrClosed: Close has destroyed all caches.
+//   - ErrNoMemory: there is no room for the cache's sheaves.
+//   - ErrCallback: a show, a store or a Publisher called NewCache, and the cache
+//     would share slabs with the very cache that is coming or going there.
+//   - The error of a Publisher.
 func (a *Allocator) NewCache(name string, size int, o CacheOptions) (*Cache, error) {
 	return a.newCache(name, size, o, 0)
 }
@@ -76,9 +84,9 @@ func validName(name string) bool {
 	return true
 }
 
-// enter reserves the name, puts the cache on the list and books its publishing
-// in the trees that it returns: of made, which is the cache, after its directory if
-// that has a handle of its own and is new.
+// enter reserves the name, puts the cache on the list, and books its publishing
+// in the trees that it returns. made is the cache. If the cache's directory has
+// a handle of its own and is new, that handle comes before it.
 func (a *Allocator) enter(c *Cache, l layout, o CacheOptions) (made []*Cache, trees []*tree, err error) {
 	id := a.idOf(l, o, c.usersize)
 	for {
@@ -96,8 +104,8 @@ func (a *Allocator) enter(c *Cache, l layout, o CacheOptions) (made []*Cache, tr
 	}
 }
 
-// enterLocked is one attempt. If wait is true nothing has happened: the next makes
-// sense when some bookings have come to an end.
+// enterLocked is one attempt of enter. If wait is true, nothing has happened,
+// and the next attempt makes sense when some bookings have ended.
 //
 // Preconditions: the hotplug lock is held for reading, and a.mu.
 func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (made []*Cache, trees []*tree, wait bool, err error) {
@@ -125,7 +133,7 @@ func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (
 			made = append(made, k.root)
 		}
 	} else {
-		// A link needs its directory, and the next one of this id its name.
+		// A link needs its directory, and a new directory needs the name of the old one.
 		wait = k.root.publishes.n > 0 || k.root.dead.Load() && k.unlinks.n > 0
 		if wait && lockdep.InCallbackAbout(k.root) {
 			return nil, nil, false, errInCallback
@@ -171,8 +179,9 @@ func (a *Allocator) setCaches(list []*Cache) {
 	a.cores.Store(&cores)
 }
 
-// publish makes what enter has made known to the trees in which that is booked.
-// If one of them fails, it is gone from all of them when publish returns.
+// publish publishes the handles that enter has made, in the trees that enter
+// has booked. If one tree fails, the handles are gone from all trees when
+// publish returns.
 //
 // Preconditions: no lock is held.
 func (a *Allocator) publish(made []*Cache, trees []*tree) error {
@@ -211,14 +220,15 @@ func (a *Allocator) endPublish(c *Cache, t *tree, ok bool) {
 	a.unbook(&t.busy, 1)
 }
 
-// withdraw takes back what enter has made, whose publishing failed: nobody but the
-// trees has seen it. It ends NewCache's own bookings, which kept destroys away from it,
-// and others from a new core, until the handles were dead.
+// withdraw undoes enter after publishing failed. Only the trees have seen the
+// handles. NewCache's own bookings have kept destroys away from the handles,
+// and other creates away from a new core. withdraw ends these bookings once the
+// handles are dead.
 //
 // Preconditions: no lock is held.
 func (a *Allocator) withdraw(made []*Cache) {
 	k := made[0].core
-	fresh := made[0] == k.root // or else a new name of a core that has others
+	fresh := made[0] == k.root // otherwise it is one more name of a core
 	defer k.reportDamage()
 	a.hotplug.RLock()
 	a.mu.Lock()
@@ -227,7 +237,7 @@ func (a *Allocator) withdraw(made []*Cache) {
 		err = a.shutDown([]*core{k})
 	}
 	for _, c := range made {
-		c.kill() // whatever a Publisher did with it
+		c.kill() // a Publisher may have used it
 	}
 	a.remove(made)
 	for _, c := range made {

@@ -2,11 +2,14 @@ package alloc
 
 import "errors"
 
-// Errors of this package wrap one of these, with four exceptions. A call with a
-// context may return the context's error. NewCache may return what a Publisher
-// returned. Where the kernel refuses a fence, Destroy, DestroyName, Close, SetOnline
-// and the setters that flush return the error of membarrier(2), and Close may return
-// rcu.ErrFence: nothing has changed then, and the call can be repeated.
+// Errors of this package wrap one of these, with a few exceptions:
+//
+//   - A call with a context may return the context's error.
+//   - NewCache and NewTyped may return the error of a Publisher.
+//   - If the kernel refuses a fence, Destroy, DestroyName, Close, SetOnline and
+//     the setters that flush return the error of membarrier(2), and Close may
+//     return rcu.ErrFence. Nothing has changed then, and the call can be
+//     repeated.
 var (
 	ErrBusy       = errors.New("busy")                                // Destroy, DestroyName, Close: objects are live; SetOnline: the last CPU; nothing changed
 	ErrClosed     = errors.New("the allocator is closed")             // NewCache, NewTyped, Close

@@ -4,9 +4,9 @@ package alloc
 
 import "unsafe"
 
-// Alloc returns a value, or nil when the allocator's memory limit is reached,
-// which it cannot do in the calls that Prefill has promised. Its content is
-// undefined: unlike Typed.Alloc, this does not clear it.
+// Alloc returns a value of undefined content: unlike Typed.Alloc, it does not
+// clear the value. It returns nil at the allocator's memory limit, but never in
+// a call that Prefill has promised.
 func (l *Local[T]) Alloc() *T {
 	if l.in == l.out {
 		return (*T)(l.ring().refill())
@@ -15,8 +15,8 @@ func (l *Local[T]) Alloc() *T {
 	return (*T)(l.cache.core.handOut(unsafe.Pointer(l.slots[l.out-1])))
 }
 
-// Free takes back a value of the Typed, from any Alloc. This build panics
-// at once if the value is nil, another cache's, or free already.
+// Free frees a value of the Typed, from any Alloc. This build panics at once if
+// the value is nil, another cache's, or free already.
 func (l *Local[T]) Free(p *T) {
 	c := l.cache
 	c.core.mustOwn(c, unsafe.Pointer(p))

@@ -4,12 +4,12 @@ package alloc
 
 import "unsafe"
 
-// The compiler inlines Alloc and Free as they are here. With one more expression
-// in Free, it would not.
+// The compiler inlines Alloc and Free as they are here. It would not inline
+// Free with one more expression.
 
-// Alloc returns a value, or nil when the allocator's memory limit is reached,
-// which it cannot do in the calls that Prefill has promised. Its content is
-// undefined: unlike Typed.Alloc, this does not clear it.
+// Alloc returns a value of undefined content: unlike Typed.Alloc, it does not
+// clear the value. It returns nil at the allocator's memory limit, but never in
+// a call that Prefill has promised.
 func (l *Local[T]) Alloc() (p *T) {
 	if l.in == l.out {
 		return (*T)((*ring)(unsafe.Pointer(l)).refill())
@@ -19,10 +19,11 @@ func (l *Local[T]) Alloc() (p *T) {
 	return p
 }
 
-// Free takes back a value of the Typed, from any Alloc. It panics if the
-// value is nil. A value of another cache is found when it reaches the cache: a
-// later Free, or Return, panics. Until then it may be allocated again. The
-// invariants build finds it at once, and a value that is freed twice.
+// Free frees a value of the Typed, from any Alloc. It panics at once if the
+// value is nil. A foreign value is found when it reaches the cache: a later
+// Free, or Return, panics. Until then the Local may allocate it again. A build
+// with -tags slabfs_invariants finds it at once, and a value that is freed
+// twice.
 func (l *Local[T]) Free(p *T) {
 	l.slots[l.in] = p
 	l.in++

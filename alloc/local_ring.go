@@ -10,18 +10,19 @@ import (
 
 // A ring is a Local of any type.
 //
-// It is a ring, and no stack: with a level that both Alloc and Free change, each
-// would wait for the other's store, and a pair would take half as long again.
+// It is a ring and not a stack. Alloc and Free would both change the level of a
+// stack, each would wait for the other's store, and a pair would take half as
+// long again.
 type ring struct {
-	in, out uint8               // values are in the slots from out on, up to in; none if they are equal
-	slots   [256]unsafe.Pointer // by a byte, so that no index is out of range
+	in, out uint8               // the slots from out up to in hold values; none if out == in
+	slots   [256]unsafe.Pointer // 256, so that no index of a byte is out of range
 	behind
 }
 
-// behind is what a ring has beside its slots.
+// behind is what a ring has besides its slots.
 type behind struct {
-	extra    []unsafe.Pointer // values that Prefill took, or that it promised; Alloc comes to them when the slots are empty
-	promised int              // Free leaves so many values at hand: Prefill has promised no more
+	extra    []unsafe.Pointer // values that Prefill took or that Free keeps for its promise; Alloc uses them when the slots are empty
+	promised int              // Free leaves at least as many values here: Prefill promises no more calls of Alloc
 	cache    *Cache           // not nil
 }
 
@@ -31,7 +32,8 @@ var (
 	_ [0]struct{} = [unsafe.Offsetof(Local[byte]{}.behind) - unsafe.Offsetof(ring{}.behind)]struct{}{}
 )
 
-// halfRing is how many values move at a time between the slots and what is behind.
+// halfRing is how many values move at a time between the slots and extra or the
+// cache.
 const halfRing = 128
 
 func (r *ring) len() int { return int(r.in-r.out) + len(r.extra) }
@@ -52,7 +54,7 @@ func (r *ring) take(n int) (ok bool) {
 	}
 	before := len(r.extra)
 	defer func() {
-		if !ok { // at the limit, or a constructor panics, or the name has ended
+		if !ok { // at the limit, or a constructor panicked, or the name was destroyed
 			objs := r.extra[before:]
 			r.extra = r.extra[:before]
 			r.cache.freeLocal(objs)
@@ -60,7 +62,7 @@ func (r *ring) take(n int) (ok bool) {
 	}()
 	for n > 0 {
 		here := len(r.extra)
-		r.extra = slices.Grow(r.extra, min(n, maxTake)) // step by step: there may be less memory than was asked for
+		r.extra = slices.Grow(r.extra, min(n, maxTake)) // in steps, because there may be less memory than n needs
 		objs := r.extra[here : here+min(n, maxTake)]
 		if !r.cache.AllocBulk(objs) {
 			return false
@@ -72,7 +74,8 @@ func (r *ring) take(n int) (ok bool) {
 	return true
 }
 
-// most returns how many objects fit into the limit, or else into the address space.
+// most returns how many objects fit into the memory limit, or into the address
+// space if there is none.
 func (k *core) most() int64 {
 	bytes := pages.Reserved()
 	if limit := k.a.limit.Load(); limit > 0 {
@@ -81,8 +84,8 @@ func (k *core) most() int64 {
 	return bytes / int64(k.size)
 }
 
-// takeBack notes that objects are nobody's: they are live again when Alloc
-// returns them.
+// takeBack marks objects as free for the invariants build. They are live again
+// when Alloc returns them.
 func (r *ring) takeBack(objs []unsafe.Pointer) {
 	if invariants.Enabled {
 		for _, obj := range objs {
@@ -91,7 +94,7 @@ func (r *ring) takeBack(objs []unsafe.Pointer) {
 	}
 }
 
-// fill puts objects in slots that are empty.
+// fill puts objects into empty slots.
 func (r *ring) fill(objs []unsafe.Pointer) {
 	for _, obj := range objs {
 		r.slots[r.in] = obj
@@ -99,12 +102,13 @@ func (r *ring) fill(objs []unsafe.Pointer) {
 	}
 }
 
-// refill returns a value for Alloc, and brings more unless that needs a new slab.
+// refill returns a value for Alloc, and fills slots as far as that needs no new
+// slab.
 //
 // Preconditions: the slots are empty.
 func (r *ring) refill() unsafe.Pointer {
 	c, n := r.cache, len(r.extra)
-	r.promised = max(min(r.promised, n)-1, 0) // what is promised is at hand, and this is the first of it
+	r.promised = max(min(r.promised, n)-1, 0) // the promised values are at hand, and this is one of them
 	if n > 0 {
 		objs := r.extra[max(n-halfRing, 0):]
 		r.extra = r.extra[:n-len(objs)]
@@ -121,8 +125,9 @@ func (r *ring) refill() unsafe.Pointer {
 	return buf[0]
 }
 
-// drain makes room behind the value that Free has put in the last slot, or
-// panics if that is nil. A panic leaves the value with the caller of Free.
+// drain makes room after the value that Free has put into the last slot. If the
+// value is nil, it panics. After a panic the value belongs to the caller of
+// Free.
 //
 // Preconditions: all slots are full, or the last value is nil.
 //
@@ -150,7 +155,7 @@ func (r *ring) oldest(objs []unsafe.Pointer) []unsafe.Pointer {
 	return objs
 }
 
-// giveAllBack is Return.
+// giveAllBack is Local.Return.
 func (r *ring) giveAllBack() {
 	defer r.cache.freeLocal(r.extra)
 	r.extra, r.promised = nil, 0
@@ -158,8 +163,9 @@ func (r *ring) giveAllBack() {
 	r.cache.freeLocal(r.oldest(buf[:r.in-r.out]))
 }
 
-// freeLocal is FreeBulk for what a Local took back. What is the cache's is freed,
-// also if its name has ended and its core has not; then it panics if there was more.
+// freeLocal is FreeBulk for values that a Local took. It frees the values that
+// belong to the cache, and panics afterwards if there were others. It works
+// after the name was destroyed, as long as the core lives.
 func (c *Cache) freeLocal(objs []unsafe.Pointer) {
 	k := c.core
 	var foreign unsafe.Pointer

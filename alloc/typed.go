@@ -9,25 +9,28 @@ import (
 
 // A Typed is a cache of values of one type. It may be used from any goroutine.
 //
-// Values do not lie on the Go heap. Given a pointer to one, runtime.SetFinalizer
-// and weak.Make abort the program, and runtime.AddCleanup panics.
-//
-// It is the Cache itself under a type that knows T, and not a pointer to one, which would be
-// two loads more for a pair.
+// Values do not lie on the Go heap. With a pointer to a value,
+// runtime.SetFinalizer and weak.Make abort the program, and runtime.AddCleanup
+// panics.
 type Typed[T any] struct {
+	// A Typed is a Cache under a type that knows T. A pointer to a Cache
+	// would cost two more loads for a pair of Alloc and Free.
+
 	_     [0]*T // a Typed of one type does not convert to another's
 	cache Cache
 }
 
-// NewTyped returns a cache for values of type T, which must hold no Go pointers:
-// the garbage collector never looks at them, and what they pointed to would be
-// freed. A Ref is fine. If o.Align is 0, objects are aligned as T is.
+// NewTyped returns a cache for values of type T. T must hold no Go pointers:
+// the garbage collector never looks at values, so it would free what they point
+// to. A Ref is allowed. If o.Align is 0, values are aligned as T is.
 //
-// Alloc and AllocRef clear what o.Ctor made; Local.Alloc and the Alloc of the Cache
-// below do not. A constructor runs once for each object, and not again after that.
+// Alloc and AllocRef clear values, and so the work of o.Ctor, which runs only
+// once for each object. Local.Alloc and the methods of the Cache below do not
+// clear values.
 //
-// Errors: those of NewCache; ErrInvalid with the path of each field that holds
-// Go pointers, and for TypesafeByRCU, since Alloc clears what a reader may look at.
+// Errors: the errors of NewCache; ErrInvalid with the path of each field that
+// holds Go pointers; ErrInvalid for TypesafeByRCU, because Alloc would clear
+// what a reader may look at.
 func NewTyped[T any](a *Allocator, name string, o CacheOptions) (*Typed[T], error) {
 	t := reflect.TypeFor[T]()
 	if bad := pointerPaths(nil, t, t.String()); len(bad) > 0 {
@@ -44,7 +47,8 @@ func NewTyped[T any](a *Allocator, name string, o CacheOptions) (*Typed[T], erro
 	return (*Typed[T])(unsafe.Pointer(c)), nil
 }
 
-// pointerPaths appends the paths below path at which values of a type hold Go pointers.
+// pointerPaths appends the paths below path at which values of type t hold Go
+// pointers.
 func pointerPaths(bad []string, t reflect.Type, path string) []string {
 	switch t.Kind() {
 	case reflect.Struct:
@@ -66,10 +70,12 @@ func pointerPaths(bad []string, t reflect.Type, path string) []string {
 	}
 }
 
-// Cache returns the cache below, for its statistics, bulk calls and Destroy.
+// Cache returns the cache below, for its statistics, settings, bulk calls and
+// Destroy.
 func (t *Typed[T]) Cache() *Cache { return &t.cache }
 
-// Alloc returns a zeroed value, or nil when the allocator's memory limit is reached.
+// Alloc returns a zeroed value, or nil at the allocator's memory limit. It
+// takes as long as Cache.Alloc and the clearing of the value.
 func (t *Typed[T]) Alloc() *T {
 	p := (*T)(allocFast(&t.cache))
 	if p != nil {
@@ -78,19 +84,23 @@ func (t *Typed[T]) Alloc() *T {
 	return p
 }
 
-// Free takes a value back; see Cache.Free. It panics if p is nil.
+// Free frees a value; see Cache.Free. It panics if p is nil.
 func (t *Typed[T]) Free(p *T) { freeFast(&t.cache, unsafe.Pointer(p)) }
 
-// AllocRef is Alloc for a value that is held as a Ref.
+// AllocRef is Alloc for a value that is held as a Ref. At the memory limit it
+// returns the nil Ref.
 func (t *Typed[T]) AllocRef() Ref[T] { return RefOf(t.Alloc()) }
 
 // FreeRef is Free for a value that is held as a Ref. It panics if r is nil.
 func (t *Typed[T]) FreeRef(r Ref[T]) { freeFast(&t.cache, unsafe.Pointer(r.Get())) }
 
-// A Ref refers to a value of a Typed without being a Go pointer: 8 bytes, zero
-// is nil, comparable. It may lie in off-heap values, slices and map keys, and the
-// collector never looks at it: ten million Refs cost a collection nothing,
-// ten million pointers some 60 ms.
+// A Ref refers to a value of a Typed without being a Go pointer. It takes 8
+// bytes, its zero value is nil, and it is comparable. It may lie in objects, in
+// slices and in map keys, and the collector never looks at it. For a
+// collection, ten million Refs cost nothing, and ten million pointers some 60
+// ms.
+//
+// A Ref is valid as long as its value, and nothing checks that.
 //
 // The high 16 bits are 0 and reserved.
 type Ref[T any] struct {
@@ -98,10 +108,10 @@ type Ref[T any] struct {
 	word uint64
 }
 
-// RefOf returns the Ref of a value that a Typed handed out, or the nil Ref.
+// RefOf returns the Ref of a value of a Typed, or the nil Ref if p is nil.
 func RefOf[T any](p *T) Ref[T] { return Ref[T]{word: uint64(uintptr(unsafe.Pointer(p)))} }
 
-// Get returns the value, or nil.
+// Get returns a pointer to the value, or nil for the nil Ref.
 func (r Ref[T]) Get() *T {
 	word := uintptr(r.word)
 	return *(**T)(unsafe.Pointer(&word)) // not a conversion, which checkptr would refuse in race builds
