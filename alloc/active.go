@@ -9,15 +9,15 @@ import (
 	"slabfs/internal/pages"
 )
 
-// activeCores are the cores that a reclaim looks at. The first slow path that
-// uses a core adds it, and the reclaim that empties it removes it, so that idle
-// caches cost a reclaim nothing, however many there are.
+// activeCores are the cores in use: the cores that a reclaim looks at. The
+// first slow path that uses a core adds it, and the reclaim that empties it
+// removes it. So idle caches cost a reclaim nothing, however many there are.
 //
 // A core that is not active has no open sheaf, nothing in a barn, no slab that
 // a CPU keeps, and no slab whose objects are all free.
 //
 // Protection of fields: L, mu, a leaf; A, atomic, written under mu. A core is
-// added under the lock of some CPU, and removed under those of all.
+// added under the lock of one CPU, and removed under the locks of all CPUs.
 type activeCores struct {
 	mu   lockdep.Mutex
 	list []*core      // L
@@ -57,16 +57,16 @@ func (s *activeCores) all() []*core {
 	return slices.Clone(s.list)
 }
 
-// empty gives all free objects back to their slabs and all empty slabs back to
-// the pages. The sheaves stay closed until their next use, and the core is not
-// active until then. If its fence fails, nothing has happened.
+// empty moves all free objects back to their slabs and frees all empty slabs.
+// The sheaves stay closed until their next use, and the core is not active
+// until then. If its fence fails, nothing has happened.
 //
 // Preconditions: the hotplug lock is held.
 func (k *core) empty() {
 	_ = k.flushAllLocked(context.Background(), k.rest, k.shrinkNodes) // its context never ends
 }
 
-// rest has the sheaves stay closed until their next use.
+// rest keeps the sheaves closed until their next use.
 //
 // Preconditions: flush_lock and every per-CPU lock are held; nothing is on a
 // sheaf, in a barn, or kept by a CPU.
@@ -80,8 +80,8 @@ func (k *core) rest() {
 }
 
 // hasEmptySlab reports whether empty would free a slab: whether all objects of
-// one are in the slab, on sheaves or in a barn. It moves nothing and closes
-// nothing. It is exact while nobody uses the cache.
+// some slab are in the slab, on sheaves or in a barn. It moves nothing and
+// closes nothing. It is exact while nobody uses the cache.
 //
 // Preconditions: the hotplug lock is held.
 func (k *core) hasEmptySlab() bool {
@@ -118,8 +118,8 @@ func (k *core) hasEmptySlab() bool {
 	return k.anyComplete(objs)
 }
 
-// anyComplete reports whether some of the objects are all those of a slab that
-// are not free there. It sorts objs.
+// anyComplete reports whether objs has all objects of some slab that are not
+// free in the slab. It sorts objs.
 //
 // Preconditions: flush_lock is held; the core is not dying.
 func (k *core) anyComplete(objs []uintptr) bool {

@@ -7,25 +7,29 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// A Publisher makes caches visible somewhere, for instance as files. Its methods
-// run with no lock held, on the goroutine that creates, destroys or attaches.
-// They must not panic. To destroy the cache that they are called for, or one that
-// shares its core, they would wait for themselves: they get ErrCallback, and so may a
-// create of one that shares it. Publish and Unlink of one handle never overtake each
-// other.
+// A Publisher makes caches visible somewhere, for instance as files. Its
+// methods run with no lock held, on the goroutine that creates, destroys or
+// attaches. They must not panic.
 //
-// A directory belongs to a core, which has one name, or with Options.Merge an id and
-// any number of names. For the id, both methods are called with a handle that is
-// named by it: c.Name() == c.ID(). It serves as long as the core has names, whichever
-// they are, and goes with the last of them. A name is then a link to the directory of
-// c.ID(), which is published before the name and unlinked after it.
+// A method that destroys the cache that it is called for, or a cache that
+// shares its slabs, would wait for itself. Destroy returns ErrCallback then,
+// and so may NewCache of a cache that shares its slabs. Publish and Unlink of
+// one handle never overtake each other.
+//
+// A directory stands for slabs and sheaves. These have one name, or with
+// Options.Merge an id and any number of names. For an id, both methods are
+// called with a handle that has the id as its name: c.Name() == c.ID(). That
+// handle works as long as there is a name, and ends with the last one. A name
+// is then a link to the directory c.ID(), which is published before the name
+// and unlinked after it.
 type Publisher interface {
-	// Publish makes a directory visible under its name, or a link to the directory
-	// c.ID() if the name is another. If it fails, so does NewCache.
+	// Publish makes a directory visible under its name, or a link to the
+	// directory c.ID() if name is not c.ID(). If Publish fails, so does
+	// NewCache.
 	Publish(c *Cache, name string) error
 
-	// Unlink makes it invisible. When it returns, nobody uses c through it any
-	// more, and none will.
+	// Unlink makes it invisible. When it returns, nobody uses c through the
+	// Publisher, now or later.
 	Unlink(c *Cache, name string)
 }
 
@@ -34,7 +38,7 @@ type Publisher interface {
 // Protection of fields: I, constant; S, slab_mutex.
 type tree struct {
 	publisher Publisher // I
-	busy      bookings  // S: publishes and unlinks under way
+	busy      bookings  // S: publishes and unlinks that have not ended
 	detached  bool      // S
 }
 
@@ -48,18 +52,19 @@ func (t *tree) unlink(c *Cache) {
 	t.publisher.Unlink(c, c.name) // step: unlink
 }
 
-// Attach publishes all caches, and from now on each that is made, until detach
-// is called. A cache whose Publish fails now is logged, and is absent there, and with
-// a directory all of its names.
+// Attach publishes all caches, and from then on each cache that is made, until
+// detach is called. If Publish fails during Attach, the failure is logged and
+// the cache is absent from the Publisher. If a directory fails, all of its
+// names are absent.
 //
-// detach waits until no call of the Publisher is under way, and none comes after
-// it; it unlinks nothing. It may be called twice. It panics when it is called
-// from a callback, which it might wait for.
+// detach waits until no method of the Publisher runs, and none is called
+// afterwards. It unlinks nothing, and may be called twice. It panics if it is
+// called from a callback, because it might wait for that callback.
 func (a *Allocator) Attach(p Publisher) (detach func()) {
 	t := &tree{publisher: p}
 	a.mu.Lock()
 	a.trees = append(a.trees, t)
-	var list []*Cache // each directory, then its links
+	var list []*Cache // each directory is followed by its links
 	for _, k := range *a.cores.Load() {
 		if k.id != "" {
 			list = append(list, k.root)
@@ -71,9 +76,9 @@ func (a *Allocator) Attach(p Publisher) (detach func()) {
 		t.busy.add(1)
 	}
 	a.mu.Unlock()
-	there := false // the directory
+	there := false // whether the last directory was published
 	for _, c := range list {
-		dead := c.dead.Load() // its create failed in another tree
+		dead := c.dead.Load() // NewCache failed in another tree
 		if c == c.core.root {
 			there = !dead
 		}
@@ -104,7 +109,7 @@ func (a *Allocator) detach(t *tree) {
 	a.mu.Unlock()
 }
 
-// A booking is one unlink that is to come.
+// A booking is one unlink that is still to be done.
 type booking struct {
 	c *Cache
 	t *tree
@@ -112,7 +117,7 @@ type booking struct {
 
 // bookUnlinks books an unlink of each handle in each tree that shows it.
 //
-// Preconditions: a.mu is held; no publish of them is booked by others.
+// Preconditions: a.mu is held; no publish of the handles is booked by others.
 func (a *Allocator) bookUnlinks(cs []*Cache) []booking {
 	var list []booking
 	for _, c := range cs {
@@ -126,7 +131,7 @@ func (a *Allocator) bookUnlinks(cs []*Cache) []booking {
 	return list
 }
 
-// checkUnlinked counts a release that comes too early.
+// checkUnlinked counts a release that comes before the end of an unlink.
 func (k *core) checkUnlinked() {
 	k.a.mu.Lock()
 	defer k.a.mu.Unlock()

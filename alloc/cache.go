@@ -160,8 +160,8 @@ func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
 // 120 below 256 bytes, 52 below 1024, 24 below 4096, else 6.
 func (c *Cache) CPUPartial() uint { return uint(c.core.cpuPartial.Load()) }
 
-// SetMinPartial sets how many slabs with free objects a node keeps, even if they
-// are empty. It moves nothing by itself.
+// SetMinPartial sets how many slabs with free objects a node keeps, even if
+// they are empty. A new value applies to the next slab that becomes empty.
 func (c *Cache) SetMinPartial(slabs uint64) {
 	c.mustBeStore("SetMinPartial")
 	c.core.minPartial.Store(slabs)

@@ -13,23 +13,26 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// Destroy ends the cache. When it returns nil, no tree shows it, no show or store of
-// it runs, its memory is given back and its name can be used again. The memory of a
-// typesafe-by-RCU cache goes back after a grace period, for which Destroy does not wait.
+// Destroy ends the cache. When it returns nil, no tree shows the cache, no show
+// or store of it runs, its memory is free and its name can be used again. The
+// memory of a typesafe-by-RCU cache is freed after a grace period; Destroy does
+// not wait for it.
 //
-// If other names share its core, only the handle and the name end: the objects live on,
-// and can be freed through the others.
+// If other names share the cache's slabs, only the handle and the name end. The
+// objects live on and can be freed through the other handles.
 //
-// ErrBusy: objects are live, and no other name shares the core; nothing has changed,
-// and the cache works on. Objects in a Local are live until its Return. It panics if the cache was destroyed before, also by its
-// name.
+// Destroy panics if the cache was destroyed before, also by its name.
 //
-// ErrCallback: it was called from a show or a store of a file in the directory of the
-// cache, or from a Publisher for it. Destroy would wait for its caller; nothing has
-// changed. From those of another cache it may be called, as delete_cache does; but
-// two stores that destroy each other's cache wait for each other.
+// Errors; nothing has changed then:
 //
-// ErrPermission: the handle is a directory's, which a Publisher got.
+//   - ErrBusy: objects are live, and no other name shares the slabs. Objects in a
+//     Local are live until its Return.
+//   - ErrCallback: Destroy was called from a show or a store of the cache's own
+//     directory, or from a Publisher for it, and would wait for its caller. A
+//     callback of another cache may call it, as the file delete_cache does. But
+//     two stores that destroy each other's cache wait for each other.
+//   - ErrPermission: c is the handle of a directory, which only Publishers get.
+//   - The error of membarrier(2): the kernel refuses a fence.
 func (c *Cache) Destroy() error {
 	err := c.core.a.destroy(c.find, false)
 	if errors.Is(err, errDead) {
@@ -38,7 +41,7 @@ func (c *Cache) Destroy() error {
 	return err
 }
 
-// find is what destroy is called with where the handle is known.
+// find is the argument of destroy for a handle that is known.
 func (c *Cache) find() ([]*Cache, error) {
 	switch {
 	case c.dead.Load():
@@ -51,10 +54,11 @@ func (c *Cache) find() ([]*Cache, error) {
 
 var errDead = errors.New("the handle is dead")
 
-// DestroyName is what echo NAME > delete_cache does: Destroy for caches that the
-// program made with ShellDelete.
+// DestroyName is Destroy by name, for caches that the program made with
+// ShellDelete. echo NAME > delete_cache calls it.
 //
-// Errors: ErrNotExist, ErrPermission, ErrBusy, ErrCallback.
+// Errors: ErrNotExist, ErrPermission without ShellDelete, and the errors of
+// Destroy.
 func (a *Allocator) DestroyName(name string) error {
 	return a.destroy(func() ([]*Cache, error) {
 		c := a.names[name]
@@ -68,23 +72,24 @@ func (a *Allocator) DestroyName(name string) error {
 	}, false)
 }
 
-// destroy ends the caches that find returns, all of them or none, and with last
-// refuses creates from then on. find runs under slab_mutex, and again whenever
-// destroy had to wait without it.
+// destroy ends the caches that find returns, all of them or none. With last, it
+// refuses creates from then on. find runs under slab_mutex. It runs again each
+// time that destroy had to wait without slab_mutex.
 //
-// The order is that of Linux since 2022: what drains active references holds no
-// lock (docs/locking.md). The steps:
+// The order follows Linux since 2022: no lock is held while active references
+// drain (docs/locking.md). The steps:
 //
-//	look up       under the locks; again after a wait for a publish, without them
+//	look up       under the locks; again after a wait for a publish
 //	shut down     under the locks: close the sheaves, drain, count; dead from here on
-//	off the list  under the locks: unlinks are booked, name and id stay reserved
-//	drop locks    both
-//	unlink        no lock held: out of each tree, links first, drain active references, notify
+//	off the list  under the locks: book unlinks; name and id stay reserved
+//	drop locks    both of them
+//	unlink        no lock held: out of each tree, links first; drain active references
 //	free name     a create of the same name or id finds no trace of the old one
-//	release       area and control data: nobody can be looking at them; or give a typesafe-by-RCU core to the work that does it
+//	release       free areas and control data, or leave them to the work of RCU
 //
-// A core is shut down and released with its last name; the others are only unlinked.
-// docs/model has the steps too, and what comes of another order.
+// A core is shut down and released with its last name. Other cores are only
+// unlinked. docs/model has the same steps, and shows the damage that another
+// order does.
 func (a *Allocator) destroy(find func() ([]*Cache, error), last bool) error {
 	for {
 		a.hotplug.RLock() // step: look up
@@ -116,7 +121,7 @@ func (a *Allocator) destroy(find func() ([]*Cache, error), last bool) error {
 // Preconditions: slab_mutex is held.
 func inTheWay(cs []*Cache) bool {
 	for _, c := range cs {
-		if c.publishes.n > 0 { // a publish and an unlink never overtake each other
+		if c.publishes.n > 0 { // an unlink must not overtake a publish
 			return true
 		}
 	}
@@ -124,9 +129,9 @@ func inTheWay(cs []*Cache) bool {
 		booked := false
 		switch others := k.others(cs); {
 		case len(others) == 0:
-			booked = k.unlinks.n > 0 // nor a directory's unlink that of a link; publishes of it end before theirs
+			booked = k.unlinks.n > 0 // the unlink of a directory must not overtake the unlink of a link
 		case !slices.ContainsFunc(others, func(h *Cache) bool { return !h.making }):
-			booked = others[0].publishes.n > 0 // if all of them fail, these are the last
+			booked = others[0].publishes.n > 0 // if all of them fail, cs are the last handles
 		}
 		if booked {
 			return true
@@ -135,12 +140,12 @@ func inTheWay(cs []*Cache) bool {
 	return false
 }
 
-// destroyLocked releases both locks.
+// destroyLocked is destroy from the step shut down on. It releases both locks.
 //
 // Preconditions: the hotplug lock is held for reading, and a.mu; none of the
 // handles is dead, and nothing is in the way.
 func (a *Allocator) destroyLocked(cs []*Cache, last bool) error {
-	cores := slices.DeleteFunc(coresOf(cs), func(k *core) bool { return len(k.others(cs)) > 0 }) // lose their last name
+	cores := slices.DeleteFunc(coresOf(cs), func(k *core) bool { return len(k.others(cs)) > 0 }) // cores that lose their last name
 	err := a.shutDown(cores)
 	var finish func()
 	if err == nil {
@@ -164,8 +169,8 @@ func (a *Allocator) destroyLocked(cs []*Cache, last bool) error {
 	return nil
 }
 
-// leave takes handles off the list, with cores that have no others and are shut down,
-// and books their unlinks. The function that it returns does what remains of
+// leave takes handles off the list and books their unlinks. cores are shut down
+// and have no other handles. The function that it returns does the rest of
 // destroy, with no lock held.
 //
 // Preconditions: a.mu is held.
@@ -185,22 +190,24 @@ func (a *Allocator) leave(cs []*Cache, cores []*core) (finish func()) {
 	return func() { d.take(a.order.unlocked) }
 }
 
-// A departure is handles that are off the list, with what is still to be done for them.
+// A departure is handles that are off the list, with the work that is left to
+// do for them.
 type departure struct {
 	a      *Allocator
 	cs     []*Cache  // links before their directory
-	cores  []*core   // those that have lost their last name
+	cores  []*core   // cores that have lost their last name
 	booked []booking // unlinks of cs
 	drains []func()  // for fault.NotifyUnderLocks
 }
 
-// An order is the steps of a departure: with the locks of destroy, without, and in
-// the work that releases typesafe-by-RCU cores.
+// An order is the steps of a departure: under the locks of destroy, without
+// them, and in the work that releases typesafe-by-RCU cores.
 type order struct{ locked, unlocked, work steps }
 
 type steps []func(*departure)
 
-// rightOrder unlinks with no lock held, and releases last. wrongOrders has others.
+// rightOrder unlinks with no lock held, and releases last. wrongOrders in
+// fault.go has other orders.
 var rightOrder = order{unlocked: steps{
 	(*departure).discard,
 	(*departure).unlink,
@@ -221,14 +228,14 @@ func (d *departure) discard() {
 	}
 }
 
-// unlink does what is booked.
+// unlink carries out the booked unlinks.
 func (d *departure) unlink() {
 	for _, b := range d.booked {
 		b.t.unlink(b.c)
 	}
 }
 
-// freeNames frees names and ids, and ends what was booked and what remove began.
+// freeNames frees names and ids, and ends all bookings of the departure.
 func (d *departure) freeNames() {
 	d.a.mu.Lock()
 	defer d.a.mu.Unlock()
@@ -257,14 +264,15 @@ func (d *departure) end() {
 	}
 }
 
-// release releases the cores, or has the work do it: no tree shows them.
+// release releases the cores that need no grace period and leaves the others to
+// the work. No tree shows them.
 func (d *departure) release() {
 	d.list()
 	d.releaseOthers()
 	d.schedule()
 }
 
-// releaseOthers releases those that need no grace period.
+// releaseOthers releases the cores that need no grace period.
 func (d *departure) releaseOthers() { release(d.those(false)) }
 
 // those returns the cores that are typesafe by RCU, or the others.
@@ -277,9 +285,8 @@ func (d *departure) those(typesafe bool) (cores []*core) {
 	return cores
 }
 
-// remove takes dead handles off the lists. Their names stay reserved until freeNames.
-//
-// Preconditions: a.mu is held.
+// remove takes dead handles off the lists. Their names stay reserved until
+// freeNames.
 func (a *Allocator) remove(cs []*Cache) {
 	for _, c := range cs {
 		c.core.unlinks.add(1)
@@ -290,12 +297,13 @@ func (a *Allocator) remove(cs []*Cache) {
 	a.setCaches(slices.DeleteFunc(slices.Clone(a.caches), func(c *Cache) bool { return slices.Contains(cs, c) }))
 }
 
-// shutDown makes the cores and all of their handles dead, if no object of any is live,
-// or else changes nothing and returns ErrBusy, or why the sheaves could not be closed.
-// It holds the per-CPU locks of all of them, which only a holder of flush_lock may:
-// everybody else holds one.
+// shutDown makes the cores and all of their handles dead. If an object of any
+// core is live, it changes nothing and returns ErrBusy. If the sheaves could
+// not be closed, it changes nothing and returns why. It holds the per-CPU locks
+// of all cores. Only a holder of flush_lock may hold more than one.
 //
-// Preconditions: the hotplug lock and slab_mutex are held; none of the cores is dying.
+// Preconditions: the hotplug lock and slab_mutex are held; none of the cores is
+// dying.
 func (a *Allocator) shutDown(cores []*core) (err error) {
 	if len(cores) == 0 {
 		return nil
@@ -334,7 +342,8 @@ func (a *Allocator) shutDown(cores []*core) (err error) {
 	return err
 }
 
-// discardAll gives back every slab of a core that is dying: all of them are on nodes' lists.
+// discardAll frees every slab of a core that is dying. All of them are on
+// nodes' lists.
 //
 // Preconditions: no lock is held.
 func (k *core) discardAll() {
@@ -345,18 +354,18 @@ func (k *core) discardAll() {
 			n.removePartial(p)
 			k.drop(n, p, &all)
 		}
-		k.callLate(n) // not by the callback before: Barrier waits only for what is queued by now
+		k.callLate(n) // now, and not in an earlier callback: Barrier waits only for callbacks that are queued before it
 		n.mu.Unlock()
 	}
 	k.discardSlabs(&all)
 }
 
-// release gives back what cores hold beside their slabs. The cores themselves are
-// Go memory and stay readable, for the panics of those who still call them.
+// release frees what cores hold besides their slabs. The cores themselves are
+// Go memory and stay readable, for the panics of later calls.
 //
-// It fences a second time, once for all of them: a sequence that was delayed since
-// before the handle got the closed area still holds the old address, and would pop
-// objects of the cache that gets the place next.
+// It fences a second time, once for all cores. A sequence that was delayed
+// since before the handle got the closed area still holds the old address.
+// Without the fence it would pop objects of the next cache at that place.
 //
 // Preconditions: the cores are dying and no tree shows them.
 func release(cores []*core) {
@@ -375,7 +384,7 @@ func release(cores []*core) {
 	}
 	if seq && !fault.NoSecondFence && rseq.Fence() != nil {
 		for _, k := range cores {
-			k.a.lostPlaces.Add(1) // a sequence may still hold its address: it is never used again
+			k.a.lostPlaces.Add(1) // a sequence may still hold the address, so the place is never used again
 		}
 		return
 	}

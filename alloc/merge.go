@@ -5,15 +5,16 @@ import (
 	"slices"
 )
 
-// This file says which caches share a core, as SLUB does since Linux 2.6.22.
+// This file decides which caches share a core, as SLUB does since Linux 2.6.22.
 
-// idOf returns the id of the core that a cache is to share, or "" if it must have
-// its own: if it has a constructor, a user size, a sheaf capacity of its own, or a
-// flag that says so.
+// idOf returns the id of the core that a cache is to share. It returns "" if
+// the cache must have a core of its own: it has a constructor, a user size, a
+// sheaf capacity of its own, or a flag that forbids sharing.
 //
-// SLUB joins the oldest cache whose size is at most 7 bytes larger, a multiple of the
-// wanted alignment, and whose ReclaimAccount is equal. All sizes are multiples of a
-// word, so this is a cache of the very same size; there is one, and its id tells it.
+// SLUB joins the oldest cache whose size is at most 7 bytes larger and a
+// multiple of the wanted alignment, and whose ReclaimAccount is equal. Here all
+// sizes are multiples of 8, so only a cache of exactly the same size qualifies.
+// There is one such core, and the id names it.
 func (a *Allocator) idOf(l layout, o CacheOptions, usersize uint32) string {
 	if !a.merge || o.Ctor != nil || usersize != 0 || o.SheafCapacity != 0 || o.Flags&(TypesafeByRCU|NoMerge) != 0 {
 		return ""
@@ -25,17 +26,20 @@ func (a *Allocator) idOf(l layout, o CacheOptions, usersize uint32) string {
 	return fmt.Sprintf(":%s%07d", letters, l.size)
 }
 
-// A core that may be shared has, besides the handles of its names, one that stands for
-// its directory. It is named by the id and dies with the core.
+// A core that may be shared has the handles of its names, and one more handle
+// that stands for its directory. The name of that handle is the id. It dies
+// with the core.
 
-// isDirectory reports whether the handle is that one, and not the handle of a name.
+// isDirectory reports whether the handle stands for the directory of a shared
+// core.
 func (c *Cache) isDirectory() bool { return c.core.id != "" && c == c.core.root }
 
-// ID returns the name of the directory that the cache's files are in: an id such as
-// ":0000192" if it may share it with other caches, or else its own name.
+// ID returns the name of the directory of the cache's files. It is an id such
+// as ":0000192" if other caches may share the slabs, or else the cache's own
+// name.
 func (c *Cache) ID() string { return c.core.root.name }
 
-// coresOf returns the cores of some handles, each once.
+// coresOf returns the cores of some handles, each core once.
 func coresOf(cs []*Cache) []*core {
 	var cores []*core
 	for _, c := range cs {
@@ -46,7 +50,7 @@ func coresOf(cs []*Cache) []*core {
 	return cores
 }
 
-// others returns the handles that the core has beside those.
+// others returns the core's handles other than cs.
 //
 // Preconditions: slab_mutex is held.
 func (k *core) others(cs []*Cache) []*Cache {
@@ -59,14 +63,14 @@ func (k *core) others(cs []*Cache) []*Cache {
 	return list
 }
 
-// setHandles replaces the list of the core's handles. What its files tell of them
-// is told by atomics, since no show takes slab_mutex.
+// setHandles replaces the list of the core's handles. It keeps in atomics what
+// files show of the handles, because no show takes slab_mutex.
 //
 // Preconditions: slab_mutex is held.
 func (k *core) setHandles(list []*Cache) {
 	k.handles = list
 	if len(list) == 0 {
-		return // it dies
+		return // the core dies
 	}
 	size := uint32(0)
 	for _, h := range list {
