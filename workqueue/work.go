@@ -51,8 +51,8 @@ func (w *Work) QueueAfter(after time.Duration) (bool, error) {
 }
 
 // Mod queues the item with a new delay, pending or not, and reports whether it
-// was pending. It returns the same errors as Queue, and has then changed
-// nothing.
+// was pending. It returns the same errors as Queue. If it returns an error,
+// nothing has changed.
 func (w *Work) Mod(after time.Duration) (bool, error) {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()

@@ -125,9 +125,9 @@ func (d *Domain) useSequences(n int) error {
 }
 
 // Close waits until all callbacks have run, including callbacks that they
-// queue, and until all readers have left. A reader that stays blocks Close for
-// ever. After Close the domain holds no goroutine and no memory outside Go's.
-// ReadLock and Call then panic; no goroutine may be about to call them.
+// queue, and until all readers have left. If a reader stays, Close never
+// returns. After Close the domain holds no goroutine and no memory outside
+// Go's. ReadLock and Call then panic; no goroutine may be about to call them.
 //
 // Close panics if it is called from a callback of the domain. If it returns an
 // error, the error wraps ErrFence, and Close can be called again.

@@ -123,8 +123,8 @@ DESC(unlockDesc, ·readUnlock, const_unlockLen, unlockAbort)
 // func readUnlock(d *Domain, token uint64)
 //
 // After the commit nothing needs protection. If a grace period did not see the
-// increment, it had stored draining before its fence, so the load here sees
-// that.
+// increment, it had stored draining before its fence, so the load below sees
+// the new value.
 TEXT ·readUnlock(SB), NOSPLIT|NOFRAME, $0-16
 	MOVQ  d+0(FP), DI
 	MOVQ  token+8(FP), DX

@@ -10,8 +10,9 @@ import (
 // A Mode says how a lock is acquired.
 type Mode uint8
 
-// The modes. A Shared acquisition also waits for a writer that only waits
-// itself. A Recursive acquisition waits only for a writer that holds the lock.
+// The modes. A Shared acquisition waits for a writer that holds the lock, and
+// for one that is still waiting. A Recursive acquisition waits only for a
+// writer that holds the lock.
 //
 // Try is added to a mode if the caller would not have waited. Such an
 // acquisition does not complete a circle, but later acquisitions under it may.

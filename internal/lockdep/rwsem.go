@@ -125,8 +125,8 @@ func (s *RWSem) gaveUp() {
 	}
 }
 
-// unbalanced tells the checker of an unlock that is about to panic. If the
-// checker knows an acquisition, of the other mode, it is not told.
+// unbalanced tells the checker of an unlock that is about to panic. It does
+// nothing if the checker knows an acquisition, which then has the other mode.
 func (s *RWSem) unbalanced(known bool) {
 	if !known {
 		checkBalance(s.class, s)

@@ -110,8 +110,8 @@ func Of(ptr unsafe.Pointer) (Page, bool) {
 // Owner returns the owner of a page. Of must have returned true for the page.
 func Owner(p Page) uint32 { return atomic.LoadUint32(owner(p)) }
 
-// SwapOwner sets the owner of a page to to and reports true if the owner was
-// from.
+// SwapOwner replaces the owner of a page by to, if the owner is from. It
+// reports whether it did.
 func SwapOwner(p Page, from, to uint32) bool { return atomic.CompareAndSwapUint32(owner(p), from, to) }
 
 // SetOwner sets the owner of n pages from p on. The caller must hold the pages.

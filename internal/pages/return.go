@@ -37,8 +37,9 @@ func ReturnIdle(period time.Duration, above, keep int64) (more bool) {
 func Returns() uint64 { return heap.returns.Load() }
 
 // giveBack gives back the memory of free blocks of at least 2^least pages. It
-// stops when only keep bytes are left, or when it has given back most bytes:
-// other goroutines free and allocate at the same time.
+// stops when only keep bytes are left. It never gives back more than the number
+// of bytes in most, because other goroutines free and allocate at the same
+// time.
 func giveBack(keep, most int64, least int) int64 {
 	var given int64
 	for order := MaxOrder; order >= max(least, systemOrder); order-- {

@@ -117,7 +117,7 @@ func (a *Area) Open(capacity int) {
 	atomic.StoreUint64(&a.cap, uint64(capacity))
 }
 
-// Close makes every pop and push fail that begins from now on. Sequences may
+// Close makes all later pops and pushes fail. Sequences that run already may
 // have read the limits before. So the header and the slots belong to the closer
 // only after a fence.
 //

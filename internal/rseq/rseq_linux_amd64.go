@@ -208,7 +208,7 @@ func CPU() int {
 func Registered() bool { return CPU() >= 0 }
 
 // registerThread gives the calling thread an area. If the kernel refuses to
-// register it, the thread gets the broken area, forever.
+// register the thread, it keeps the broken area until it ends.
 func registerThread() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -233,8 +233,8 @@ func countForeign(fs uint64) {
 	}
 }
 
-// Failed returns how many threads could not register. They take slow paths for
-// ever.
+// Failed returns how many threads could not register. They always take slow
+// paths.
 func Failed() uint64 { return state.failed.Load() }
 
 // registered reports whether the kernel keeps the area up to date.

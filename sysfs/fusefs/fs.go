@@ -170,8 +170,8 @@ func (f *fileSystem) Readlink(_ <-chan struct{}, in *fuse.InHeader) ([]byte, fus
 //
 // A file that is opened only for writing gets no direct I/O. The kernel then
 // gathers the segments of a writev in pages, and all of them arrive in one
-// request. With direct I/O, each segment takes a page of the request. In
-// return, writers of one file run one after another, as they do anyway after an
+// request. With direct I/O, each segment takes a page of the request. The price
+// is that writers of one file run one after another, as they do anyway after an
 // O_TRUNC.
 func (f *fileSystem) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
 	file, ok := f.node(in.NodeId).(*sysfs.File)

@@ -26,7 +26,7 @@ type inode struct {
 // known is what the kernel knows of one node.
 type known struct {
 	lookups uint64        // how many the kernel will forget; 0: it does not know the node
-	good    time.Duration // since the start: how long the kernel may use the name; 0: it asks
+	good    time.Duration // since started; the kernel may use the name until then; 0: it asks
 	asked   uint32        // lookups without an entry timeout that have not led to an open
 }
 
