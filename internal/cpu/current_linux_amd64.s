@@ -18,7 +18,7 @@ slow:
 //
 // Linux keeps node<<12 | cpu in TSC_AUX of each CPU.
 TEXT ·readCPU(SB), NOSPLIT, $0-4
-	BYTE $0xf3; BYTE $0x0f; BYTE $0xc7; BYTE $0xf8 // RDPID AX, which the assembler does not know
+	BYTE $0xf3; BYTE $0x0f; BYTE $0xc7; BYTE $0xf8 // RDPID AX; the assembler lacks it
 	ANDL $0xfff, AX
 	MOVL AX, ret+0(FP)
 	RET
