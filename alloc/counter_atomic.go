@@ -4,14 +4,14 @@ package alloc
 
 import "sync/atomic"
 
-// A counter is what counter.go says, with atomic operations.
+// A counter is the counter of counter.go with atomic operations.
 type counter struct{ n atomic.Uint64 }
 
 func (c *counter) add(n int) { c.n.Add(uint64(n)) }
 
 func (c *counter) load() uint64 { return c.n.Load() }
 
-// A gauge is what counter.go says, likewise.
+// A gauge is the gauge of counter.go with atomic operations.
 type gauge struct{ n atomic.Int64 }
 
 func (g *gauge) Add(n int64) { g.n.Add(n) }

@@ -7,41 +7,42 @@ import (
 	"slabfs/internal/percpu"
 )
 
-// An Event is something that a cache counts, for each CPU: what SLUB_STATS
-// counts in Linux.
+// An Event is something that a cache counts on each CPU: the events of
+// CONFIG_SLUB_STATS in Linux 2.6.25 to 6.18. docs/abi/slab.md compares them.
 type Event uint8
 
-// Events. Each object that is handed out counts once, as AllocFastpath or
-// AllocSlowpath, and each that is taken back as FreeFastpath or FreeSlowpath, in
-// bulk or not. A call that returns nil or panics counts as neither; what an
-// AllocBulk took before it met the memory limit counts as taken and as given back.
+// Events. Each allocated object counts once, as AllocFastpath or AllocSlowpath.
+// Each freed object counts once, as FreeFastpath or FreeSlowpath. Single and bulk
+// calls count alike. A call that returns nil or panics counts as neither. If an
+// AllocBulk meets the memory limit, the objects that it took count as allocated
+// and then as freed.
 const (
-	AllocFastpath     Event = iota // objects from a sheaf
-	AllocSlowpath                  // objects from elsewhere: the sheaf was empty, or there is none
-	FreeFastpath                   // objects to a sheaf that had room
-	FreeSlowpath                   // objects that found no room there
+	AllocFastpath     Event = iota // objects taken from a sheaf
+	AllocSlowpath                  // objects taken from elsewhere: the sheaf was empty, or its capacity is 0
+	FreeFastpath                   // objects put on a sheaf that had room
+	FreeSlowpath                   // objects that found no room on the sheaf
 	FreeFrozen                     // objects put into slabs that CPUs keep
-	FreeAddPartial                 // slabs that had no free object until one was put there, and went to the partial list
-	FreeRemovePartial              // slabs that became empty on the partial list, and left it
+	FreeAddPartial                 // full slabs that got an object back and went to the partial list
+	FreeRemovePartial              // slabs that became empty on the partial list and left it
 	AllocFromPartial               // slabs of the partial list that became a cpu slab
-	AllocSlab                      // slabs made
-	AllocRefill                    // times that objects were taken from a cpu slab which was there
-	FreeSlab                       // slabs given back to the pages
+	AllocSlab                      // slabs made, or taken back while they waited for a grace period
+	AllocRefill                    // times that objects were taken from a cpu slab that the CPU already had
+	FreeSlab                       // slabs given back to the pages, after a grace period if needed
 	CPUSlabFlush                   // CPUs whose slabs were flushed
-	DeactivateEmpty                // slabs that CPUs kept, given back to the pages
-	DeactivateToTail               // slabs that CPUs kept, put on the partial list
+	DeactivateEmpty                // empty slabs that a CPU gave up and that went back to the pages
+	DeactivateToTail               // slabs that a CPU gave up and that went to the partial list
 	DeactivateBypass               // cpu slabs whose last free object was taken
 	CPUPartialAlloc                // cpu partial slabs that became the cpu slab
-	CPUPartialFree                 // slabs that had no free object until one was put there, and became cpu partial slabs
+	CPUPartialFree                 // full slabs that got an object back and became cpu partial slabs
 	CPUPartialNode                 // slabs of the partial list that became cpu partial slabs
-	CPUPartialDrain                // times that a CPU had to give up what it kept, for a new slab
+	CPUPartialDrain                // times that a CPU gave up all its slabs, because it had too many for a new one
 	SheafFlush                     // objects moved from sheaves and barns to their slabs
 	SheafRefill                    // objects moved from slabs to a sheaf
-	SheafAlloc                     // sheaves opened
+	SheafAlloc                     // sheaves opened: once for each CPU that uses the cache
 	BarnGet                        // times that objects came from the barn
-	BarnGetFail                    // times that the barn had none
+	BarnGetFail                    // times that the barn was empty
 	BarnPut                        // times that objects went to the barn
-	BarnPutFail                    // times that it had no room for them, or not for all
+	BarnPutFail                    // times that the barn had no room for all of the objects
 	numEvents
 )
 
@@ -63,12 +64,13 @@ func (e Event) String() string {
 	return eventNames[e]
 }
 
-// count books an event that happened n times.
+// count adds n to an event's count.
 //
 // Preconditions: pc.mu is held.
 func (pc *cpuState) count(e Event, n int) { pc.events[e].add(n) }
 
-// count books an event on a CPU whose lock is held, or if that is nil on the CPU at hand.
+// count adds n to an event's count on pc, whose lock is held, or on the current
+// CPU if pc is nil.
 func (k *core) count(pc *cpuState, e Event, n int) {
 	switch {
 	case pc != nil:
@@ -78,7 +80,8 @@ func (k *core) count(pc *cpuState, e Event, n int) {
 	}
 }
 
-// deactivated returns what happens to a slab that a CPU gives up: whether the node keeps it.
+// deactivated returns the event for a slab that a CPU gives up. kept says
+// whether the node keeps the slab.
 func deactivated(kept bool) Event {
 	if kept {
 		return DeactivateToTail
@@ -86,16 +89,17 @@ func deactivated(kept bool) Event {
 	return DeactivateEmpty
 }
 
-// nearly is more than what can be under way between a sheaf and its books at any moment.
+// nearly is more objects than can be moved and not yet booked at any moment.
 const nearly = 1 << 20
 
-// happened returns how often an event has happened on a CPU. The fast paths count
-// nothing but what the sheaf's header tells:
+// happened returns how often an event has happened on a CPU. The fast paths
+// count nothing except what the sheaf's header counts:
 //
-//	alloc_fastpath == pops + what bulk calls took
-//	free_fastpath == pushes + what bulk calls brought, where pushes == pops + level - moved
+//	alloc_fastpath == pops + objects taken by bulk calls
+//	free_fastpath == pushes + objects brought by bulk calls
+//	pushes == pops + level - moved
 //
-// It is exact while no call is under way, and where all per-CPU locks are held.
+// The result is exact while no call runs, and if all per-CPU locks are held.
 //
 // Preconditions: the core is not released.
 func (pc *cpuState) happened(e Event) uint64 {
@@ -105,7 +109,7 @@ func (pc *cpuState) happened(e Event) uint64 {
 	}
 	var moved, pops uint64
 	var level int
-	for range 8 { // objects move meanwhile
+	for range 8 { // objects may move between the loads
 		moved = pc.moved.load() + pc.otherMoved.Load()
 		pops, level = pc.area.Counts()
 		if pc.moved.load()+pc.otherMoved.Load() == moved {
@@ -117,16 +121,18 @@ func (pc *cpuState) happened(e Event) uint64 {
 		n += uint64(level) - moved
 	}
 	n &= percpu.CountMask
-	if n > percpu.CountMask-nearly { // negative: moved is not booked yet
+	if n > percpu.CountMask-nearly { // negative: a move is not booked yet
 		return 0
 	}
 	return n
 }
 
-// Events returns how often an event has happened since the cache was made or the
-// event was cleared, by CPU number; 0 for a CPU that is offline. It takes no lock.
-// It is exact while nobody uses the cache. AllocFastpath and FreeFastpath begin
-// anew after 2^48. Those of a destroyed cache are 0.
+// Events returns, by CPU number, how often an event has happened since the
+// cache was made or the event was cleared. It takes no lock. An offline CPU has
+// 0, as have all CPUs if the cache is destroyed.
+//
+// The counts are exact while nobody uses the cache. AllocFastpath and
+// FreeFastpath start again at 0 after 2^48.
 func (c *Cache) Events(e Event) []uint64 {
 	k := c.core
 	counts := make([]uint64, len(k.cpus))
@@ -139,10 +145,10 @@ func (c *Cache) Events(e Event) []uint64 {
 	return counts
 }
 
-// ClearEvents makes the counts of an event 0, but for CPUs that are offline. It
-// returns ctx's error, and has done nothing, if ctx ends while it waits for its
-// locks. In a store of the cache's own files it does nothing if the cache is being
-// destroyed.
+// ClearEvents sets the counts of an event to 0 on all CPUs that are online. If
+// ctx ends while it waits for its locks, it returns ctx's error and has done
+// nothing. In a store of the cache's own files, it does nothing if the cache is
+// being destroyed.
 func (c *Cache) ClearEvents(ctx context.Context, e Event) error {
 	c.mustBeStore("ClearEvents")
 	defer c.CheckReleased()
@@ -150,7 +156,7 @@ func (c *Cache) ClearEvents(ctx context.Context, e Event) error {
 	return err
 }
 
-// clearEvents returns how many it has cleared.
+// clearEvents returns the sum of the counts that it has cleared.
 func (k *core) clearEvents(ctx context.Context, e Event) (cleared uint64, err error) {
 	a := k.a
 	if err := a.hotplug.RLockContext(ctx); err != nil {
@@ -164,7 +170,7 @@ func (k *core) clearEvents(ctx context.Context, e Event) (cleared uint64, err er
 	if k.dying {
 		return 0, nil
 	}
-	k.lockCPUs() // whatever was moved is booked
+	k.lockCPUs() // every move is booked
 	defer k.unlockCPUs()
 	for n := range a.hotplug.Online().All() {
 		pc := k.cpus[n]

@@ -10,21 +10,29 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// SetOnline takes a CPU offline for this allocator, or brings it back. Offline it
-// holds nothing: its sheaves are drained and closed, its slabs are the node's. Threads
-// that run there are served all the same, from the node, under locks. A CPU that is so
-// already stays so. All of them begin online.
+// SetOnline takes a CPU offline for this allocator, or brings it back. All CPUs
+// begin online. If the CPU is already in the wanted state, SetOnline does
+// nothing.
 //
-// It may be called wherever NewCache may, also from a Publisher or a store.
+// An offline CPU holds nothing: its sheaves are drained and closed, and its
+// slabs belong to the node. Threads that run on the CPU still allocate and
+// free, from the node and under locks.
 //
-// Errors: ErrNotExist for a CPU that the machine cannot have; ErrBusy for the last one
-// online; what membarrier(2) returned, and then nothing has changed.
+// SetOnline may be called wherever NewCache may, also from a Publisher or a
+// store.
+//
+// Errors:
+//
+//   - ErrNotExist: the machine cannot have that CPU.
+//   - ErrBusy: it is the last CPU that is online.
+//   - The error of membarrier(2): nothing has changed.
 func (a *Allocator) SetOnline(n int, online bool) error {
 	return a.SetOnlineContext(context.Background(), n, online)
 }
 
-// SetOnlineContext is SetOnline that gives up, with ctx's error and nothing done, if
-// ctx ends while it waits for its lock. It is what echo > cpuN/online does.
+// SetOnlineContext is SetOnline that gives up if ctx ends while it waits for
+// its lock. It then returns ctx's error and has done nothing. A write to
+// cpuN/online calls it.
 func (a *Allocator) SetOnlineContext(ctx context.Context, n int, online bool) error {
 	defer a.reportDamage()
 	err := a.hotplug.SetOnline(ctx, n, online)
@@ -48,15 +56,15 @@ func (a *Allocator) reportDamage() {
 	}
 }
 
-// hotplugState is the allocator's part when CPUs come and go.
+// hotplugState is what the allocator does when CPUs come and go.
 func (a *Allocator) hotplugState() *cpu.State {
 	return &cpu.State{Name: "slab:online", Online: a.cpuOnline, Offline: a.cpuOffline}
 }
 
-// cpuOnline reopens the CPU's sheaves, those that were open once.
+// cpuOnline reopens the CPU's sheaves that were opened before.
 //
-// Preconditions: the hotplug lock is held for writing. So the cores on the list are all
-// that are not dying, as for cpuOffline.
+// Preconditions: the hotplug lock is held for writing. So the cores on the list
+// are all the cores that are not dying. The same holds for cpuOffline.
 func (a *Allocator) cpuOnline(n int) error {
 	for _, k := range *a.cores.Load() {
 		pc := k.cpus[n]
@@ -68,10 +76,11 @@ func (a *Allocator) cpuOnline(n int) error {
 	return nil
 }
 
-// cpuOffline closes the CPU's sheaves for as long as it is offline, and empties them
-// and what else it keeps. One fence is for all caches: nobody else may open what it closes,
-// since that takes flush_lock, or a CPU that is not offline. If the fence fails, which is
-// the error, they are open again and nothing has happened.
+// cpuOffline closes the CPU's sheaves for as long as it is offline, and moves
+// everything that the CPU keeps to the nodes. One fence serves all caches.
+// Nobody else can open what cpuOffline closes: that takes flush_lock or a CPU
+// that is online. If the fence fails, cpuOffline returns its error, the sheaves
+// are open again and nothing has happened.
 //
 // Preconditions: the hotplug lock is held for writing.
 func (a *Allocator) cpuOffline(n int) error {
@@ -89,7 +98,7 @@ func (a *Allocator) cpuOffline(n int) error {
 	}
 	if a.engine == RSeq && !fault.NoFence {
 		if err := rseq.Fence(); err != nil {
-			_ = a.cpuOnline(n) // never fails
+			_ = a.cpuOnline(n) // it never fails
 			return fmt.Errorf("close its sheaves: %w", err)
 		}
 	}

@@ -13,8 +13,9 @@ import (
 
 var errLimit = fmt.Errorf("memory limit reached: %w", ErrNoMemory)
 
-// reserve counts bytes against the limit, or returns an error. It never waits. A
-// reservation that fails is never seen by others: it must not make theirs fail.
+// reserve counts bytes against the limit, or returns an error. It never waits.
+// No other goroutine sees a reservation that fails: it must not make other
+// reservations fail.
 func (a *Allocator) reserve(bytes int64) error {
 	for {
 		used, limit := a.used.Load(), a.limit.Load()
@@ -32,39 +33,41 @@ func (a *Allocator) reserve(bytes int64) error {
 
 func (a *Allocator) unreserve(bytes int64) { a.used.Add(-bytes) }
 
-// A reclaimer makes free objects of all caches into free pages, one reclaim at a time.
+// A reclaimer makes free objects of the caches in use into free pages, one
+// reclaim at a time.
 //
 // Protection of fields: L, mu; A, atomic, written under mu.
 type reclaimer struct {
 	mu      lockdep.RWSem // reclaim_lock, taken for writing only
 	gained  bool          // L: the last reclaim freed pages
-	ended   time.Time     // L: the last one that freed pages, or emptied all
+	ended   time.Time     // L: end of the last reclaim that freed pages or emptied all caches in use
 	running atomic.Bool   // A
 }
 
-// retryUseless is how long after a reclaim that freed nothing the next may come
-// that empties all caches in use.
+// retryUseless is how long after a reclaim that freed nothing no reclaim
+// empties all caches in use.
 const retryUseless = time.Millisecond
 
-// An attempt is when memory was asked for.
+// An attempt is the state of the counters when memory was asked for.
 type attempt struct{ reclaims, returned uint64 }
 
 func (a *Allocator) newAttempt() attempt { return attempt{a.reclaims.Load(), a.returned.Load()} }
 
-// reclaim makes pages of free objects and reports whether pages were freed, so
-// that another attempt makes sense. seen is the attempt that failed: if a
-// reclaim ended since, its result is shared. k is the cache that wants an
-// object, or nil.
+// reclaim makes free objects into free pages. It reports whether pages were
+// freed, so that another attempt makes sense. seen is the attempt that failed.
+// If a reclaim has ended since then, its result is shared. k is the cache that
+// wants an object, or nil.
 //
-// It empties the caches in use. Goroutines that loop at the limit must not keep
-// the sheaves of all others empty. So for a millisecond after a reclaim that
-// freed nothing, it empties only k, and caches that have a slab whose objects
-// are all free. While nobody uses a cache, hasEmptySlab is exact.
+// It empties the caches in use. But goroutines that loop at the limit must not
+// keep the sheaves of all caches empty. So for a millisecond after a reclaim
+// that freed nothing, it empties only k and caches with a slab whose objects
+// are all free. hasEmptySlab finds these exactly while nobody uses the cache.
 //
-// Of typesafe-by-RCU caches the slabs that become empty wait for a grace period, and
-// reclaim does not. So if k is one, it takes one of those back, or is flushed, which leaves
-// it min_partial slabs, and the others only if nothing was found there. What a grace period
-// gave back meanwhile counts as freed.
+// Empty slabs of typesafe-by-RCU caches wait for a grace period, and reclaim
+// does not. If k is such a cache, reclaim takes back one of its waiting slabs,
+// or flushes k, which leaves it min_partial slabs. It turns to other caches
+// only if k has nothing. Slabs that a grace period has freed since the attempt
+// count as freed pages.
 //
 // Preconditions: no lock is held.
 func (a *Allocator) reclaim(seen attempt, k *core) bool {
@@ -79,14 +82,15 @@ func (a *Allocator) reclaim(seen attempt, k *core) bool {
 	return gained
 }
 
-// nothingToReclaim reports, without a lock, that no cache is in use and that no
-// reclaim has freed pages since that attempt or is about to.
+// nothingToReclaim reports, without a lock, that no cache is in use, and that
+// no reclaim has freed pages since the attempt or is about to.
 func (a *Allocator) nothingToReclaim(seen attempt) bool {
 	// In this order: a reclaim counts itself before it stops running.
 	return a.active.n.Load() == 0 && !a.reclaimer.running.Load() && a.newAttempt() == seen
 }
 
-// reclaimFor is what reclaim does under its lock. It returns what it emptied.
+// reclaimFor is reclaim under its lock. It also returns the cores that it
+// emptied.
 //
 // Preconditions: no lock is held.
 func (a *Allocator) reclaimFor(seen attempt, k *core) (gained bool, emptied []*core) {
@@ -102,8 +106,9 @@ func (a *Allocator) reclaimFor(seen attempt, k *core) (gained bool, emptied []*c
 	case k != nil && k.typesafe() && k.takeWaiting():
 		return true, nil
 	case k != nil && k.typesafe() && k.freeObjects()+k.cached() > 0:
-		// What a fence that fails leaves in other CPUs' slabs is free, but not to be had. Without
-		// min_partial every slab may wait now.
+		// If the fence fails, free objects in other CPUs' slabs stay
+		// out of reach. With min_partial 0, all slabs may wait after
+		// the flush.
 		if err := k.flushAlone(); err == nil && k.freeObjects() > 0 || k.takeWaiting() {
 			return true, nil
 		}
@@ -120,7 +125,7 @@ func (a *Allocator) reclaimFor(seen attempt, k *core) (gained bool, emptied []*c
 	return gained || a.returned.Load() != seen.returned, emptied
 }
 
-// flushAlone is a flush of the one cache that wants an object.
+// flushAlone flushes the one cache that wants an object.
 //
 // Preconditions: no lock below reclaim_lock is held.
 func (k *core) flushAlone() error {
@@ -129,8 +134,8 @@ func (k *core) flushAlone() error {
 	return k.flushAllLocked(context.Background(), nil, nil) // its context never ends
 }
 
-// emptyCores empties the active cores: all of them, or k if it has free objects
-// somewhere and those that have an empty slab. It returns which.
+// emptyCores empties all active cores, or only the cores that have an empty
+// slab and k if it has free objects. It returns the cores that it emptied.
 //
 // Preconditions: no lock below reclaim_lock is held.
 func (a *Allocator) emptyCores(k *core, all bool) (emptied []*core) {
@@ -148,8 +153,8 @@ func (a *Allocator) emptyCores(k *core, all bool) (emptied []*core) {
 // cached returns how many free objects are on sheaves and in barns.
 func (k *core) cached() int64 { return k.onSheaves() + k.inBarns() }
 
-// onSheaves returns how many free objects are on sheaves. It leaves out areas that
-// were not opened: to read them would cost page tables.
+// onSheaves returns how many free objects are on sheaves. It leaves out areas
+// that were never opened, because a read of them would cost page tables.
 func (k *core) onSheaves() (n int64) {
 	if k.released.Load() {
 		return 0
@@ -162,9 +167,10 @@ func (k *core) onSheaves() (n int64) {
 	return n
 }
 
-// Memory of free pages goes back to the system when more than giveAbove bytes
-// were free for all of giveAfter, until keepFree are left. A program that frees much and
-// soon allocates it again keeps it: only what it did not touch for that long goes.
+// If more than giveAbove bytes of free pages had memory throughout giveAfter,
+// memory goes back to the system until keepFree bytes are left. So a program
+// that frees much and soon allocates it again keeps its memory: only the part
+// that it did not touch for that long goes back.
 const (
 	giveAbove = 8 << 20
 	keepFree  = 2 << 20
@@ -174,25 +180,27 @@ const (
 // pagesFreed starts the clock after which free memory goes back to the system.
 func (a *Allocator) pagesFreed() {
 	if pages.Warm() > giveAbove {
-		_, _ = a.giver.QueueAfter(giveAfter) // refused: the allocator is closed, and Close gives back
+		_, _ = a.giver.QueueAfter(giveAfter) // refused if the allocator is closed; Close gives memory back itself
 	}
 }
 
-// giveMemory is the work that pagesFreed defers.
+// giveMemory is the work that pagesFreed starts.
 func (a *Allocator) giveMemory() {
 	if pages.ReturnIdle(giveAfter, giveAbove, keepFree) {
 		a.pagesFreed()
 	}
 }
 
-// returnNow gives all free memory back to the system: the user asked for it.
+// returnNow gives all free memory back to the system, because the user asked
+// for it.
 func (a *Allocator) returnNow() { pages.Return(0) }
 
-// SetHugePages asks the system for huge pages of 2 MiB wherever they fit into the memory
-// of objects, or for none. It holds for all allocators of the process, from now on. Until
-// the first call the system's own setting decides.
+// SetHugePages asks the system for huge pages of 2 MiB wherever they fit into
+// the memory of objects, or for none. It holds for all allocators of the
+// process, from now on. Until the first call the system's own setting decides.
 //
-// ErrNotBuilt: this build has none, or the system or the process does not allow them; the error says what decides.
+// ErrNotBuilt: this build has no huge pages, or the system or the process does
+// not allow them. The error says which.
 func (a *Allocator) SetHugePages(on bool) error {
 	h := pages.HugeNever
 	if on {
@@ -204,6 +212,7 @@ func (a *Allocator) SetHugePages(on bool) error {
 	return nil
 }
 
-// HugePages returns what SetHugePages asked for, always or never, and before the first call system. It
-// returns never instead of always while the system or the process does not allow huge pages.
+// HugePages returns "always" or "never" as SetHugePages asked, or "system"
+// before the first call. While the system or the process does not allow huge
+// pages, it returns "never" instead of "always".
 func (a *Allocator) HugePages() string { return pages.HugePages().String() }

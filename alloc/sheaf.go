@@ -7,14 +7,16 @@ import (
 	"slabfs/internal/percpu"
 )
 
-// The sheaf of the CPU at hand, on either engine. On the lock engine it is that of
-// the CPU whose lock is held. A sequence works on the CPU that the thread runs on
-// at that moment, which may be another one by now: every free object is as good
-// as any other, and a closer holds the locks of all CPUs. So callers must be
-// ready for a sheaf that is not the one that they have made room in.
+// The operations below use the sheaf of the current CPU, on either engine. On
+// the lock engine, that is the CPU whose lock is held. A sequence uses the CPU
+// that its thread runs on at that moment, which may be another CPU by now. This
+// is harmless: all free objects are alike, and a closer holds the locks of all
+// CPUs. But the caller may find a sheaf that is not the one that it has made
+// room in.
 
-// sequenceArea returns where sequences find the core's sheaves: its area on CPU
-// 0, or on the lock engine the area that is closed for ever.
+// sequenceArea returns the address that sequences use for the core's sheaves.
+// It is the core's area on CPU 0, or on the lock engine the area that is always
+// closed.
 func (k *core) sequenceArea() unsafe.Pointer {
 	if k.seq {
 		return unsafe.Pointer(percpu.At(k.place, 0))
@@ -25,9 +27,10 @@ func (k *core) sequenceArea() unsafe.Pointer {
 func closedArea() unsafe.Pointer { return unsafe.Pointer(percpu.At(0, 0)) }
 
 // Preconditions of pop, push, popBulk and pushBulk: pc.mu is held; the core is
-// not dying. So the core keeps its place for as long as they run. Without the
-// lock only the fast paths may run a sequence, since they load the area's address
-// inside of it: one that was loaded before could be another cache's by now.
+// not dying. So the core keeps its place while they run. Without the lock, only
+// the fast paths may run a sequence, because they load the area's address
+// inside it. An address that was loaded before could belong to another cache by
+// now.
 
 func (k *core) pop(pc *cpuState) unsafe.Pointer {
 	if k.seq {
@@ -65,7 +68,8 @@ func (k *core) pushBulk(pc *cpuState, src []uintptr) int {
 	return kept
 }
 
-// bookMove notes that n objects were put on a CPU's sheaf in bulk.
+// bookMove adds n objects to the count of objects that were put on a CPU's
+// sheaf in bulk. n is negative if objects were taken.
 //
 // Preconditions: pc.mu is held.
 func (k *core) bookMove(pc *cpuState, cpu, n int) {
@@ -77,8 +81,8 @@ func (k *core) bookMove(pc *cpuState, cpu, n int) {
 	}
 }
 
-// kill makes the handle dead: its sequences find the closed area from here on,
-// and the slow path panics.
+// kill makes the handle dead: from here on its sequences find the closed area,
+// and its slow path panics.
 //
 // Preconditions: slab_mutex is held.
 func (c *Cache) kill() {

@@ -11,21 +11,22 @@ const (
 	maxSize       = 4 << 20 // bytes of the largest object
 	cacheLine     = 64
 	wordSize      = 8
-	preferOrder   = 3 // slabs are not larger only to waste less or to hold more
+	preferOrder   = 3 // a slab is not larger than this only to waste less or to hold more
 	maxCPUPartial = 1<<32 - 1
 )
 
-// layout is how objects of one size lie in slabs: SLUB's calculations (Linux 6.17).
+// layout is how objects of one size lie in slabs. It follows SLUB's
+// calculations (Linux 6.17).
 type layout struct {
 	size     uint32 // bytes from one object to the next
-	inverse  uint64 // of size; see at
+	inverse  uint64 // inverse of size; see at
 	align    uint32
 	order    int
-	pages    pages.Page // of a slab
-	bytes    uintptr    // of a slab
-	objects  int        // per slab
-	words    int        // of a slab's bitmap
-	sheafMax int        // objects that a sheaf has room for
+	pages    pages.Page // pages of a slab
+	bytes    uintptr    // bytes of a slab
+	objects  int        // objects per slab
+	words    int        // words of a slab's bitmap
+	sheafMax int        // the largest capacity of a sheaf, in objects
 }
 
 func newLayout(objectSize, align int, flags Flags, cpus int) layout {
@@ -41,8 +42,8 @@ func newLayout(objectSize, align int, flags Flags, cpus int) layout {
 	return l
 }
 
-// calculateAlignment returns the alignment of objects, at least that of a word.
-// HWCacheAlign starts from a cache line and halves while two objects fit.
+// calculateAlignment returns the alignment of objects, at least 8. HWCacheAlign
+// asks for a cache line, and halves it while two objects fit.
 func calculateAlignment(size, align int, flags Flags) int {
 	if flags&HWCacheAlign != 0 {
 		line := cacheLine
@@ -54,8 +55,9 @@ func calculateAlignment(size, align int, flags Flags) int {
 	return max(align, wordSize)
 }
 
-// calculateOrder returns the lowest order with enough objects in a slab and a
-// small rest: a sixteenth of the slab at most, else an eighth, a quarter, a half.
+// calculateOrder returns the lowest order whose slab holds enough objects and
+// wastes little: at most a sixteenth of the slab, else an eighth, a quarter or
+// a half.
 func calculateOrder(size, cpus int) int {
 	most := max(slabBytes(preferOrder)/size, 1)
 	least := min(4*(bits.Len(uint(cpus))+1), most)
@@ -74,8 +76,8 @@ func orderOf(n int) int { return bits.Len(uint((n - 1) >> pages.Shift)) }
 
 func slabBytes(order int) int { return pages.Size << order }
 
-// defaultCPUPartial returns how many free objects a CPU's slabs may hold about
-// (Linux 5.16 to 6.19), half of the slabs' objects being taken as free.
+// defaultCPUPartial returns about how many free objects a CPU's slabs may hold
+// (Linux 5.16 to 6.19).
 func defaultCPUPartial(size uint32) uint32 {
 	switch {
 	case size >= 4096:
@@ -89,12 +91,13 @@ func defaultCPUPartial(size uint32) uint32 {
 	}
 }
 
-// cpuPartialSlabs returns how many slabs that number of objects stands for.
+// cpuPartialSlabs returns the number of slabs for a number of objects, if half
+// of each slab's objects are free.
 func cpuPartialSlabs(objects uint32, perSlab int) int {
 	return int((2*uint64(objects) + uint64(perSlab) - 1) / uint64(perSlab))
 }
 
-// defaultMinPartial returns how many slabs a node keeps although they are empty.
+// defaultMinPartial returns how many slabs a node keeps even if they are empty.
 func defaultMinPartial(size uint32) uint64 {
 	return uint64(min(max((bits.Len32(size)-1)/2, 5), 10))
 }

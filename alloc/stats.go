@@ -7,52 +7,55 @@ import (
 	"slabfs/internal/pages"
 )
 
-// CacheStats is what a cache's files show. Everything but the constants is read
-// from counters, without a lock and without a walk over slabs: it is exact while
-// nobody uses the cache, and close to it otherwise. With several memory nodes the objects
-// on each CPU's sheaf are looked at too, under that CPU's lock.
+// CacheStats is what a cache's files show. All figures come from counters, without
+// a walk over slabs. They are exact while nobody uses the cache, and close to it
+// otherwise.
 type CacheStats struct {
-	// Constants, but for the object size and the aliases of caches that merge, and for
-	// the sheaf capacity, which SetSheafCapacity changes.
-	ObjectSize     int // bytes asked for, by the name that asked for most
+	// Constants, with three exceptions: ObjectSize and Aliases change if
+	// caches merge, and SheafCapacity changes with SetSheafCapacity.
+	ObjectSize     int // bytes that NewCache was asked for, the most of all names
 	Size           int // bytes from one object to the next
 	Align          int // bytes
-	Order          int // of the pages of a slab
+	Order          int // a slab has 2^Order pages of 4 KiB
 	ObjectsPerSlab int
 	SheafCapacity  int // objects
-	UserSize       int // bytes of an object that Bytes shows to its users
+	UserSize       int // capacity in bytes of a slice of Bytes; 0 if Bytes does not use the cache
 	Flags          Flags
 	Ctor           func(unsafe.Pointer)
-	Aliases        int // names beside the first that share the slabs
+	Aliases        int // names that share the slabs, besides the first
 
 	// Sums of Nodes and CPUs.
 	Slabs          int
-	TotalObjects   int // that fit into Slabs
-	Objects        int // live: handed out and not freed
+	TotalObjects   int // objects that fit into Slabs
+	Objects        int // live objects: allocated and not freed
 	Partial        int // slabs on partial lists
-	ObjectsPartial int // in use, on slabs of partial lists
+	ObjectsPartial int // objects in use on slabs of partial lists
 	CPUSlabs       int // slabs that CPUs keep
-	CPUPartial     int // those of them that are not the cpu slab
+	CPUPartial     int // slabs that CPUs keep besides their cpu slab
 	Cached         int // free objects on sheaves and in barns
 
-	Nodes []NodeStats
-	CPUs  []CPUStats // of CPUs that keep slabs
+	Nodes []NodeStats // all memory nodes
+	CPUs  []CPUStats  // the CPUs that keep slabs
 }
 
-// NodeStats is the part of CacheStats that one memory node has.
+// NodeStats is the part of CacheStats that belongs to one memory node.
 type NodeStats struct {
-	Node                                                                    int
+	Node                                                                    int // the system's number
 	Slabs, TotalObjects, Objects, Partial, ObjectsPartial, CPUSlabs, Cached int
 }
 
-// CPUStats is the part of CacheStats that one CPU has.
+// CPUStats is the part of CacheStats that belongs to one CPU.
 type CPUStats struct {
-	CPU        int
+	CPU        int // the system's number
 	Slabs      int // the cpu slab and the cpu partial slabs
 	CPUPartial int // the cpu partial slabs
 }
 
-// Stats returns the cache's figures. A destroyed cache has no slabs and no objects.
+// Stats returns the cache's figures. A destroyed cache has no slabs and no
+// objects.
+//
+// Stats takes no lock on a machine with one memory node. With several nodes it
+// looks at the objects on each CPU's sheaf, under the lock of that CPU.
 func (c *Cache) Stats() CacheStats {
 	k := c.core
 	s := CacheStats{
@@ -82,7 +85,8 @@ func (c *Cache) Stats() CacheStats {
 	return s
 }
 
-// nodeStats returns the figures of each node, but for the slabs that its CPUs keep.
+// nodeStats returns the figures of each node, without the slabs that its CPUs
+// keep.
 func (k *core) nodeStats() []NodeStats {
 	stats := make([]NodeStats, len(k.nodes))
 	cached := k.cachedByNode()
@@ -100,9 +104,10 @@ func (k *core) nodeStats() []NodeStats {
 	return stats
 }
 
-// cachedByNode returns how many free objects of each node's slabs are on sheaves and in barns.
-// A sheaf's level does not tell whose its objects are, so where there are several nodes they are
-// looked at, which only the holder of the CPU's lock may do: the area may be another core's else.
+// cachedByNode returns how many free objects on sheaves and in barns belong to
+// each node's slabs. The level of a sheaf does not tell which nodes its objects
+// belong to. So with several nodes it looks at the objects, and holds the CPU's
+// lock: without the lock, the area may belong to another core by now.
 func (k *core) cachedByNode() []int {
 	if len(k.nodes) == 1 {
 		return []int{int(k.cached())}
@@ -126,17 +131,17 @@ func (k *core) cachedByNode() []int {
 	return sum
 }
 
-// MemoryMapped returns the bytes of memory behind the arenas of the process,
-// free pages that were not given back yet included.
+// MemoryMapped returns the bytes of memory behind the arenas of the process. It
+// includes free pages that have not gone back to the system.
 func (a *Allocator) MemoryMapped() int64 { return pages.Mapped() }
 
-// MemoryReturns returns how often the process gave memory of its arenas back to the
-// system: calls of madvise, or what stands in for it.
+// MemoryReturns returns how often the process gave memory of its arenas back to
+// the system, by madvise or its equivalent.
 func (a *Allocator) MemoryReturns() uint64 { return pages.Returns() }
 
-// CachedBytes returns the bytes of free objects that wait on sheaves, in barns
-// and in the slabs that CPUs keep: what a flush of all caches would move. It is the
-// sum of SheafBytes, BarnBytes and CPUSlabBytes.
+// CachedBytes returns the bytes of free objects on sheaves, in barns and in the
+// slabs that CPUs keep: what a flush of all caches would move. It is the sum of
+// SheafBytes, BarnBytes and CPUSlabBytes.
 func (a *Allocator) CachedBytes() int64 { return a.SheafBytes() + a.BarnBytes() + a.CPUSlabBytes() }
 
 // SheafBytes returns the bytes of free objects on sheaves.
@@ -152,7 +157,7 @@ func (a *Allocator) CPUSlabBytes() int64 {
 	return a.sumBytes((*core).cpuFree)
 }
 
-// sumBytes returns the bytes of those objects of all caches that count counts.
+// sumBytes returns the bytes of the objects of all caches that count counts.
 func (a *Allocator) sumBytes(count func(*core) int64) int64 {
 	var sum int64
 	for _, k := range *a.cores.Load() {
@@ -161,13 +166,13 @@ func (a *Allocator) sumBytes(count func(*core) int64) int64 {
 	return sum
 }
 
-// MetadataBytes returns the bytes that descriptors, page tables and bitmaps take, at
-// most: those of the whole process.
+// MetadataBytes returns how many bytes descriptors, page tables and bitmaps of
+// the process take at most.
 func (a *Allocator) MetadataBytes() int64 { return pages.Metadata() }
 
-// PerCPUBytes returns the bytes that the allocator's sheaves and barns and what else
-// it keeps for each CPU take themselves, without objects: for each cache a record for
-// each possible CPU; if the cache was used, a barn for each node, and a sheaf for each CPU
+// PerCPUBytes returns the bytes of the allocator's sheaves, barns and per-CPU
+// records, without objects. Each cache has a record for each possible CPU. A
+// cache that was used also has a barn for each node, and a sheaf for each CPU
 // that has used it.
 func (a *Allocator) PerCPUBytes() int64 {
 	sum := a.areas.Load()
