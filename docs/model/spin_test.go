@@ -102,11 +102,18 @@ func reached(t *testing.T, out string) {
 	}
 }
 
-// TestTrail runs the commands that README.md shows, and looks for the steps that
-// README.md quotes in the trail. Our own words follow a step after several spaces.
+// TestTrail runs the commands that the pages show, and looks for the steps that
+// they quote in the trail. Words that are not from spin follow a step after
+// several spaces.
 func TestTrail(t *testing.T) {
 	needSpin(t)
-	text := read(t, "README.md")
+	for _, page := range []string{"README.md", "../learn.md"} {
+		t.Run(filepath.Base(page), func(t *testing.T) { testTrail(t, page) })
+	}
+}
+
+func testTrail(t *testing.T, page string) {
+	text := read(t, page)
 	run, trail := inCopy(t), ""
 	for _, command := range matches(`(?m)^\$ (spin .*?)(?: +#.*)?$`, text) {
 		args := strings.Fields(command)
@@ -118,11 +125,11 @@ func TestTrail(t *testing.T) {
 	}
 	quoted := matches(`(?m)^ *(\d+:\tproc .*?)(?:  {3,}.*)?$`, text)
 	if len(quoted) == 0 {
-		t.Error("README.md quotes no step")
+		t.Errorf("%s quotes no step", page)
 	}
 	for _, step := range quoted {
 		if !steps[step] {
-			t.Errorf("README.md quotes %q, which is not in the trail", step)
+			t.Errorf("%s quotes %q, which is not in the trail", page, step)
 		}
 	}
 }

@@ -44,6 +44,7 @@ var layers = []layer{
 	{"internal/invariants", nil},
 	{"internal/guard", nil},
 	{"docs/model", nil},
+	{"docs/picture", nil},
 }
 
 // TestArrows checks each import against the layers.
