@@ -21,13 +21,13 @@ import (
 	"slabfs/cmd/slabfs/internal/bench"
 )
 
-// A benchCommand is what the flags of slabfs bench say.
+// A benchCommand holds the flags of slabfs bench.
 type benchCommand struct {
 	c         bench.Config
-	peers     string // a program with more columns
+	peers     string // a program that brings more columns
 	benchstat bool
 	check     bool
-	files     [4]string // names, of outputs
+	files     [4]string // names of the output files
 }
 
 func newBenchCommand() *cobra.Command {
@@ -37,16 +37,16 @@ func newBenchCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
 		Short: "compare allocators side by side",
-		Long: `slabfs bench runs the same loops on slabfs and on what it would replace, in turns,
-in several processes, and prints medians. It needs no mount and no root. Without
-flags it takes five to ten minutes, most of them for xmalloc, larson and gc; with
---workloads pair, some seconds. Ctrl-C prints what it has until then.
+		Long: `slabfs bench runs the same loops on slabfs and on the allocators it would replace,
+interleaved, in several processes, and prints medians. It needs no mount and no root.
+Without flags it takes five to ten minutes, most of them for xmalloc, larson and gc;
+--workloads pair takes a few seconds. Ctrl-C prints the results so far.
 
-Workloads (those with * unless others are asked for):
+Workloads (* marks the defaults):
 ` + describe(workloads, whats, usual) + `
 Allocators:
 ` + describe(allocators, arewhats, nil) + `
-Names of both may be patterns, and "all". docs/benchmarks.md tells where each workload comes from.`,
+Either name may be a pattern, or "all". docs/benchmarks.md says where each workload comes from.`,
 		Example: `  slabfs bench
   slabfs bench --workloads pair --processes 20 --duration 10ms
   slabfs bench --workloads 'deep*,slabtest' --sizes 8,64,512,4096 --allocators slabfs,sync.Pool,new
@@ -61,7 +61,7 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 	b.flags(cmd.Flags(), usual, allocators)
 	cmd.AddCommand(&cobra.Command{
 		Use:    "worker",
-		Short:  "measure for the slabfs bench that started this process",
+		Short:  "measure on behalf of the slabfs bench that started this process",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
@@ -73,27 +73,26 @@ Names of both may be patterns, and "all". docs/benchmarks.md tells where each wo
 	return cmd
 }
 
-// flags defines the flags, with these workloads and allocators unless others are
-// asked for.
+// flags defines the flags, with these workloads and allocators as defaults.
 func (b *benchCommand) flags(f *pflag.FlagSet, workloads, allocators []string) {
-	f.StringSliceVar(&b.c.Workloads, "workloads", workloads, "rows")
-	f.StringSliceVar(&b.c.Allocators, "allocators", allocators, "columns; the others are compared with the first")
-	f.StringVar(&b.peers, "peers", "", "a `program` with more columns, which measures in place of this one: that of cmd/slabfs/cpeers")
+	f.StringSliceVar(&b.c.Workloads, "workloads", workloads, "workloads to run: the rows of the table")
+	f.StringSliceVar(&b.c.Allocators, "allocators", allocators, "allocators to run: the columns of the table; the others are compared with the first")
+	f.StringVar(&b.peers, "peers", "", "a `program` that brings more allocators and measures in place of this one, such as cmd/slabfs/cpeers")
 	b.c.Sizes = []int{64}
-	f.Var(&byteSizes{list: &b.c.Sizes}, "sizes", "bytes of an object, in workloads that have a row for each size: powers of two from 8 to 16384")
-	f.IntSliceVar(&b.c.Batches, "batches", []int{32}, "objects that bulk allocates in one call")
-	f.IntVar(&b.c.Goroutines, "goroutines", max(runtime.GOMAXPROCS(0), 2), "how many work at once, in workloads with several")
-	f.IntVar(&b.c.Rounds, "rounds", 10, "how often a process measures each cell")
+	f.Var(&byteSizes{list: &b.c.Sizes}, "sizes", "object sizes in bytes, for workloads with a row for each size: powers of two from 8 to 16384")
+	f.IntSliceVar(&b.c.Batches, "batches", []int{32}, "how many objects bulk allocates in one call")
+	f.IntVar(&b.c.Goroutines, "goroutines", max(runtime.GOMAXPROCS(0), 2), "how many goroutines work at once, in workloads with several")
+	f.IntVar(&b.c.Rounds, "rounds", 10, "how often each process measures each cell")
 	b.c.Duration = 5 * time.Millisecond
-	f.Var((*duration)(&b.c.Duration), "duration", "how long a cell runs, about; 10 times as long where goroutines come and go or wait for each other")
-	f.IntVar(&b.c.Processes, "processes", 5, "how many processes, one after the other")
-	f.IntVar(&b.c.Objects, "objects", 10_000_000, "how many are live in gc")
-	f.BoolVar(&b.benchstat, "benchstat", false, "print text for benchstat, not the table")
-	f.BoolVar(&b.check, "check", false, "end with status 5 if plain differs from pair by more than 10 %")
-	f.StringVar(&b.files[0], "json", "", "write figures and samples as JSON to a `file`; -: print them, not the table")
-	f.StringVar(&b.files[1], "svg", "", "write plots to a `file`; -: print them, not the table")
-	f.StringVar(&b.files[3], "markdown", "", "write ratios as a table in Markdown to a `file`, in the place of the one that it holds; -: print them, not the table")
-	f.StringVar(&b.files[2], "html", "", "write a page with plots and table to a `file`; -: print it, not the table")
+	f.Var((*duration)(&b.c.Duration), "duration", "about how long a cell runs; 10 times as long if its goroutines come and go or wait for each other")
+	f.IntVar(&b.c.Processes, "processes", 5, "how many processes to run, one after the other")
+	f.IntVar(&b.c.Objects, "objects", 10_000_000, "how many objects are live in gc")
+	f.BoolVar(&b.benchstat, "benchstat", false, "print text for benchstat instead of the table")
+	f.BoolVar(&b.check, "check", false, "exit with status 5 if plain differs from pair by more than 10 %")
+	f.StringVar(&b.files[0], "json", "", "write figures and samples as JSON to a `file`; - prints them instead of the table")
+	f.StringVar(&b.files[1], "svg", "", "write plots to a `file`; - prints them instead of the table")
+	f.StringVar(&b.files[3], "markdown", "", "write ratios as a Markdown table to a `file`, in place of the table it holds; - prints them instead of the table")
+	f.StringVar(&b.files[2], "html", "", "write a page with plots and the table to a `file`; - prints it instead of the table")
 }
 
 // run measures and writes every output.
@@ -128,8 +127,9 @@ func (b *benchCommand) run(cmd *cobra.Command, _ []string) error {
 	return nil
 }
 
-// choose turns patterns into names of workloads and allocators. chosen says that
-// the user has named the allocators, else those of the peers come too.
+// choose turns patterns into names of workloads and allocators. chosen reports
+// whether the user named the allocators; if not, the allocators of the peers
+// are added.
 func (b *benchCommand) choose(chosen bool) error {
 	c := &b.c
 	workloads, _, _ := bench.Workloads()
@@ -157,19 +157,20 @@ func (b *benchCommand) choose(chosen bool) error {
 				c.Workloads = append([]string{name}, c.Workloads...)
 			}
 		}
-		if !slices.Contains(c.Sizes, 64) { // that of plain
+		if !slices.Contains(c.Sizes, 64) { // plain measures this size
 			c.Sizes = append(c.Sizes, 64)
 		}
 	}
 	return errors.Join(err1, err2)
 }
 
-// newGuardCommand makes what .ci/run asks whether a fast path became slower.
+// newGuardCommand returns the hidden command with which .ci/run checks that no
+// fast path became slower.
 func newGuardCommand(worker []string) *cobra.Command {
 	g := bench.Guard{Worker: worker}
 	cmd := &cobra.Command{
 		Use:    "guard",
-		Short:  "end with status 5 if a fast path is slower than it was",
+		Short:  "exit with status 5 if a fast path is slower than it was",
 		Hidden: true,
 		Args:   cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -184,20 +185,21 @@ func newGuardCommand(worker []string) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().IntVar(&g.Processes, "processes", 12, "how many may try")
-	cmd.Flags().BoolVar(&g.Record, "record", false, "print a new cmd/slabfs/internal/bench/baseline.json, with the medians of the processes")
+	cmd.Flags().IntVar(&g.Processes, "processes", 12, "how many processes to try at most")
+	cmd.Flags().BoolVar(&g.Record, "record", false, "print a new cmd/slabfs/internal/bench/baseline.json with the medians of the processes")
 	return cmd
 }
 
-// An output is a form of the report and where it goes.
+// An output is a form of the report and its destination.
 type output struct {
 	format func(*bench.Report, io.Writer) error
-	file   string // "-": what the command prints
-	holds  bool   // the file may hold more: only a table in it is replaced
+	file   string // "-": standard output of the command
+	holds  bool   // the file may hold other text: only the table in it is replaced
 }
 
-// outputsOf returns what the flags ask for. Files that cannot be written are found before minutes are spent;
-// what they held stays until then.
+// outputsOf returns the outputs that the flags ask for. It opens every file, so
+// that a file that cannot be written is reported before minutes are spent. The
+// files keep their content until then.
 func outputsOf(files [4]string, benchstat bool) ([]output, error) {
 	var list []output
 	printed := 0
@@ -258,7 +260,8 @@ func (o output) write(r *bench.Report, stdout io.Writer) error {
 	return os.WriteFile(o.file, []byte(all), 0o666)
 }
 
-// replaceTable returns a file's text with another table, or only the table if there is nothing else.
+// replaceTable returns a file's text with its table replaced. For an empty or
+// missing file it returns only the table.
 func replaceTable(file, table string) (string, error) {
 	old, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && len(old) == 0 {
@@ -274,7 +277,8 @@ func replaceTable(file, table string) (string, error) {
 	return all, nil
 }
 
-// untilSignal returns a context that the first signal ends. The second ends the process.
+// untilSignal returns a context that the first signal cancels. The second
+// signal ends the process.
 func untilSignal() (context.Context, context.CancelFunc) {
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	context.AfterFunc(ctx, cancel)
@@ -293,7 +297,7 @@ func describe(names, whats, starred []string) string {
 	return text.String()
 }
 
-// agreement is an error unless each pair agrees with its plain benchmark.
+// agreement returns an error unless pair agrees with plain on every allocator.
 func agreement(r *bench.Report) error {
 	var over []string
 	for name, d := range r.Disagree() {

@@ -15,12 +15,12 @@ import (
 )
 
 // A daemon is the same command run again in a session of its own, with the same
-// arguments and environment. backgroundEnv tells the two apart; the child takes it
-// out of its environment.
+// arguments and environment. backgroundEnv tells the child from the parent; the
+// child removes it from its environment.
 //
-// The child's standard output is a pipe to the parent: a line on it says that the
-// mount is ready. Standard error they share until then, so that what the child
-// complains about is seen.
+// The child's standard output is a pipe to the parent. A line on the pipe says
+// that the mount is ready. Until then the child shares the parent's standard
+// error, so that the user sees its complaints.
 const backgroundEnv = "SLABFS_IN_BACKGROUND"
 
 var inBackground = sync.OnceValue(func() bool {
@@ -29,17 +29,18 @@ var inBackground = sync.OnceValue(func() bool {
 	return ok
 })
 
-// The child ends with its parent until it has mounted. The kernel goes by threads:
-// that of the parent which started the child, and the first one of the child,
-// from which alone the signal can be called off.
+// Until it has mounted, the child ends when its parent ends. The kernel ties
+// this signal to threads, not processes: it watches the parent's thread that
+// started the child, and only the child's first thread can turn the signal off.
 func init() {
 	if inBackground() {
 		runtime.LockOSThread()
 	}
 }
 
-// startBackground starts the child. It returns when the child has mounted, and
-// said so on out, or has failed, and then fails with the same exit status.
+// startBackground starts the child and returns when the child has mounted and
+// said so on out. If the child fails, startBackground fails with the child's
+// exit status.
 func startBackground(out io.Writer) error {
 	fail := func(err error) error {
 		return &statusError{statusMount, fmt.Errorf("serve in the background: %w", err)}
@@ -54,8 +55,8 @@ func startBackground(out io.Writer) error {
 	child.Env = append(os.Environ(), backgroundEnv+"=1")
 	child.Stderr = os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGTERM}
-	// What else is open here, such as a lock file, is not to stay open for as long
-	// as the child lives. Before Linux 5.11 it does.
+	// Other descriptors open here, such as a lock file, should not stay
+	// open in the child. Before Linux 5.11 they do.
 	_ = unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
 	ready, err := child.StdoutPipe()
 	if err != nil {
@@ -71,20 +72,21 @@ func startBackground(out io.Writer) error {
 	}
 	err = child.Wait()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.Exited() {
-		return &statusError{status: exit.ExitCode()} // it has said why
+		return &statusError{status: exit.ExitCode()} // the child has printed why
 	}
 	if err == nil {
 		err = errors.New("status 0")
 	}
-	return fail(fmt.Errorf("it ended before it was ready: %w; umount clears what it may have left", err))
+	return fail(fmt.Errorf("the child ended before it was ready: %w; `slabfs umount` clears what it may have left", err))
 }
 
-// sayReady prints the line that says that the mount is there. A daemon then lets
-// go of the terminal and of the directory it was started in; it fails if its
-// parent is gone. errs is where standard error goes from then on, nil for nowhere.
+// sayReady prints the line that says that the mount is ready. A daemon then
+// detaches from the terminal and from the directory it was started in; it fails
+// if its parent is gone. From then on standard error goes to errs; nil discards
+// it.
 func sayReady(line string, errs *os.File) error {
 	if !inBackground() {
-		fmt.Println(line) // whether somebody reads it or not
+		fmt.Println(line) // an error does not matter: perhaps nobody reads it
 		return nil
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -102,7 +104,7 @@ func sayReady(line string, errs *os.File) error {
 	return errors.Join(err, dup(null, os.Stdout))
 }
 
-// dup makes to what from is.
+// dup makes to refer to the file that from refers to.
 func dup(from, to *os.File) error {
 	return os.NewSyscallError("dup3", unix.Dup3(int(from.Fd()), int(to.Fd()), 0))
 }

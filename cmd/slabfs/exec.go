@@ -16,23 +16,23 @@ import (
 	"slabfs/sysfs/fusefs"
 )
 
-// What shells say of a command that cannot be run.
+// Exit statuses that shells use for a command that cannot be run.
 const (
 	statusNotExecutable = 126
 	statusNotFound      = 127
 )
 
-// kernelFiles are what exec puts a mount's own over.
+// kernelFiles are the paths over which exec bind-mounts the files of a mount.
 var kernelFiles = []string{"/sys/kernel/slab", "/proc/slabinfo"}
 
 func newExecCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "exec DIR [--] COMMAND [ARG...]",
-		Short: "run a command that takes a mount for the kernel's files",
+		Short: "run a command with a mount in place of the kernel's files",
 		Long: `exec runs COMMAND in a mount namespace of its own, where /sys/kernel/slab and
-/proc/slabinfo are those of the slabfs that is mounted on DIR. So tools work on it
-that have these paths built in. Everything else is as it was, and nobody else sees
-a difference.
+/proc/slabinfo come from the slabfs mounted on DIR. Tools that have these paths
+built in then show that slabfs. Everything else stays as it is, and no other process
+sees a difference.
 
 exec becomes COMMAND: input and output, signals and the exit status are COMMAND's
 own. It needs root (CAP_SYS_ADMIN).
@@ -81,8 +81,8 @@ func execOn(dir string, command []string) error {
 	if err != nil {
 		return &statusError{statusMount, fmt.Errorf("exec: %w", err)}
 	}
-	// The namespace is this thread's. execve ends the others, and the command
-	// starts from this one.
+	// The new namespace belongs to this thread. execve ends the other threads, and
+	// the command inherits this thread's namespace.
 	runtime.LockOSThread()
 	if err := enter(source); err != nil {
 		return &statusError{statusMount, fmt.Errorf("exec: %w", err)}
@@ -101,28 +101,28 @@ func cannotRun(command string, err error) error {
 	return &statusError{status, fmt.Errorf("exec: run %q: %w", command, err)}
 }
 
-// findMount returns the path of dir, on which a live slabfs must be mounted.
+// findMount returns the path of dir. A live slabfs must be mounted there.
 func findMount(dir string) (string, error) {
 	path, err := fusefs.Find(dir)
 	switch {
 	case errors.Is(err, fusefs.ErrStale):
 		return "", fmt.Errorf("the server of the mount on %q is dead; mount it again", dir)
 	case errors.Is(err, fusefs.ErrNoAnswer):
-		return "", fmt.Errorf("%w; `slabfs umount --lazy %s` gets rid of it", err, dir)
+		return "", fmt.Errorf("%w; `slabfs umount --lazy %s` removes it", err, dir)
 	case errors.Is(err, fusefs.ErrNotMounted):
 		return "", fmt.Errorf("no slabfs is mounted on %q; try: slabfs mount --load %s", dir, dir)
 	}
 	return path, err
 }
 
-// enter gives the calling thread a mount namespace of its own in which source
-// is in the kernel's place.
+// enter moves the calling thread into a mount namespace of its own, with the
+// files of source in place of the kernel's.
 //
 // Preconditions: the goroutine is locked to its thread.
 func enter(source string) error {
-	wd, wdErr := unix.Getwd() // os.Getwd would look at the directory, whose server may be stopped
+	wd, wdErr := unix.Getwd() // os.Getwd would stat the directory, whose server may be stopped
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make a mount namespace: %w; it needs root (CAP_SYS_ADMIN)", err)
+		return fmt.Errorf("make a mount namespace: %w; exec needs root (CAP_SYS_ADMIN)", err)
 	}
 	if err := keepMounts(); err != nil {
 		return fmt.Errorf("keep mounts from spreading: %w", err)
@@ -130,19 +130,20 @@ func enter(source string) error {
 	for _, file := range kernelFiles {
 		if err := unix.Mount(source+file, file, "", unix.MS_BIND, ""); err != nil {
 			if errors.Is(err, fs.ErrPermission) {
-				return fmt.Errorf("put %s over %s: %w; the mount of another user must be made with -o allow_other", source+file, file, err)
+				return fmt.Errorf("bind %s over %s: %w; the mount of another user must be made with -o allow_other", source+file, file, err)
 			}
-			return fmt.Errorf("put %s over %s: %w; both must be there", source+file, file, err)
+			return fmt.Errorf("bind %s over %s: %w; both must exist", source+file, file, err)
 		}
 		if wdErr == nil && strings.HasPrefix(wd+"/", file+"/") {
-			_ = os.Chdir(wd) // it is one that lies below what was put over it
+			_ = os.Chdir(wd) // re-enter the directory, now below the new mount
 		}
 	}
 	return nil
 }
 
-// keepMounts has what is mounted in this namespace stay in it. What others unmount
-// goes away here, too: a private copy would keep it alive.
+// keepMounts stops mounts made in this namespace from spreading to others.
+// Unmounts by others still spread to this namespace, because a private copy
+// would keep those mounts alive.
 //
 // Preconditions: the thread has a mount namespace and a root of its own.
 func keepMounts() error {
@@ -151,8 +152,8 @@ func keepMounts() error {
 	if !errors.Is(err, unix.EINVAL) {
 		return err
 	}
-	// In a chroot / is no mount point. To enter the namespace once more is to
-	// stand at its own root.
+	// In a chroot, / is not a mount point. Entering the namespace again
+	// puts the thread at the root of the namespace.
 	root, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err

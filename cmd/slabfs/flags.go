@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Flags that say themselves what they take.
+// Flags with a type of their own, which the usage shows.
 
-// A duration is a flag: more than no time.
+// A duration is a flag that takes a positive time.
 type duration time.Duration
 
 func (d *duration) String() string { return time.Duration(*d).String() }
@@ -23,7 +23,7 @@ func (d *duration) Set(s string) error {
 	return nil
 }
 
-// A seed is a flag: what a random generator starts from.
+// A seed is a flag that takes the seed of a random generator.
 type seed uint64
 
 func (n *seed) String() string { return strconv.FormatUint(uint64(*n), 10) }

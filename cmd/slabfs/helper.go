@@ -18,10 +18,10 @@ import (
 //	mount.fuse.slabfs SPEC DIR [-fnsv] [-o OPTIONS]    a link to this command
 //	slabfs SPEC DIR -o OPTIONS                         by way of mount.fuse3
 //
-// It waits for the program to end, and ends with its status.
+// mount(8) waits for the program and exits with the program's status.
 
-// calledByMount reports whether the command line is one of these. A SPEC that is
-// the name of a command cannot be told from it.
+// calledByMount reports whether the command line has one of these forms. If
+// SPEC is the name of a command, the line is taken for that command.
 func calledByMount(args []string) bool {
 	if strings.HasPrefix(filepath.Base(args[0]), "mount.") {
 		return true
@@ -33,18 +33,18 @@ func calledByMount(args []string) bool {
 	return err != nil
 }
 
-// newHelperCommand returns the command that mount(8) means.
+// newHelperCommand returns the command that mount(8) calls.
 func newHelperCommand() *cobra.Command {
 	var options []string
 	var fake, sloppy, verbose bool
 	c := &cobra.Command{
 		Use:           "slabfs SPEC DIR -o OPTIONS",
-		Short:         "mount as mount(8) wants it",
+		Short:         "mount as mount(8) asks for it",
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return errors.New("called as by mount(8): want SPEC DIR -o OPTIONS, as in: mount -t fuse.slabfs slabfs DIR -o load")
+				return errors.New("called as mount(8) does: want SPEC DIR -o OPTIONS, as in: mount -t fuse.slabfs slabfs DIR -o load")
 			}
 			return nil
 		},
@@ -67,13 +67,13 @@ func newHelperCommand() *cobra.Command {
 	f.StringArrayVarP(&options, "options", "o", nil, "mount options and long flags of slabfs mount, comma-separated")
 	f.BoolVarP(&fake, "fake", "f", false, "check the options, but do not mount")
 	f.BoolVarP(&sloppy, "sloppy", "s", false, "ignore unknown options")
-	f.BoolVarP(&verbose, "verbose", "v", false, "say when it is mounted")
+	f.BoolVarP(&verbose, "verbose", "v", false, "print a line when it is mounted")
 	f.BoolP("no-mtab", "n", false, "ignored")
 	f.StringP("type", "t", "", "ignored")
 	return c
 }
 
-// splitOptions splits at commas, except between double quotes, as mount(8) does.
+// splitOptions splits at commas outside double quotes, as mount(8) does.
 func splitOptions(lists []string) []string {
 	quoted := false
 	split := func(r rune) bool {
@@ -87,8 +87,9 @@ func splitOptions(lists []string) []string {
 	return options
 }
 
-// What stands in fstab for mount(8) and service managers, what mount(8) adds,
-// and what a file system without times, devices and programs need not do.
+// Options to ignore: those for mount(8) and service managers in fstab, those
+// that mount(8) adds, and those without meaning for a file system that has no
+// times, devices or programs.
 var (
 	ignoredOptions = strings.Fields(`defaults auto noauto nofail user nouser users owner group _netdev
 		dev nodev suid nosuid exec noexec async sync dirsync default_permissions
@@ -97,11 +98,13 @@ var (
 	ignoredPrefixes = []string{"x-", "X-", "comment=", "user="}
 )
 
-// kernelOptions are passed on to the server or the kernel; with a value if they end in =.
+// kernelOptions are passed on to the server or the kernel. An option that ends
+// in = takes a value.
 var kernelOptions = []string{"ro", "rw", "allow_other", "uid=", "gid=", "umask=", "context=", "fscontext=", "defcontext=", "rootcontext="}
 
-// setOptions sets the flags of slabfs mount as options say: a flag that takes no
-// value by its name, such as load, others as name=value. A - may be written _.
+// setOptions sets the flags of slabfs mount from mount options. A flag without
+// a value is given by its name, such as load; other flags are given as
+// name=value. An underscore stands for a hyphen.
 func setOptions(flags *pflag.FlagSet, options []string, sloppy bool) error {
 	for _, o := range options {
 		name, value, hasValue := strings.Cut(o, "=")
@@ -114,7 +117,7 @@ func setOptions(flags *pflag.FlagSet, options []string, sloppy bool) error {
 		case slices.Contains(ignoredOptions, o),
 			slices.ContainsFunc(ignoredPrefixes, func(p string) bool { return strings.HasPrefix(o, p) }):
 		case name == "remount":
-			err = errors.New("cannot be done; unmount it and mount it again")
+			err = errors.New("not supported; unmount it and mount it again")
 		case flag == nil || name == "daemon" || name == "options":
 			if !sloppy {
 				err = errors.New("unknown; want a flag of slabfs mount, such as load or cache=NAME:SIZE, or an option of every mount, such as ro")

@@ -14,19 +14,19 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// Exit statuses; doc.go tells what they mean.
+// Exit statuses; doc.go says what they mean.
 const (
 	statusUsage = 1
-	statusMount = 2 // also whatever else the system refuses
+	statusMount = 2 // also for anything else that the system refuses
 	statusStale = 3
 	statusLost  = 4
 )
 
-// A statusError ends the command with that exit status. Other errors are those
-// of a wrong command line.
+// A statusError ends the command with its exit status. Any other error means
+// that the command line is wrong.
 type statusError struct {
 	status int
-	err    error // nil: everything was said already
+	err    error // nil: the message was printed already
 }
 
 func (e *statusError) Error() string { return fmt.Sprint(e.err) }
@@ -44,7 +44,7 @@ func main() {
 		err = &statusError{statusMount, fmt.Errorf("print: %w", out.err)}
 	}
 	if n := lockdep.Violations(); n > 0 && err == nil {
-		err = &statusError{statusCheck, fmt.Errorf("locks were taken in a wrong order in %d ways; the first was reported", n)}
+		err = &statusError{statusCheck, fmt.Errorf("locks were taken in the wrong order in %d ways; the first was reported", n)}
 	}
 	if err == nil {
 		return
@@ -59,8 +59,8 @@ func main() {
 	os.Exit(status)
 }
 
-// A watchedOutput remembers that something could not be written: not everybody
-// who prints looks.
+// A watchedOutput remembers that a write failed, because not every function
+// that prints checks for errors.
 type watchedOutput struct {
 	to  io.Writer
 	err error
@@ -78,13 +78,13 @@ func oneLine(err error) string {
 	return strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' }), "; ")
 }
 
-// newRootCommand returns the command with its subcommands, each made by one function.
+// newRootCommand returns the command with its subcommands.
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "slabfs",
 		Short: "a slab allocator whose caches are files",
-		Long: `slabfs serves the caches of a slab allocator as files: cat shows what a cache
-does, echo tunes it while it works, as in /sys/kernel/slab of Linux.`,
+		Long: `slabfs serves the caches of a slab allocator as files, as Linux does in
+/sys/kernel/slab: cat shows what a cache does, and echo tunes it while it works.`,
 		Example: `  slabfs mount --load ./mnt
   cat ./mnt/sys/kernel/slab/kmalloc-64/slabs_cpu_partial
   echo 30 > ./mnt/sys/kernel/slab/kmalloc-64/cpu_partial`,
@@ -96,13 +96,14 @@ does, echo tunes it while it works, as in /sys/kernel/slab of Linux.`,
 			if version, _ := c.Flags().GetBool("version"); version {
 				return printVersion(c)
 			}
-			return errors.New("no command given; try `slabfs mount --load ./mnt`, or `slabfs --help`")
+			return errors.New("no command given; try `slabfs mount --load ./mnt`, or see `slabfs --help`")
 		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see `%s --help`", err, c.CommandPath())
 	})
-	// Not cobra's own: its template would link text/template, 2.5 MB.
+	// The flag is not cobra's own, whose template would link text/template,
+	// 2.5 MB.
 	root.Flags().BoolP("version", "v", false, "print the version, as slabfs version does")
 	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(newMountCommand(), newUmountCommand(), newExecCommand(), newBenchCommand(), newStressCommand(), newVersionCommand())
@@ -112,7 +113,7 @@ does, echo tunes it while it works, as in /sys/kernel/slab of Linux.`,
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "print what a command does",
+		Short: "print the help text of a command",
 		RunE: func(c *cobra.Command, args []string) error {
 			about, rest, err := c.Root().Find(args)
 			if err != nil || len(rest) > 0 {
@@ -124,7 +125,7 @@ func newHelpCommand() *cobra.Command {
 	}
 }
 
-// oneDir is what commands take that work on one mount point.
+// oneDir checks that the argument is one directory.
 func oneDir(c *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return fmt.Errorf("%q takes one directory, not %d; see `%s --help`", c.CommandPath(), len(args), c.CommandPath())
@@ -132,8 +133,8 @@ func oneDir(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// complain prints a line on standard error. That may be a pipe that nobody reads,
-// which is no reason not to end.
+// complain prints a line on standard error. It gives up after a second, because
+// a pipe that nobody reads must not keep the command from ending.
 func complain(format string, args ...any) {
 	printed := make(chan struct{})
 	go func() {

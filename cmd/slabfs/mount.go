@@ -12,7 +12,7 @@ import (
 	"slabfs/alloc"
 )
 
-// mountOptions are the flags of mount.
+// mountOptions are the flags of slabfs mount.
 type mountOptions struct {
 	caches      []string
 	load        bool
@@ -30,24 +30,24 @@ func newMountCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "mount [flags] DIR",
 		Short: "serve the files of an allocator on DIR",
-		Long: `mount makes an allocator and serves its files on DIR until SIGINT, SIGTERM or
-SIGHUP. It makes DIR if it is missing, and then removes it at the end.
+		Long: `mount creates an allocator and serves its files on DIR until SIGINT, SIGTERM or
+SIGHUP. If DIR is missing, mount creates it, and removes it at the end.
 
-Caches of one size share their slabs, as in Linux: they have one directory, named
-by an id such as :0000192, and each name is a link to it. With --no-merge each has
-a directory of its own, as with the flag no_merge.
+Caches of one size share their slabs, as in Linux. They have one directory, named
+by an id such as :0000192, and each name is a link to it. With --no-merge, each cache
+has a directory of its own, as with the flag no_merge.
 
-At the end a mount that is in use is waited for, 5 seconds at most, and then
-detached. A second signal, a second later or more, ends at once. SIGQUIT and
-SIGABRT detach the mount and print the stacks of all goroutines. What a killed
-server left on DIR is cleaned first.
+If the mount is in use at the end, mount waits for at most 5 seconds and then
+detaches it. A second signal, at least a second later, ends at once. SIGQUIT and
+SIGABRT detach the mount and print the stacks of all goroutines. A stale mount that
+a killed server left on DIR is cleaned first.
 
-Exit status: 0 fine, also after an umount by somebody else; 1 usage; 2 mounting
-failed, or a live slabfs is there, or SIGQUIT or SIGABRT came; 3 a stale mount
-could not be cleaned; 4 the connection was aborted; 5 locks were taken in a wrong
+Exit status: 0 success, also if somebody else unmounts; 1 usage; 2 mounting
+failed, or a live slabfs is there, or SIGQUIT or SIGABRT arrived; 3 a stale mount
+could not be cleaned; 4 the connection was aborted; 5 locks were taken in the wrong
 order (--lockdep).
 
-mount(8) and fstab can do the same, with type fuse.slabfs; long flags are mount
+mount(8) and fstab can do the same with type fuse.slabfs. Long flags are mount
 options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,
 		Example: `  slabfs mount --load ./mnt
   slabfs mount --cache req:200 --cache conn:1000:hwcache_align,no_merge ./mnt
@@ -61,14 +61,14 @@ options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,
 		},
 	}
 	f := c.Flags()
-	f.StringArrayVar(&o.caches, "cache", nil, "make a cache, `NAME:SIZE[:FLAG,...]`; FLAG is hwcache_align, reclaim_account, typesafe_by_rcu or no_merge (repeatable)")
-	f.BoolVar(&o.load, "load", false, "run a small allocation load, so that figures move")
-	f.BoolVar(&o.noMerge, "no-merge", false, "give each cache slabs and a directory of its own")
-	f.BoolVar(&o.lockdep, "lockdep", false, "check the order of locks while serving, see proc/lockdep*; a violation is logged, and the exit status is 5")
-	f.Var(&o.memoryLimit, "memory-limit", "bytes that slabs may take, such as 64M; 0 is no limit")
-	f.BoolVar(&o.daemon, "daemon", false, "return when it is mounted; a process in the background serves")
+	f.StringArrayVar(&o.caches, "cache", nil, "create a cache, `NAME:SIZE[:FLAG,...]`; FLAG is hwcache_align, reclaim_account, typesafe_by_rcu or no_merge (repeatable)")
+	f.BoolVar(&o.load, "load", false, "run a small allocation load, so that the figures change")
+	f.BoolVar(&o.noMerge, "no-merge", false, "give each cache its own slabs and directory")
+	f.BoolVar(&o.lockdep, "lockdep", false, "check the order of locks while serving (see proc/lockdep*); log a violation, and exit with status 5")
+	f.Var(&o.memoryLimit, "memory-limit", "bytes that slabs may take, such as 64M; 0 means no limit")
+	f.BoolVar(&o.daemon, "daemon", false, "return when it is mounted, and serve from a background process")
 	f.StringSliceVarP(&o.options, "options", "o", nil, "mount options, such as ro or allow_other; comma-separated")
-	f.StringVar(&o.logFile, "log-file", "", "append the log to `FILE` instead of standard error; a daemon without it has no log once it is mounted")
+	f.StringVar(&o.logFile, "log-file", "", "append the log to `FILE` instead of standard error; without it, a daemon has no log once it is mounted")
 	f.BoolVar(&o.debug, "debug", false, "log every request")
 	return c
 }
@@ -80,7 +80,8 @@ var cacheFlags = map[string]alloc.Flags{
 	"no_merge":        alloc.NoMerge,
 }
 
-// newCache makes the cache that NAME:SIZE[:FLAG,...] asks for, as new_cache would.
+// newCache makes the cache that NAME:SIZE[:FLAG,...] describes, as new_cache
+// would.
 func newCache(a *alloc.Allocator, spec string) error {
 	name, rest, _ := strings.Cut(spec, ":")
 	size, flags, hasFlags := strings.Cut(rest, ":")

@@ -20,18 +20,19 @@ import (
 	"slabfs/sysfs/slabattr"
 )
 
-// mountPatience is how long mounting may go on when a signal is to end it.
+// mountPatience is how long mounting may go on after a signal asked the command
+// to end.
 const mountPatience = 5 * time.Second
 
-// serve mounts an allocator's files on dir until a signal or the loss of the
-// connection.
+// serve mounts an allocator's files on dir, and returns after a signal or when
+// the connection is lost.
 func serve(dir string, o *mountOptions) error {
 	signals := hearSignals()
-	log, logFile, err := openLog(o) // may wait, for the reader of a FIFO
+	log, logFile, err := openLog(o) // may wait for the reader of a FIFO
 	if err != nil {
 		return err
 	}
-	queue := asynclog.New(log.Handler()) // nobody waits for who reads the log
+	queue := asynclog.New(log.Handler()) // nobody waits for a reader of the log
 	log = slog.New(queue)
 	defer queue.Flush(time.Second)
 	slog.SetDefault(log)
@@ -73,7 +74,7 @@ func serve(dir string, o *mountOptions) error {
 	srv.OnEnd(files.Detach)
 	srv.UnmountOnSignal(unix.SIGQUIT, unix.SIGABRT)
 	if err := sayReady(readyLine(dir, srv), logFile); err != nil {
-		log.Warn("nobody waits for this mount any more, unmounting", "error", err)
+		log.Warn("cannot report that the mount is ready, unmounting", "error", err)
 		signals.putBack(unix.SIGTERM)
 	}
 
@@ -100,11 +101,11 @@ func newAllocator(o *mountOptions) (*alloc.Allocator, error) {
 	return a, nil
 }
 
-// endOf returns what the command ends with, err being why serving has ended.
+// endOf returns the command's error. err is the reason why serving ended.
 func endOf(err error, dir string, log *slog.Logger) error {
 	switch {
 	case errors.Is(err, fusefs.ErrDetached):
-		complain("%v; who has it open gets errors from now on", err)
+		complain("%v; programs that have it open get errors from now on", err)
 		return nil
 	case errors.Is(err, fusefs.ErrUnmounted):
 		log.Info("somebody else unmounted it", "dir", dir)
@@ -120,21 +121,21 @@ func endOf(err error, dir string, log *slog.Logger) error {
 func readyLine(dir string, srv *fusefs.Server) string {
 	note := ""
 	if srv.MadeDir() {
-		note = ", which was made for it"
+		note = ", a new directory"
 	}
 	return fmt.Sprintf("mounted on %s%s; try: cat %s", dir, note, filepath.Join(dir, "sys/kernel/slab/kmalloc-64/objects"))
 }
 
-// signals are those that end the command.
+// signals are the signals that end the command.
 type signals struct {
 	c     chan os.Signal
-	early chan struct{} // a value on it says that from now on a signal ends the command in order
+	early chan struct{} // after a value on it, a signal ends the command in order
 }
 
-// hearSignals has signals end the command at once, for as long as it has mounted
-// nothing. Who started it under nohup wants no SIGHUP; SIGINT counts even for a job
-// that a shell script put in the background. A reader of our output that is gone is
-// no reason to leave a mount.
+// hearSignals lets signals end the command at once as long as it has mounted
+// nothing. Under nohup the user wants no SIGHUP. SIGINT counts even if a shell
+// script started the command in the background. SIGPIPE is ignored: if the
+// reader of our output is gone, the mount stays.
 func hearSignals() signals {
 	s := signals{make(chan os.Signal, 2), make(chan struct{})}
 	signal.Notify(s.c, unix.SIGINT, unix.SIGTERM)
@@ -144,12 +145,12 @@ func hearSignals() signals {
 	signal.Ignore(unix.SIGPIPE)
 	status := 0
 	if inBackground() {
-		status = statusMount // what the parent waits for does not come
+		status = statusMount // the mount that the parent waits for does not come
 	}
 	go func() {
 		select {
 		case sig := <-s.c:
-			complain("ended before anything was mounted: %v", sig)
+			complain("%v: ended before anything was mounted", sig)
 			os.Exit(status)
 		case <-s.early:
 		}
@@ -157,18 +158,19 @@ func hearSignals() signals {
 	return s
 }
 
-// endOrderly is called before a mount is begun: signals are for who serves it now.
+// endOrderly must be called before mounting begins. From then on the server
+// receives the signals.
 func (s signals) endOrderly() { s.early <- struct{}{} }
 
-// putBack has a signal, or one that comes after it, seen again.
+// putBack makes sig, or another signal that arrived after it, available again.
 func (s signals) putBack(sig os.Signal) {
 	select {
 	case s.c <- sig:
-	default: // there are signals already
+	default: // another signal is waiting
 	}
 }
 
-// openLog returns the log that the flags ask for, and its file if it has one.
+// openLog returns the log that the flags ask for, and its file, if any.
 func openLog(o *mountOptions) (*slog.Logger, *os.File, error) {
 	level := slog.LevelInfo
 	if o.debug {
@@ -187,8 +189,8 @@ func openLog(o *mountOptions) (*slog.Logger, *os.File, error) {
 	return slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: level})), file, nil
 }
 
-// mount mounts on dir. A signal that comes meanwhile is left for whoever serves.
-// If mounting does not end then, mount fails.
+// mount mounts on dir. A signal that arrives while it mounts is kept for the
+// server. If mounting does not end after such a signal, mount fails.
 func mount(dir string, files *slabattr.Tree, s signals, o fusefs.Options) (*fusefs.Server, error) {
 	type result struct {
 		srv *fusefs.Server
@@ -208,7 +210,7 @@ func mount(dir string, files *slabattr.Tree, s signals, o fusefs.Options) (*fuse
 			s.putBack(sig)
 			return r.srv, r.err
 		case <-time.After(mountPatience):
-			return nil, fmt.Errorf("mount %q: %v came, and mounting does not end; `slabfs umount --lazy` clears what it may have left", dir, sig)
+			return nil, fmt.Errorf("mount %q: got %v, but mounting does not end; `slabfs umount --lazy` clears what it may have left", dir, sig)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"slabfs/sysfs"
 )
 
-// parseBytes reads a number of bytes as the files do.
+// parseBytes parses a number of bytes as the files do.
 func parseBytes(s string) (int64, error) {
 	n, err := sysfs.ParseBytes([]byte(s), 63)
 	if err != nil {
@@ -19,7 +19,7 @@ func parseBytes(s string) (int64, error) {
 	return int64(n), nil
 }
 
-// A byteSize is a flag: a number of bytes with a unit.
+// A byteSize is a flag that takes a number of bytes, with an optional unit.
 type byteSize int64
 
 func (b *byteSize) String() string { return strconv.FormatInt(int64(*b), 10) }
@@ -33,8 +33,8 @@ func (b *byteSize) Set(s string) error {
 	return err
 }
 
-// byteSizes is a flag: several of them. The first use replaces the default, as
-// with pflag's own lists, and later ones add to it.
+// byteSizes is a flag that takes several numbers of bytes. Its first use
+// replaces the default, as with pflag's own lists, and later uses add to it.
 type byteSizes struct {
 	list *[]int
 	set  bool

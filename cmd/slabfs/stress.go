@@ -46,18 +46,18 @@ func newStressCommand() *cobra.Command {
 	}
 	f := cmd.Flags()
 	c.Duration, c.Deadline = 10*time.Second, 10*time.Second
-	f.Var((*duration)(&c.Duration), "duration", "how long")
-	f.Var((*duration)(&c.Deadline), "deadline", "an operation that takes longer is taken for a deadlock")
-	f.Var((*seed)(&c.Seed), "seed", "what the actors choose (default random; it is printed)")
+	f.Var((*duration)(&c.Duration), "duration", "how long to run")
+	f.Var((*duration)(&c.Deadline), "deadline", "an operation that takes longer counts as a deadlock")
+	f.Var((*seed)(&c.Seed), "seed", "seed of the actors' choices (default random; it is printed)")
 	f.Var(c.Actors, "actors", "how many actors of a kind, such as store=8,hoard=0; see above")
-	f.BoolVar(&hotplug, "hotplug", true, "have writers of the hotplug lock come all the time; false is --actors cpus=0,hotplug=0")
-	f.BoolVar(&c.Lockdep, "lockdep", false, "check the order of locks too")
+	f.BoolVar(&hotplug, "hotplug", true, "run actors that write the hotplug lock all the time; false means --actors cpus=0,hotplug=0")
+	f.BoolVar(&c.Lockdep, "lockdep", false, "also check the order of locks")
 	f.StringVar(&c.Inject, "inject", "", "make a mistake on purpose; see above")
-	f.StringVar(&c.Dir, "dir", "", "mount there, not on a temporary directory")
+	f.StringVar(&c.Dir, "dir", "", "mount on this directory instead of a temporary one")
 	for _, role := range []string{"client", "world", "judge"} {
 		cmd.AddCommand(&cobra.Command{
 			Use:    role,
-			Short:  "a part of the slabfs stress that started this process",
+			Short:  "play a part for the slabfs stress that started this process",
 			Hidden: true,
 			RunE: func(_ *cobra.Command, args []string) error {
 				return playStress(append([]string{role}, args...))
@@ -70,24 +70,24 @@ func newStressCommand() *cobra.Command {
 func stressHelp() string {
 	return `slabfs stress mounts an allocator on a temporary directory and lets many actors,
 some of them in other processes, create, destroy, tune, read and use its caches,
-while CPUs come and go. Another process judges: it sees what the actors report, and
-knows nothing of --inject. The run ends with status 5 when an object is lost or
-handed out twice, a released cache is used, a cache is released before it is
-unlinked, its files or its name outlive its destroy, an operation fails as it should
-not or does not end; and also when the actors did not meet as they must for the run
-to prove something. Each finding is explained in a few lines.
-The stacks of all goroutines of a deadlock go to a file, which is named.
+while CPUs come and go. Another process judges what the actors report; it knows
+nothing of --inject. The run ends with status 5 when an object is lost or
+allocated twice, a released cache is used, a cache is released before it is unlinked,
+the files or the name of a cache outlive its destroy, or an operation does not end or
+fails in a way that it should not. A run is inconclusive, which is also status 5, when
+the actors did not meet in all the ways it is to test. Each finding is explained in a
+few lines. In a deadlock, the stacks of all goroutines go to a file, which is named.
 
-Kinds of actors, how many, and what they do:
+Kinds of actors, how many of each, and what they do:
 
 ` + stress.Kinds() + `
 Mistakes for --inject, each of which must be found:
 
   ` + strings.Join(fault.Names(), "\n  ") + `
 
-A signal ends the run early, with the table; a second one ends it at once.
+A signal ends the run early and prints the table; a second one ends it at once.
 
-Exit status: 0 it held; 1 usage; 2 mounting failed; 3 a stale mount could not be
+Exit status: 0 no violation; 1 usage; 2 mounting failed; 3 a stale mount could not be
 cleaned; 5 a violation, or inconclusive.`
 }
 
@@ -97,7 +97,7 @@ const stressExamples = `  slabfs stress
   slabfs stress --inject unlink-under-locks
   slabfs stress --inject unlink-under-locks --hotplug=false --lockdep`
 
-// playStress plays a part in a run. What lockdep finds there is the judge's matter.
+// playStress plays a part in a run. The judge reports what lockdep finds in it.
 func playStress(args []string) error {
 	if err := stress.Serve(args); err != nil {
 		return stressError(err)
@@ -105,8 +105,8 @@ func playStress(args []string) error {
 	return &statusError{status: 0}
 }
 
-// runStress runs until the time is over or a signal comes. A second signal ends
-// it without waiting for anybody.
+// runStress runs until the time is over or a signal arrives. A second signal
+// ends it without waiting for any process.
 func runStress(c stress.Config) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
@@ -130,14 +130,14 @@ func runStress(c stress.Config) error {
 	return nil
 }
 
-// stressError gives an error its exit status.
+// stressError returns err with the exit status that it stands for.
 func stressError(err error) error {
 	var start *stress.StartError
 	switch {
 	case errors.Is(err, stress.ErrViolation), errors.Is(err, stress.ErrInconclusive):
 		return &statusError{statusCheck, err}
 	case errors.As(err, &start):
-		return &statusError{status: start.Status} // it has said why
+		return &statusError{status: start.Status} // the world has printed why
 	case errors.Is(err, fusefs.ErrStale):
 		return &statusError{statusStale, err}
 	}

@@ -10,7 +10,7 @@ import (
 	"slabfs/sysfs/fusefs"
 )
 
-// umountPatience is how long umount tries while the mount is in use.
+// umountPatience is how long umount keeps trying while the mount is in use.
 const umountPatience = time.Second
 
 func newUmountCommand() *cobra.Command {
@@ -18,10 +18,10 @@ func newUmountCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "umount [--lazy] DIR",
 		Short: "unmount DIR, which ends its server",
-		Long: `umount unmounts DIR, if a slabfs is mounted there. Its server ends, and removes
-DIR if it had made it. What a killed server left behind is cleaned too.`,
+		Long: `umount unmounts DIR if a slabfs is mounted there. The server ends, and removes DIR
+if it created it. umount also cleans up what a killed server left behind.`,
 		Example: `  slabfs umount ./mnt
-  slabfs umount --lazy ./mnt    # although it is in use`,
+  slabfs umount --lazy ./mnt    # even if it is in use`,
 		Args: oneDir,
 		RunE: func(c *cobra.Command, args []string) error {
 			ctx, cancel := context.WithTimeout(c.Context(), umountPatience)
@@ -36,6 +36,6 @@ DIR if it had made it. What a killed server left behind is cleaned too.`,
 			return &statusError{statusMount, err}
 		},
 	}
-	c.Flags().BoolVarP(&lazy, "lazy", "l", false, "take it out of the name space even if it is in use; who has it open may go on")
+	c.Flags().BoolVarP(&lazy, "lazy", "l", false, "detach it even if it is in use; programs that have it open may go on")
 	return c
 }

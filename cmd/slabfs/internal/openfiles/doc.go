@@ -1,8 +1,10 @@
-// Package openfiles ends the command where too few files may be open.
+// Package openfiles ends the command if the process may open too few files.
 //
-// go-fuse makes a pipe when it is initialized, and Go's runtime an epoll
-// instance soon after; both panic if they cannot. So the check has to come
-// before. Go initializes a package as soon as what it imports is initialized,
-// in the order of import paths: this one comes right after syscall, which it
-// alone imports, and before time, without which there is no os.
+// go-fuse makes a pipe when it is initialized, and soon after Go's runtime
+// makes an epoll instance. Both panic if they cannot, so the check has to run
+// before them.
+//
+// Go initializes packages in the order of their import paths, each one as soon
+// as its imports are initialized. This package imports only syscall, so it is
+// initialized right after syscall and before time, which os needs.
 package openfiles

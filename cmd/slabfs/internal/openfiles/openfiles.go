@@ -2,7 +2,7 @@ package openfiles
 
 import "syscall"
 
-// Least is how many files the command opens at once, and some more.
+// Least is how many files the command opens at once, and a few more.
 const Least = 16
 
 func init() {
