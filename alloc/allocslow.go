@@ -8,7 +8,8 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// allocSlow is Alloc without a sequence: on the lock engine, or where one failed.
+// allocSlow is Alloc on the lock engine, or after a sequence could not serve
+// it.
 func allocSlow(c *Cache) unsafe.Pointer {
 	if c.dead.Load() {
 		c.panicDead("Alloc")
@@ -24,20 +25,21 @@ func allocSlow(c *Cache) unsafe.Pointer {
 	return allocSlower(c, pc)
 }
 
-// allocSlower climbs from the CPU's sheaf to fresh pages; see core.go. It is apart
-// from allocSlow, which is the whole of Alloc on the lock engine mostly.
+// allocSlower takes the steps of core.go from the CPU's sheaf to fresh pages.
+// It is a function of its own because allocSlow is mostly all of Alloc on the
+// lock engine.
 //
-// Preconditions: pc.mu is held; it is not any more afterwards.
+// Preconditions: pc.mu is held; allocSlower releases it.
 func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 	k := c.core
-	others := len(k.nodes) == 1 // what other nodes have has been looked at, or is now
+	others := len(k.nodes) == 1 // the next refill looks at all other nodes, or there are none
 	for again := true; ; {
 		if k.dying {
 			pc.mu.Unlock()
 			c.panicDead("Alloc")
 		}
 		var obj unsafe.Pointer
-		if pc.area.Level() > 0 { // this thread was new, or its sequence was started over
+		if pc.area.Level() > 0 { // this thread was not registered, or the kernel started its sequence over
 			obj = k.pop(pc)
 		}
 		var discard slabList
@@ -61,7 +63,7 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 			return k.handOut(obj)
 		}
 		if others {
-			again = k.a.reclaim(seen, k) // if not, its flush may have brought what other CPUs had
+			again = k.a.reclaim(seen, k) // if it freed nothing, its flush may still have brought objects of other CPUs
 		}
 		c.mustLive("Alloc")
 		if others && !again && !k.active.Load() && k.freeObjects() == 0 {
@@ -73,9 +75,10 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 	}
 }
 
-// refill fills dst for the CPU whose sheaf is empty, and puts on the sheaf what is left
-// of half a sheaf, or of a whole one, then: from the CPU's node, else from another one as refillFromOthers does. It
-// returns how many objects dst has, 0 if none of them has a free one.
+// refill fills dst for the CPU whose sheaf is empty. It takes objects from the
+// CPU's node, or else from another node, as refillFromOthers does. It takes
+// half a sheaf or a whole one, and moves what dst does not need to the sheaf.
+// It returns how many objects dst got: 0 if no node has a free one.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) refill(pc *cpuState, dst []uintptr, others bool, discard *slabList) int {
@@ -86,8 +89,8 @@ func (k *core) refill(pc *cpuState, dst []uintptr, others bool, discard *slabLis
 	return got
 }
 
-// refillHere is refill from the CPU's node: from the barn, else from the slabs that the CPU keeps, else from
-// the node's.
+// refillHere is refill from the CPU's node: from the barn, or else from the
+// slabs that the CPU keeps, or else from the partial list.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
@@ -101,7 +104,7 @@ func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
 	want := k.wanted(pc)
 	if want <= len(dst) {
 		n, _ := k.takeObjects(pc, dst)
-		pc.flow = toSheaf // or sheaves of two or three would never get any
+		pc.flow = toSheaf // otherwise sheaves of two or three objects would never get any
 		pc.count(AllocSlowpath, n)
 		return n
 	}
@@ -115,10 +118,11 @@ func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
 	return k.stock(n, pc, dst, objs[:k.takeFromSlabs(pc, objs)], false, discard)
 }
 
-// stock moves objects that come from the barn or from slabs to dst, and those that are
-// left to the sheaf. It returns how many dst has.
+// stock moves objects from the barn or from slabs to dst, and the rest to the
+// sheaf. It returns how many objects dst got.
 //
-// Preconditions: pc.mu and n.mu are held; the objects lie in slabs of n; the core is not dying.
+// Preconditions: pc.mu and n.mu are held; the objects lie in slabs of n; the
+// core is not dying.
 func (k *core) stock(n *node, pc *cpuState, dst, objs []uintptr, fromBarn bool, discard *slabList) int {
 	got := copy(dst, objs)
 	pc.flow = toSheaf
@@ -128,15 +132,16 @@ func (k *core) stock(n *node, pc *cpuState, dst, objs []uintptr, fromBarn bool, 
 		if !fromBarn {
 			pc.count(SheafRefill, kept)
 		}
-		if kept < len(rest) { // somebody else filled it, or the thread runs on another CPU by now
+		if kept < len(rest) { // another thread filled it, or this thread runs on another CPU by now
 			k.damaged(k.putObjects(n, rest[kept:], pc, discard))
 		}
 	}
 	return got
 }
 
-// wanted returns how many objects to take where one is needed: half a sheaf or a whole one, if
-// this thread can put the others there, which it cannot while the CPU is offline.
+// wanted returns how many objects to take if one is needed: half a sheaf or a
+// whole one. If this thread cannot put the others on the sheaf, for instance
+// because the CPU is offline, it returns 1.
 //
 // Preconditions: pc.mu is held.
 func (k *core) wanted(pc *cpuState) int {
@@ -146,8 +151,8 @@ func (k *core) wanted(pc *cpuState) int {
 	return 1
 }
 
-// takeObjects takes up to len(dst) objects from behind the sheaves and returns
-// how many, and whether it was the barn that had them.
+// takeObjects takes up to len(dst) objects from the barn, or else from slabs.
+// It returns how many, and whether they came from the barn.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool) {
@@ -160,7 +165,8 @@ func (k *core) takeObjects(pc *cpuState, dst []uintptr) (got int, fromBarn bool)
 	return k.takeFromSlabs(pc, dst), false
 }
 
-// fromBarn takes up to want objects out of the barn. They lie there until node.mu is released.
+// fromBarn takes up to want objects out of the barn. They stay in the barn's
+// memory until node.mu is released.
 //
 // Preconditions: pc.mu and node.mu are held.
 func (k *core) fromBarn(pc *cpuState, want int) []uintptr {
@@ -209,8 +215,8 @@ func (k *core) takeFromSlabs(pc *cpuState, dst []uintptr) (got int) {
 	return got
 }
 
-// takeFromNode takes up to len(dst) objects from a node's partial list and returns
-// how many: what a CPU does that keeps no slabs.
+// takeFromNode takes up to len(dst) objects from a node's partial list and
+// returns how many. A CPU that keeps no slabs takes objects in this way.
 //
 // Preconditions: n.mu is held.
 func (k *core) takeFromNode(n *node, dst []uintptr) (got int) {
@@ -235,10 +241,12 @@ func (k *core) takeLinked(n *node, p pages.Page, dst []uintptr) int {
 	return k.take(p, dst)
 }
 
-// refillFromOthers is refill from the partial list of the first of the other nodes that has something
-// there. As in SLUB that is done before a new slab is made, so often as remote_node_defrag_ratio says,
-// and from nodes that have more than min_partial partial slabs; or always, from any, if must is set.
-// The objects come home when they leave a sheaf, and the slab stays where it is.
+// refillFromOthers is refill from the partial list of the first other node that
+// has free objects there. As in SLUB, this comes before a new slab, as often as
+// remote_node_defrag_ratio says, and it takes from nodes that have more than
+// min_partial partial slabs. If must is set, it always tries, and takes from
+// any node. The slab stays on its node, and the objects go back there when they
+// leave a sheaf.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) refillFromOthers(pc *cpuState, dst []uintptr, must bool, discard *slabList) (got int) {
@@ -262,8 +270,9 @@ func (k *core) refillFromOthers(pc *cpuState, dst []uintptr, must bool, discard 
 	return got
 }
 
-// keepPartial moves slabs from the node's partial list to a CPU that has none:
-// one to use now, and half as many more as the CPU may keep. It reports whether there was one.
+// keepPartial moves slabs from the node's partial list to a CPU that keeps
+// none: one to use now, and half of the cpu partial slabs that the CPU may
+// keep. It reports whether the list had a slab.
 //
 // Preconditions: pc.mu and pc.node.mu are held.
 func (k *core) keepPartial(pc *cpuState) bool {

@@ -11,12 +11,13 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// flushAll gives back to their slabs all objects that are free when it begins,
-// and the slabs that CPUs keep to the node. It returns ctx's error if ctx ends
-// while it waits for its locks; then nothing has happened.
+// flushAll moves all objects that are free when it begins back to their slabs,
+// and the slabs that CPUs keep to their node. If ctx ends while it waits for
+// its locks, it returns ctx's error and nothing has happened. See
+// flushAllLocked for set and after.
 //
 // Unlike SLUB it does not run work on each CPU: closing the sheaves from
-// outside is one step for all of them, and needs no thread anywhere.
+// outside is one step for all of them, and needs no thread there.
 func (k *core) flushAll(ctx context.Context, set, after func()) error {
 	a := k.a
 	if err := a.hotplug.RLockContext(ctx); err != nil {
@@ -28,8 +29,9 @@ func (k *core) flushAll(ctx context.Context, set, after func()) error {
 }
 
 // flushAllLocked is flushAll for callers that keep CPUs from coming and going.
-// set and after, if not nil, run under flush_lock, but not on a cache that is being
-// destroyed: set while all sheaves are closed and empty, after when the flush is done.
+// If set and after are not nil, they run under flush_lock, unless the cache is
+// being destroyed: set while all sheaves are closed and empty, after when the
+// flush is done.
 //
 // Preconditions: the hotplug lock is held.
 func (k *core) flushAllLocked(ctx context.Context, set, after func()) error {
@@ -50,9 +52,10 @@ func (k *core) flushAllLocked(ctx context.Context, set, after func()) error {
 	return nil
 }
 
-// flush is what flushAll does under its locks.
+// flush is flushAll under its locks.
 //
-// Preconditions: the hotplug lock and flush_lock are held; the core is not dying.
+// Preconditions: the hotplug lock and flush_lock are held; the core is not
+// dying.
 func (k *core) flush(set func()) error {
 	a := k.a
 	a.roomFor(k)
@@ -71,9 +74,10 @@ func (k *core) flush(set func()) error {
 	return nil
 }
 
-// closeAreas closes the sheaves of some cores, those that were opened: their
-// content is the caller's. One fence is for all of them. If it fails, which is
-// the error, they are open again and nothing has happened.
+// closeAreas closes the sheaves of cores that were opened. Their content
+// belongs to the caller afterwards. One fence serves all sheaves. If it fails,
+// closeAreas returns its error, the sheaves are open again and nothing has
+// happened.
 //
 // Preconditions: flush_lock and every per-CPU lock of the cores are held.
 func (a *Allocator) closeAreas(cores []*core) error {
@@ -98,7 +102,8 @@ func (a *Allocator) closeAreas(cores []*core) error {
 	return nil
 }
 
-// reopenAreas undoes closeAreas, for sheaves of the capacity that is set by now.
+// reopenAreas undoes closeAreas. The sheaves get the capacity that is set by
+// now.
 //
 // Preconditions: flush_lock and every per-CPU lock are held.
 func (k *core) reopenAreas() {
@@ -109,7 +114,8 @@ func (k *core) reopenAreas() {
 	}
 }
 
-// reopen opens a sheaf again, unless it never was, or rests, or its CPU is offline.
+// reopen opens a sheaf again, unless it was never opened, or rests, or its CPU
+// is offline.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) reopen(pc *cpuState) {
@@ -118,8 +124,8 @@ func (k *core) reopen(pc *cpuState) {
 	}
 }
 
-// roomFor makes the flush buffer large enough for what collect finds, before
-// any sheaf is closed: while they are closed nothing may wait for memory.
+// roomFor makes the flush buffer large enough for collect before any sheaf is
+// closed. While sheaves are closed, nothing may wait for memory.
 //
 // Preconditions: flush_lock is held.
 func (a *Allocator) roomFor(k *core) {
@@ -128,10 +134,12 @@ func (a *Allocator) roomFor(k *core) {
 	}
 }
 
-// collect takes what the CPUs hold: the content of the closed sheaves, and the
-// slabs that they keep, which are then on no list.
+// collect takes everything that the CPUs hold: the content of the closed
+// sheaves, and the slabs that CPUs keep, which are then on no list. It also
+// empties the barns.
 //
-// Preconditions: every per-CPU lock is held; the areas are closed; objs has room.
+// Preconditions: every per-CPU lock is held; the areas are closed; objs has
+// room.
 func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 	var kept slabList
 	for _, n := range k.nodes {
@@ -150,9 +158,10 @@ func (k *core) collect(objs []uintptr) ([]uintptr, slabList) {
 	return objs, kept
 }
 
-// collectCPU is collect of one CPU alone, and not of the barn.
+// collectCPU is collect for one CPU, without the barn.
 //
-// Preconditions: pc.mu and pc.node.mu are held; the area is closed; objs has room.
+// Preconditions: pc.mu and pc.node.mu are held; the area is closed; objs has
+// room.
 func (k *core) collectCPU(pc *cpuState, objs []uintptr, kept *slabList) []uintptr {
 	if pc.open.Load() {
 		before := len(objs)
@@ -172,7 +181,7 @@ func (k *core) collectCPU(pc *cpuState, objs []uintptr, kept *slabList) []uintpt
 	return objs
 }
 
-// giveBack puts what collect took where its nodes keep it. Whoever calls it
+// giveBack moves objects and slabs that collect took to their nodes. The caller
 // calls reportDamage once its locks are released.
 func (k *core) giveBack(objs []uintptr, kept *slabList) {
 	var discard slabList
@@ -201,8 +210,8 @@ func (k *core) giveBack(objs []uintptr, kept *slabList) {
 	k.damaged(bad)
 }
 
-// shrink flushes the cache, gives back every slab that is empty, min_partial or
-// not, and sorts the others so that the fullest are filled first.
+// shrink flushes the cache, frees every empty slab, even below min_partial, and
+// sorts the others so that the fullest are used first.
 func (k *core) shrink(ctx context.Context) error {
 	if err := k.flushAll(ctx, nil, k.shrinkNodes); err != nil {
 		return err
@@ -212,12 +221,13 @@ func (k *core) shrink(ctx context.Context) error {
 }
 
 // sortLimit is how many free objects a slab may have to be sorted by shrink
-// (Linux: SHRINK_PROMOTE_MAX); the emptier ones stay behind.
+// (Linux: SHRINK_PROMOTE_MAX). Slabs with more stay behind.
 const sortLimit = 32
 
-// shrinkNodes is what shrink does after the flush.
+// shrinkNodes is the part of shrink after the flush.
 //
-// Preconditions: flush_lock is held, so that no destroy counts meanwhile; the core is not dying.
+// Preconditions: flush_lock is held, so that no destroy counts objects at the
+// same time; the core is not dying.
 func (k *core) shrinkNodes() {
 	var discard slabList
 	for _, n := range k.nodes {
@@ -226,7 +236,7 @@ func (k *core) shrinkNodes() {
 	k.discardSlabs(&discard)
 }
 
-// shrinkNode is what shrinkNodes does on one of them.
+// shrinkNode is shrinkNodes for one node.
 func (k *core) shrinkNode(n *node, discard *slabList) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

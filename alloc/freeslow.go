@@ -7,7 +7,7 @@ import (
 	"slabfs/internal/invariants"
 )
 
-// freeSlow pushes an object on the CPU's sheaf, or makes room in it.
+// freeSlow is Free on the lock engine, or after a sequence could not serve it.
 func freeSlow(c *Cache, obj unsafe.Pointer) {
 	k := c.core
 	k.mustOwn(c, obj)
@@ -22,10 +22,10 @@ func freeSlow(c *Cache, obj unsafe.Pointer) {
 	freeSlower(c, pc, obj)
 }
 
-// freeSlower frees an object for which the CPU's sheaf has no room, or that a
-// sequence could not push.
+// freeSlower frees an object if the CPU's sheaf has no room, or if a sequence
+// could not push it.
 //
-// Preconditions: pc.mu is held; it is not any more afterwards.
+// Preconditions: pc.mu is held; freeSlower releases it.
 func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 	k := c.core
 	if k.dying {
@@ -37,7 +37,7 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 		return
 	}
 	var discard slabList
-	one := [1]uintptr{uintptr(obj)} // pushed in bulk, so that it is no free_fastpath
+	one := [1]uintptr{uintptr(obj)} // pushed in bulk, so that it does not count as free_fastpath
 	others, own := k.makeRoom(pc, one[:], &discard)
 	pc.count(FreeSlowpath, 1-own)
 	pc.mu.Unlock()
@@ -49,10 +49,11 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 	}
 }
 
-// makeRoom keeps objects for which the sheaf has no room. They go to the barn, or to slabs if
-// the barn is full, in half sheaves or whole ones, for the last of which the sheaf gives what is missing.
-// Where the sheaf cannot be used they go to their slabs. It returns how many
-// objects could not be put: of others, and of this call.
+// makeRoom keeps objects that do not fit on the sheaf. They move to the barn
+// in batches, or to slabs if the barn is full. A short last batch is topped up
+// from the sheaf. If the sheaf cannot be used, the objects go to their slabs.
+// It returns how many objects could not go back to their slab: objects of other
+// calls, and objects of this call.
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) makeRoom(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
@@ -76,9 +77,10 @@ func (k *core) makeRoom(pc *cpuState, objs []uintptr, discard *slabList) (others
 	return others, own + bad
 }
 
-// giveSheaf moves half a sheaf or a whole one to the barn, or to slabs if that is full: what the sheaf had
-// last, and objects that would come next. It returns how many could not be put: of
-// the sheaf, and of objs.
+// giveSheaf moves half a sheaf or a whole one to the barn, or to slabs if the
+// barn is full. It takes the objects on top of the sheaf, and objs after them.
+// It returns how many objects could not go back to their slab: objects of the
+// sheaf, and objects of objs.
 //
 // Preconditions: pc.mu is held; objs are a batch at most.
 func (k *core) giveSheaf(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
@@ -90,13 +92,15 @@ func (k *core) giveSheaf(pc *cpuState, objs []uintptr, discard *slabList) (other
 	defer n.mu.Unlock()
 	all := n.spare(k.batchFor(pc, fromSheaf))
 	pc.flow = fromSheaf
-	got := k.popBulk(pc, all[:len(all)-len(objs)]) // none: the sheaf is closed, or another one by now, which is empty
+	got := k.popBulk(pc, all[:len(all)-len(objs)]) // 0 if the sheaf is closed, or if the thread is on another CPU by now and its sheaf is empty
 	copy(all[got:], objs)
 	return k.toNode(n, pc, all[:got+len(objs)], got, got+len(objs) >= k.batch(), discard)
 }
 
-// toNode moves objects to a node: to the barn, if they are half a sheaf or more and there is room, or else to
-// their slabs. It returns how many could not be put: of the first of them, which were on the sheaf, and of the others.
+// toNode moves objects to the barn if they are half a sheaf or more and there
+// is room, or else to their slabs. The first objects, sheaf of them, were on
+// the sheaf. It returns how many objects could not go back to their slab: of
+// these, and of the others.
 //
 // Preconditions: pc.mu and n.mu are held.
 func (k *core) toNode(n *node, pc *cpuState, objs []uintptr, sheaf int, half bool, discard *slabList) (others, own int) {
@@ -111,8 +115,9 @@ func (k *core) toNode(n *node, pc *cpuState, objs []uintptr, sheaf int, half boo
 	return others, k.putObjects(n, objs[max(kept, sheaf):], pc, discard)
 }
 
-// giveObjects hands free objects to the barn, as many whole half sheaves as it has
-// room for, and the others to their slabs. It returns how many could not be put.
+// giveObjects moves free objects to the barn, as many whole batches as it has
+// room for, and the others to their slabs. It returns how many could not go
+// back to their slab.
 //
 // Preconditions: pc.mu is held.
 func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad int) {
@@ -134,7 +139,8 @@ func (k *core) giveObjects(pc *cpuState, objs []uintptr, discard *slabList) (bad
 	return k.putObjects(n, objs, pc, discard)
 }
 
-// giveSheafHome is giveSheaf where there are several nodes, to the node of each object.
+// giveSheafHome is giveSheaf if there are several nodes. Each object goes to
+// its own node.
 //
 // Preconditions: pc.mu is held; objs are a batch at most.
 func (k *core) giveSheafHome(pc *cpuState, objs []uintptr, discard *slabList) (others, own int) {
@@ -147,7 +153,7 @@ func (k *core) giveSheafHome(pc *cpuState, objs []uintptr, discard *slabList) (o
 	half := len(all) >= k.batch()
 	home := func(obj uintptr) *node { return k.nodeOf(k.slabOf(pointer(obj))) }
 	n := home(all[0])
-	if !slices.ContainsFunc(all, func(obj uintptr) bool { return home(obj) != n }) { // one list_lock will do
+	if !slices.ContainsFunc(all, func(obj uintptr) bool { return home(obj) != n }) { // one list_lock is enough
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		return k.toNode(n, pc, all, got, half, discard)
@@ -156,8 +162,9 @@ func (k *core) giveSheafHome(pc *cpuState, objs []uintptr, discard *slabList) (o
 	return others, k.giveHome(pc, mine, half, false, discard)
 }
 
-// giveHome moves free objects to their nodes as toNode does. It changes the order of objs,
-// and holds one list_lock at a time. flushed says that they were on the sheaf.
+// giveHome moves free objects to their nodes as toNode does. It changes the
+// order of objs, and holds one list_lock at a time. flushed says that the
+// objects were on the sheaf.
 //
 // Preconditions: pc.mu is held.
 func (k *core) giveHome(pc *cpuState, objs []uintptr, half, flushed bool, discard *slabList) (bad int) {
@@ -177,8 +184,9 @@ func (k *core) giveHome(pc *cpuState, objs []uintptr, half, flushed bool, discar
 	return bad
 }
 
-// toBarn moves objects of half a sheaf or more to the barn and returns how many of the first it took: none if
-// there is no room, or none for sheaves.
+// toBarn moves half a sheaf or more to the barn, and returns how many of the
+// first objects the barn took. It takes none if it has no room, or if sheaves
+// are off.
 //
 // Preconditions: pc.mu and node.mu are held.
 func (k *core) toBarn(n *node, pc *cpuState, objs []uintptr) (kept int) {

@@ -7,9 +7,10 @@ import (
 	"slabfs/internal/pages"
 )
 
-// newSlab cuts a slab from fresh pages, of a node that had nothing left, which becomes the cpu slab here
-// unless the CPU is offline or by now another node's, and returns one of its objects. Until it is linked
-// it is the builder's alone.
+// newSlab cuts a slab from fresh pages of a node that had nothing left, and
+// returns one of its objects. The slab becomes the cpu slab, unless the CPU is
+// offline or belongs to another node than the slab. Until the slab is linked,
+// only its builder knows it.
 //
 // Preconditions: no lock is held.
 func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
@@ -21,7 +22,7 @@ func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
 	pc := k.lockCPU()
 	if k.dying {
 		pc.mu.Unlock()
-		k.freeSlab(p) // at once: no reader has seen it
+		k.freeSlab(p) // without a grace period: no reader has seen it
 		c.panicDead("Alloc")
 	}
 	k.openArea(pc)
@@ -30,7 +31,7 @@ func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
 	n.mu.Lock()
 	pages.SetOwner(p, 1<<k.order, k.number)
 	want := k.wanted(pc)
-	if want > 1 { // so that the other refills from here are whole ones, if there is room behind the barn
+	if want > 1 { // so that later refills from this slab are whole, if there is room behind the barn
 		want = min(want+k.objects%want, 2*k.batch())
 	}
 	objs := n.spare(want)
@@ -41,10 +42,10 @@ func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
 	pc.count(AllocSlab, 1)
 	switch {
 	case rest == 0:
-	case pc.off, pc.node != n: // the thread runs elsewhere by now, or its node had no pages
+	case pc.off, pc.node != n: // the thread is on another node by now, or its node had no pages
 		k.addPartial(n, p, &discard)
 	default:
-		for !k.mayKeep(pc) { // as in SLUB, all that the CPU kept goes at once
+		for !k.mayKeep(pc) { // as in SLUB, the CPU gives up all its slabs at once
 			pc.count(CPUPartialDrain, 1)
 			for pc.slabs.n > 0 {
 				k.moveToNode(pc, pc.slabs.head, &discard)
@@ -61,9 +62,9 @@ func (k *core) newSlab(c *Cache, of *node) (unsafe.Pointer, error) {
 	return pointer(one[0]), nil
 }
 
-// buildSlab returns a slab without an owner, its objects constructed.
+// buildSlab returns a slab without an owner, with constructed objects.
 //
-// Preconditions: no lock is held: the constructor is the user's.
+// Preconditions: no lock is held, because the constructor is the user's.
 func (k *core) buildSlab(of *node) (pages.Page, error) {
 	if err := k.a.reserve(int64(slabBytes(k.order))); err != nil {
 		return 0, err

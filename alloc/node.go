@@ -5,13 +5,16 @@ import (
 	"slabfs/internal/pages"
 )
 
-// barnSheaves is how many sheaves of free objects a node's barn keeps (Linux 6.18: MAX_FULL_SHEAVES).
+// barnSheaves is how many half sheaves of free objects a node's barn keeps.
+// Linux 6.18 keeps as many whole ones (MAX_FULL_SHEAVES).
 const barnSheaves = 10
 
-// A node is what a memory node keeps of a cache: its partial list and its barn, with
-// nothing in them but its own slabs and their objects. One list_lock is held at a time.
+// A node is what a memory node keeps of a cache: its partial list and its barn,
+// with only its own slabs and their objects in them. One list_lock is held at a
+// time.
 //
-// For every slab: in use == live + on sheaves + in the barn, and in use + free == objects.
+// For every slab: in use == live + on sheaves + in the barn, and in use + free
+// == objects.
 //
 // Protection of fields:
 //
@@ -21,23 +24,23 @@ const barnSheaves = 10
 type node struct {
 	at      int // I: place in the core's nodes
 	mu      lockdep.Spin
-	partial slabList  // L: slabs with free objects that no CPU keeps, those to fill first in front
-	barn    []uintptr // L: free objects, of sheaves; nil before the core's first slab
-	wait    graceWait // L: slabs that are not counted any more
-	empty   int       // L: slabs whose objects are all free in them
+	partial slabList  // L: slabs with free objects that no CPU keeps; the first is used first
+	barn    []uintptr // L: free objects from sheaves; nil before the core's first slab
+	wait    graceWait // L: dropped slabs that wait for a grace period
+	empty   int       // L: slabs whose objects are all free in the slab
 
 	slabs    gauge // A: all slabs
 	partials gauge // A: partial.n
 	free     gauge // A: objects free in slabs
-	cpuFree  gauge // A: those of them in slabs that CPUs keep
+	cpuFree  gauge // A: the part of free that is in slabs that CPUs keep
 	inBarn   gauge // A: len(barn)
 
 	_ [64]byte // the next one belongs to another node
 }
 
-// addPartial puts a slab that is on no list on the partial list, or, if it is
-// empty and enough slabs are kept, on the list of slabs to discard. It reports
-// whether it is kept.
+// addPartial puts a slab that is on no list on the partial list. If the slab is
+// empty and the node keeps enough slabs, it drops the slab instead. It reports
+// whether the slab is kept.
 //
 // Preconditions: n.mu is held.
 func (k *core) addPartial(n *node, p pages.Page, discard *slabList) (kept bool) {
@@ -61,8 +64,8 @@ func (n *node) removePartial(p pages.Page) {
 	slabAt(p).where = onNone
 }
 
-// drop counts an empty slab that is on no list as gone and puts it on the list
-// of slabs to discard, or has it wait for a grace period. From here on its objects
+// drop stops counting an empty slab that is on no list. It puts the slab on
+// discard, or lets it wait for a grace period. From here on the slab's objects
 // belong to no cache.
 //
 // Preconditions: n.mu is held.
@@ -78,12 +81,16 @@ func (k *core) drop(n *node, p pages.Page, discard *slabList) {
 	discard.pushBack(p)
 }
 
-// putObjects makes objects of the node's slabs free there; those of one slab that follow each
-// other cost little more than one. pc, if not nil, is a CPU whose lock is held
-// and which, if it is the node's, may keep slabs that had none free; empty slabs beyond min_partial go
-// to discard. It returns how many objects could not be put because they are free
-// already or no objects at all: user errors. The page of one that is free already
-// may be another user's by now.
+// putObjects makes objects of the node's slabs free in their slabs. Objects of
+// one slab that follow each other cost little more than one object.
+//
+// pc, if not nil, is a CPU whose lock is held. If it belongs to the node, it
+// may keep slabs that had no free object. Empty slabs beyond min_partial go to
+// discard.
+//
+// putObjects returns how many objects could not be put, because they were free
+// already or no object begins there. These are mistakes of users. The page of
+// an object that is free already may have another user by now.
 //
 // Preconditions: n.mu is held.
 func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabList) (bad int) {
@@ -141,8 +148,8 @@ func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabLi
 	return bad
 }
 
-// makeBarns gives the nodes room for barns. It is called before the core has an
-// object: a cache that nobody uses has none, and they are most of what a cache takes.
+// makeBarns allocates the nodes' barns, before the core has an object. A cache
+// that nobody uses has no barns, which are most of the memory of a cache.
 //
 // Preconditions: no lock of rank list_lock or below is held.
 func (k *core) makeBarns() {
@@ -160,13 +167,14 @@ func (k *core) makeBarns() {
 	k.barns.Store(true)
 }
 
-// spare returns room behind the barn for objects that are under way until n.mu is
-// released, two batches at most.
+// spare returns room behind the barn's content for objects on their way, two
+// batches at most. It can be used until n.mu is released.
 //
 // Preconditions: n.mu is held.
 func (n *node) spare(objs int) []uintptr { return n.barn[len(n.barn):][:objs] }
 
-// takeBarn returns up to want objects that were in the barn, and lie there until n.mu is released.
+// takeBarn takes up to want objects out of the barn and returns them. They stay
+// in its memory until n.mu is released.
 //
 // Preconditions: n.mu is held.
 func (n *node) takeBarn(want int) []uintptr {
@@ -177,7 +185,8 @@ func (n *node) takeBarn(want int) []uintptr {
 	return objs
 }
 
-// putBarn keeps the first of some objects, as many as there is room for, and returns how many.
+// putBarn puts the first of objs into the barn, as many as it has room for, and
+// returns how many.
 //
 // Preconditions: n.mu is held.
 func (k *core) putBarn(n *node, objs []uintptr) int {
@@ -187,7 +196,8 @@ func (k *core) putBarn(n *node, objs []uintptr) int {
 	return kept
 }
 
-// gather moves those of objs that lie in a node's slabs to the front and returns how many.
+// gather moves the objects that lie in a node's slabs to the front of objs, and
+// returns how many they are.
 func (k *core) gather(n *node, objs []uintptr) (here int) {
 	if len(k.nodes) == 1 {
 		return len(objs)
@@ -201,7 +211,7 @@ func (k *core) gather(n *node, objs []uintptr) (here int) {
 	return here
 }
 
-// discardSlabs gives the pages of slabs that are counted as gone back.
+// discardSlabs frees the pages of slabs that drop put on discard.
 //
 // Preconditions: no lock of rank list_lock or below is held.
 func (k *core) discardSlabs(discard *slabList) {
@@ -215,7 +225,7 @@ func (k *core) discardSlabs(discard *slabList) {
 	k.a.pagesFreed()
 }
 
-// freeSlab gives back the pages of a slab that has no owner.
+// freeSlab frees the pages of a slab that has no owner.
 func (k *core) freeSlab(p pages.Page) {
 	k.exitSlab(p)
 	pages.Free(p, k.order)
