@@ -4,15 +4,15 @@
 #include "textflag.h"
 #include "sequence_amd64.h"
 
-// The fast paths of AllocBulk and FreeBulk: one sequence each for all objects of a
-// call, or none of them. What fast_linux_amd64.s says of its sequences holds here too;
-// the copies are written again when a sequence is started over, and nobody looks at them
-// before the commit.
+// The fast paths of AllocBulk and FreeBulk. Each is one sequence for all
+// objects of a call or for none. fast_linux_amd64.s explains sequences. If the
+// kernel starts a sequence over, the copies are written again. Nobody looks at
+// them before the commit.
 
 #define EARLY_COMMIT
 #define COMMIT MOVQ BX, (CX)
 
-#ifdef const_faultEarlyCommit // the mistake that the tag fault_early_commit makes: others may write to the slots meanwhile
+#ifdef const_faultEarlyCommit // a mistake for tests: others may write to the slots before they are copied
 #undef EARLY_COMMIT
 #undef COMMIT
 #define EARLY_COMMIT \
@@ -28,7 +28,8 @@ DESC(allocBulkDesc, ·allocBulkFast, const_allocBulkLen, NOPTR|RODATA, allocBulk
 
 // func allocBulkFast(c *Cache, dst []unsafe.Pointer) bool
 //
-// The sheaf has len(dst) objects, or else this is for the slow path. Each counts as a pop.
+// If the sheaf has fewer than len(dst) objects, the call takes the slow path.
+// Each object counts as a pop.
 TEXT ·allocBulkFast(SB), NOSPLIT|NOFRAME, $0-33
 	MOVQ    c+0(FP), DI
 	MOVQ    dst_base+8(FP), R10
@@ -81,8 +82,9 @@ TEXT allocBulkAbort<>(SB), NOSPLIT|NOFRAME, $0-33
 
 DESC(freeBulkDesc, ·freeBulkFast, const_freeBulkLen, NOPTR|RODATA, freeBulkAbort)
 
-// OWNED goes to the slow path unless the cache, whose number is in SI, owns the page of
-// the object at src; see freeFast. R12 and R13 are pages.Table.
+// OWNED goes to the slow path unless the cache owns the page of the object at
+// src. SI is the number of the cache. R12 and R13 are pages.Table. OWNER
+// explains the lookup.
 #define OWNED(src) \
 	MOVQ R12, DX; \
 	SUBQ src, DX; \
@@ -94,7 +96,8 @@ DESC(freeBulkDesc, ·freeBulkFast, const_freeBulkLen, NOPTR|RODATA, freeBulkAbor
 
 // func freeBulkFast(c *Cache, src []unsafe.Pointer)
 //
-// The cache owns all the objects, and the sheaf has room for them, or else this is for the slow path.
+// If the cache does not own all the objects, or the sheaf has no room for them,
+// the call takes the slow path.
 TEXT ·freeBulkFast(SB), NOSPLIT|NOFRAME, $0-32
 	MOVQ    c+0(FP), DI
 	MOVQ    src_base+8(FP), R10

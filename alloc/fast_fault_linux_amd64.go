@@ -9,8 +9,9 @@ import (
 	"slabfs/internal/percpu"
 )
 
-// The tag fault_sequence takes sequences that stall, which is no fault; each of
-// these tags beside it breaks them in one way, by a constant that the assembler sees:
+// The tag fault_sequence builds sequences that stall, which is no mistake. Each
+// of these tags beside it breaks them in one way, by a constant that the
+// assembler reads:
 //
 //	fault_header_first    they load the header before the limit
 //	fault_late_arming     they arm after they have loaded the CPU
@@ -20,8 +21,9 @@ import (
 //	fault_area_first      they load the handle's pointer to the area before they arm
 //	fault_slow            instead of stalls, 20 multiplications that wait for each other
 //
-// Without stalls, fault_early_commit has AllocBulk commit before it copies the objects.
-// Two more are in internal/fault: no_fence and no_second_fence.
+// The tag fault_early_commit needs no stalls: AllocBulk commits before it
+// copies the objects. internal/fault has two more tags, no_fence and
+// no_second_fence.
 
 // init measures the sections: from the entry to the end of the commit store.
 func init() {

@@ -6,12 +6,14 @@
 
 // A copy of fast_linux_amd64.s, which explains it, with stalls where a delay
 // would show a mistake, and with one mistake for each build tag that
-// fast_fault_linux_amd64.go lists. The lengths are measured when the program starts.
+// fast_fault_linux_amd64.go lists. The lengths are measured when the program
+// starts.
 
 #undef ENTER
 
-// STALL waits once in a while, for loops times some 20 ns, without doing what
-// would start the sequence over. It uses AX, R11 and R12.
+// STALL(every, loops) waits about loops times 20 ns, in one call out of every,
+// a power of two. It does nothing that would start the sequence over. It uses
+// AX, R11 and R12.
 #define STALL(every, loops) \
 	MOVQ  DX, R12; \
 	RDTSC; \
@@ -30,7 +32,8 @@
 	IMULQ R11, R11; \
 	IMULQ R11, R11; \
 	IMULQ R11, R11
-// The header waits for them, and with it the next sequence: it does not know that R11 will be 0.
+// The header waits for the multiplications, and the next sequence waits for the
+// header. The CPU does not know that R11 will be 0.
 #define STALL_COMMIT \
 	MOVQ BX, R11; \
 	MULTIPLY4; \
@@ -96,7 +99,8 @@ again: \
 	ADDQ Cache_area(DI), CX; \
 	STALL_AREA
 #define ENTER_DONE
-// RESUME is where the kernel resumes. It arms again, and goes on with the CPU that it was on.
+// RESUME is where the kernel resumes. It arms again, and goes on with the CPU
+// number that was loaded before.
 #define RESUME(desc) \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	AREA; \
@@ -235,9 +239,7 @@ DESC(freeBytesDesc, ·freeBytesFast, 0, NOPTR, freeBytesAbort)
 
 // func freeBytesFast(a *Allocator, obj unsafe.Pointer, size int)
 //
-// Each power of two from 8 to maxKmalloc is a class, and its slabs begin with an object.
-// So whether one begins at obj is what the bits of obj below the size tell, if obj lies in
-// such a slab, which OWNER looks at.
+// See fast_linux_amd64.s for the check of obj.
 TEXT ·freeBytesFast(SB), NOSPLIT|NOFRAME, $0-24
 	MOVQ  a+0(FP), DI
 	MOVQ  obj+8(FP), R9

@@ -12,8 +12,9 @@ import (
 	"slabfs/internal/rseq"
 )
 
-// What the sequences are written with: their lengths in bytes from entry to the
-// end of the commit store, and constants of internal/percpu and internal/rseq.
+// The lengths of the sequences in bytes, from entry to the end of the commit
+// store, and constants of internal/percpu and internal/rseq that the sequences
+// use.
 const (
 	allocLen     = 83
 	freeLen      = 121
@@ -33,7 +34,7 @@ const (
 	aloneAt    = percpu.AloneAt
 )
 
-// The words that they read in other packages lie where they look for them.
+// The sequences read words of other packages at these offsets.
 var (
 	_ [0]struct{} = [unsafe.Offsetof(percpu.CPULimit.N) - aloneAt]struct{}{}
 	_ [0]struct{} = [unsafe.Offsetof(pages.Table.Last) - aloneAt]struct{}{}
@@ -42,41 +43,46 @@ var (
 	_ [0]struct{} = [unsafe.Offsetof(lockdep.Special.Bool) - aloneAt]struct{}{}
 )
 
-// allocFast pops from the sheaf of the CPU at hand, or jumps to allocSlow.
+// allocFast pops from the sheaf of the current CPU. If it cannot, it jumps to
+// allocLocked, which does the same under a lock or calls allocSlow.
 //
 // //go:noescape is true as long as no slow path keeps the handle.
 //
 //go:noescape
 func allocFast(c *Cache) unsafe.Pointer
 
-// freeFast checks the owner of obj and pushes it on the sheaf of the CPU at hand, or jumps
-// to freeSlow.
+// freeFast checks the owner of obj and pushes it on the sheaf of the current
+// CPU. If it cannot, it jumps to freeLocked, which does the same under a lock
+// or calls freeSlow.
 //
-// //go:noescape is true as long as no slow path keeps the handle; an object is
-// never Go memory where this is used.
+// //go:noescape is true as long as no slow path keeps the handle. An object is
+// never Go memory in this build.
 //
 //go:noescape
 func freeFast(c *Cache, obj unsafe.Pointer)
 
-// bytesFast is allocFast on the class for n bytes, or jumps to bytesSlow.
+// bytesFast is allocFast for the class of n bytes. If it cannot serve the call,
+// it jumps to bytesSlow.
 //
 // //go:noescape is true as long as no slow path keeps the allocator.
 //
 //go:noescape
 func bytesFast(a *Allocator, n int) []byte
 
-// freeBytesFast is freeFast on the class of size bytes, if they are a power of two and obj
-// is aligned to it, or jumps to freeBytesSlow.
+// freeBytesFast is freeFast for the class of size bytes, if size is a power of
+// two and obj is aligned to it. If it cannot serve the call, it jumps to
+// freeBytesSlow.
 //
 // //go:noescape is true as for freeFast.
 //
 //go:noescape
 func freeBytesFast(a *Allocator, obj unsafe.Pointer, size int)
 
-// fastCode returns the offset of all and their descriptors.
+// fastCode returns the offset of the sequences in this file, and their
+// descriptors.
 func fastCode() (offset *uint64, alloc, free, bytes, freeBytes *percpu.Descriptor)
 
-// startSequences lets the fast paths run where sequences can be used.
+// startSequences lets the fast paths run if this machine can run sequences.
 func startSequences() error {
 	offset, alloc, free, bytes, freeBytes := fastCode()
 	if err := percpu.StartSequences(offset, alloc, free, bytes, freeBytes); err != nil {

@@ -4,18 +4,18 @@
 #include "textflag.h"
 #include "sequence_amd64.h"
 
-// The fast paths: one sequence each, from the exported call to the commit, and a
-// jump to where locks are taken, with the same arguments, for everything else. They are
-// those of internal/percpu (see there for pseudo-code, registers and why) with
-// one difference: the area's address is loaded from the handle after arming. So
-// a destroy that stores the closed area there and fences knows that no sequence
-// still holds the old address.
+// The fast paths. Each is one sequence, from the exported call to the commit.
+// If it cannot serve the call, it jumps with the same arguments to code that
+// takes locks. internal/percpu has the same sequences with pseudo-code,
+// registers and reasons. Here is one difference: the area's address is loaded
+// from the handle after arming. So if a destroy stores the closed area in the
+// handle and then fences, no sequence holds the old address any more.
 //
 // A NOFRAME function may jump to a Go function of the same signature: the stack
-// looks as if its caller had called it.
+// looks as if its caller had called that function.
 
-// POP moves the object on top of the sheaf at CX to AX. The limit comes before the header;
-// the last store commits.
+// POP moves the object on top of the sheaf at CX to AX. It loads the limit
+// before the header. The last store commits.
 #define POP \
 	MOVQ    const_offFloor(CX), DX; \
 	MOVQ    (CX), BX; \
@@ -26,7 +26,7 @@
 	ADDQ    $const_onePop, BX; \
 	MOVQ    BX, (CX)
 
-// PUSH moves the object in R9 to the sheaf at CX.
+// PUSH moves the object in R9 to the sheaf at CX, in the same order.
 #define PUSH \
 	MOVQ    const_offCap(CX), DX; \
 	MOVQ    (CX), BX; \
@@ -101,9 +101,9 @@ DESC(freeBytesDesc, ·freeBytesFast, const_freeBytesLen, NOPTR|RODATA, freeBytes
 
 // func freeBytesFast(a *Allocator, obj unsafe.Pointer, size int)
 //
-// Each power of two from 8 to maxKmalloc is a class, and its slabs begin with an object.
-// So whether one begins at obj is what the bits of obj below the size tell, if obj lies in
-// such a slab, which OWNER looks at.
+// Each power of two from 8 to maxKmalloc is a class, and its slabs begin with
+// an object. So if obj lies in such a slab, which OWNER checks, an object
+// begins at obj exactly if the bits of obj below the size are 0.
 TEXT ·freeBytesFast(SB), NOSPLIT|NOFRAME, $0-24
 	MOVQ  a+0(FP), DI
 	MOVQ  obj+8(FP), R9
@@ -128,12 +128,17 @@ TEXT freeBytesAbort<>(SB), NOSPLIT|NOFRAME, $0-24
 	ABORT
 	JMP ·freeBytesSlow(SB)
 
-// What is left to do after a sequence is mostly all that the lock engine does: these are the
-// common way through allocSlow and freeSlow without six calls, which take a third of its time.
+// On the lock engine, most calls need only the code below. It is the common
+// path through allocSlow and freeSlow without their six calls, which take a
+// third of the time.
 
-// LOCK_CPU takes the lock of the CPU at hand, as core.lockCPU does, and leaves the CPU's state in SI
-// and its area in CX. Where it is more than that it goes to other: the core has sequences,
-// somebody holds the lock or waits for it, the order of locks is checked. DI is the handle.
+// LOCK_CPU takes the lock of the current CPU, as core.lockCPU does, and leaves
+// the CPU's state in SI and its area in CX. DI is the handle.
+//
+// It jumps to other in these cases: the handle is dead, the core has sequences,
+// the CPU's number cannot be read, the CPU has no state, its lock is not free,
+// or the order of locks is checked. It jumps to slow, with the lock held, if
+// the core is dying.
 #define LOCK_CPU \
 	CMPL  Cache_dead(DI), $0; \
 	JNE   other; \
@@ -161,13 +166,13 @@ TEXT freeBytesAbort<>(SB), NOSPLIT|NOFRAME, $0-24
 	CMPB  core_dying(R10), $0; \
 	JNE   slow
 
-// UNLOCK_CPU is what lockdep.Spin.Unlock does.
+// UNLOCK_CPU is lockdep.Spin.Unlock.
 #define UNLOCK_CPU MOVL $0, cpuState_mu(SI)
 
 // func allocLocked(c *Cache) unsafe.Pointer
 TEXT ·allocLocked(SB), NOSPLIT|NOFRAME, $0-16
 	MOVQ c+0(FP), DI
-	LOCK_CPU // reads the CPU's number by RDPID, as internal/cpu
+	LOCK_CPU // reads the CPU's number by RDPID, as internal/cpu does
 	POP
 	UNLOCK_CPU
 	MOVQ AX, ret+8(FP)

@@ -16,5 +16,6 @@ func bytesFast(a *Allocator, n int) []byte { return bytesSlow(a, n) }
 
 func freeBytesFast(a *Allocator, obj unsafe.Pointer, size int) { freeBytesSlow(a, obj, size) }
 
-// startSequences lets the slow paths use sequences, where there are any.
+// startSequences lets the slow paths use sequences, if this build and this
+// machine have any.
 func startSequences() error { return percpu.StartSequences(nil) }

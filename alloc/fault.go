@@ -2,11 +2,12 @@ package alloc
 
 import "slabfs/internal/fault"
 
-// interrupt is what fault.MprotectWhileClosed lets closers of sheaves call. A test sets it.
+// interrupt runs while sheaves are closed, with fault.MprotectWhileClosed. A
+// test sets it.
 var interrupt = func() {}
 
-// chooseOrder has the allocator make the mistake that a switch of package fault is for, if
-// there is one of that name.
+// chooseOrder makes the allocator commit the mistake of a switch of package
+// fault, if there is a switch of that name.
 func (a *Allocator) chooseOrder(name string) {
 	a.order = rightOrder
 	if wrong, ok := wrongOrders[name]; ok {
@@ -26,7 +27,7 @@ var wrongOrders = map[string]order{
 		unlocked: steps{(*departure).discard, (*departure).drain, (*departure).freeNames, (*departure).release},
 	},
 	fault.PublishBeforeUnlink: {
-		locked:   steps{(*departure).discard, (*departure).list}, // what the work waits for is queued before
+		locked:   steps{(*departure).discard, (*departure).list}, // discard queues the callbacks that the work waits for
 		unlocked: steps{(*departure).unlink, (*departure).freeNames, (*departure).releaseOthers, (*departure).schedule},
 	},
 	fault.LateUnlink: {
@@ -42,8 +43,8 @@ var wrongOrders = map[string]order{
 	},
 }
 
-// A forgetter is a Publisher whose Unlink comes in two halves: the kernel is told,
-// then the files are drained.
+// A forgetter is a Publisher whose Unlink has two halves: first it tells the
+// kernel, then it drains the files.
 type forgetter interface {
 	Forget(c *Cache, name string) (drain func())
 }
@@ -66,7 +67,7 @@ func (d *departure) drain() {
 	}
 }
 
-// unlinkOthers unlinks what the work will not.
+// unlinkOthers unlinks the departures that the work will not unlink.
 func (d *departure) unlinkOthers() {
 	if len(d.those(true)) == 0 {
 		d.unlink()
@@ -74,14 +75,15 @@ func (d *departure) unlinkOthers() {
 	}
 }
 
-// freeNoNames is freeNames where the names may be those of others by now.
+// freeNoNames is freeNames without the names, which may belong to other caches
+// by now.
 func (d *departure) freeNoNames() {
 	d.a.mu.Lock()
 	defer d.a.mu.Unlock()
 	d.end()
 }
 
-// publishLocked is fault.PublishUnderLocks.
+// publishLocked makes the mistake of fault.PublishUnderLocks.
 //
 // Preconditions: the hotplug lock and slab_mutex are held.
 func publishLocked(made []*Cache, trees []*tree) {

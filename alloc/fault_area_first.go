@@ -2,4 +2,4 @@
 
 package alloc
 
-const faultAreaFirst = 1 // for the assembler
+const faultAreaFirst = 1 // read by the assembler

@@ -3,6 +3,6 @@
 package alloc
 
 const (
-	faultEarlyCommit = 1 // for the assembler
+	faultEarlyCommit = 1 // read by the assembler
 	allocBulkLen     = 115
 )

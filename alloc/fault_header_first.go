@@ -2,4 +2,4 @@
 
 package alloc
 
-const faultHeaderFirst = 1 // for the assembler
+const faultHeaderFirst = 1 // read by the assembler

@@ -2,4 +2,4 @@
 
 package alloc
 
-const faultLateArming = 1 // for the assembler
+const faultLateArming = 1 // read by the assembler

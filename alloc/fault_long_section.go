@@ -2,4 +2,4 @@
 
 package alloc
 
-const faultExtra = 5 // movq %rax,ret(%rsp) of alloc; more than the ret of free
+const faultExtra = 5 // length of movq %rax,ret(%rsp) in alloc; in free, more than the length of ret

@@ -2,4 +2,4 @@
 
 package alloc
 
-const faultNoCPUBound = 1 // for the assembler
+const faultNoCPUBound = 1 // read by the assembler

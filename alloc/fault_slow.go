@@ -2,4 +2,4 @@
 
 package alloc
 
-const faultSlow = 1 // for the assembler
+const faultSlow = 1 // read by the assembler

@@ -3,6 +3,6 @@
 package alloc
 
 const (
-	faultTrustingAbort = 1 // for the assembler
+	faultTrustingAbort = 1 // read by the assembler
 	trustingAbort      = true
 )

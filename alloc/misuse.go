@@ -13,10 +13,10 @@ import (
 )
 
 // This file finds calls that are a user's mistake, and says what is wrong with
-// them. The caller's own mistake is a panic. Damage that somebody else has done is
-// counted, and a line in the log.
+// them. A call that is itself the mistake panics. Damage by an earlier call is
+// counted and logged.
 
-// handOut is the last thing that happens to an object before the user has it.
+// handOut is the last step before the user gets an object.
 func (k *core) handOut(obj unsafe.Pointer) unsafe.Pointer {
 	if invariants.Enabled {
 		if p, i, exact := k.find(obj); !exact || !k.setLive(p, i, true) {
@@ -26,8 +26,8 @@ func (k *core) handOut(obj unsafe.Pointer) unsafe.Pointer {
 	return obj
 }
 
-// mustOwn is the first thing that happens to an object that the user frees: it
-// panics unless the object's page belongs to the cache.
+// mustOwn is the first step for an object that the user frees. It panics unless
+// the object's page belongs to the cache.
 //
 // Preconditions: no lock is held.
 func (k *core) mustOwn(c *Cache, obj unsafe.Pointer) {
@@ -50,17 +50,17 @@ func (k *core) owns(obj unsafe.Pointer) bool {
 	return ok && pages.Owner(p) == k.number
 }
 
-// takeBack panics unless the object is live, which it is not from here on. It is
-// for invariants builds.
+// takeBack panics unless the object is live, and marks it as free. It is for
+// invariants builds.
 //
-// Preconditions: no lock is held; mustOwn was content.
+// Preconditions: no lock is held; mustOwn has accepted the object.
 func (k *core) takeBack(c *Cache, obj unsafe.Pointer) {
 	if p, i, _ := k.find(obj); !k.setLive(p, i, false) {
 		c.panicFree(obj, "is free already")
 	}
 }
 
-// takeBackAll is takeBack for all objects or none.
+// takeBackAll is takeBack for all objects, or for none if it panics.
 func (k *core) takeBackAll(c *Cache, objs []unsafe.Pointer) {
 	done := 0
 	defer func() {
@@ -76,7 +76,7 @@ func (k *core) takeBackAll(c *Cache, objs []unsafe.Pointer) {
 	}
 }
 
-// panicNil is what becomes of a Free of nil, which is no object.
+// panicNil panics for a Free of nil.
 func (c *Cache) panicNil() {
 	panic(fmt.Sprintf("slabfs: cache %q: Free of nil: did Alloc return nil at the limit?", c.name))
 }
@@ -85,7 +85,8 @@ func (c *Cache) panicFree(obj unsafe.Pointer, why string) {
 	panic(fmt.Sprintf("slabfs: cache %q: Free of %p, which %s", c.name, obj, why))
 }
 
-// panicForeign is what becomes of a Free of what lies in no slab of the cache.
+// panicForeign panics for a Free of an address that lies in no slab of the
+// cache.
 //
 // Preconditions: no lock is held.
 func (c *Cache) panicForeign(obj unsafe.Pointer) {
@@ -103,8 +104,8 @@ func (c *Cache) panicForeign(obj unsafe.Pointer) {
 	}
 }
 
-// panicNotTaken is what becomes of a call that named objects, n of which could not
-// be put into their slabs.
+// panicNotTaken panics for a call that freed objs, if n of them could not go
+// back to their slabs.
 //
 // Preconditions: no lock is held; the objects lie in slabs of the core.
 func (c *Cache) panicNotTaken(objs []unsafe.Pointer, n int) {
@@ -124,7 +125,8 @@ func (c *Cache) panicNotTaken(objs []unsafe.Pointer, n int) {
 	panic(fmt.Sprintf("slabfs: cache %q: Free of %d objects, of which %d are free already", c.name, len(objs), n))
 }
 
-// describeInexact says where an address lies at which no object of the core begins.
+// describeInexact says where an address lies if no object of the core begins
+// there.
 func (k *core) describeInexact(obj unsafe.Pointer) string {
 	off := uint32(uintptr(obj) - uintptr(pages.At(k.slabOf(obj))))
 	if i := off / k.size; int(i) < k.objects {
@@ -133,7 +135,8 @@ func (k *core) describeInexact(obj unsafe.Pointer) string {
 	return "lies behind the last object of its slab"
 }
 
-// inLocals is what follows a count of live objects: who may have them.
+// inLocals follows a count of live objects in a message, and says that some may
+// be in Locals.
 func (k *core) inLocals() string {
 	if k.locals.Load() {
 		return ", counting those in Locals, which Return gives back"
@@ -141,7 +144,7 @@ func (k *core) inLocals() string {
 	return ""
 }
 
-// describeOwner says whose a page is.
+// describeOwner says which cache or allocator owns a page.
 //
 // Preconditions: no lock is held.
 func (a *Allocator) describeOwner(number uint32) string {
@@ -163,8 +166,9 @@ func (a *Allocator) describeOwner(number uint32) string {
 	return "belonged to another cache, which was destroyed"
 }
 
-// nameOf returns the name of the cache with that number, also while it is being
-// destroyed, the oldest if several share it; or "" if there is none.
+// nameOf returns the name of the cache with that number, even while it is being
+// destroyed. If several names share the number, it returns the oldest. If there
+// is no such cache, it returns "".
 func (a *Allocator) nameOf(number uint32) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -181,7 +185,7 @@ func (a *Allocator) nameOf(number uint32) string {
 }
 
 // every lists the allocators of the process, so that a message can name a cache
-// of another one. It keeps none of them alive.
+// of another allocator. It does not keep them alive.
 var every atomic.Pointer[[]weak.Pointer[Allocator]]
 
 // enlist adds an allocator to the list.
@@ -210,8 +214,9 @@ func allocators() (list []*Allocator) {
 	return list
 }
 
-// damaged counts objects that could not go back to their slab: some user's
-// mistake, but not the caller's. reportDamage follows when no lock is held.
+// damaged counts objects that could not go back to their slab. That is the
+// mistake of some user, but not of the caller. reportDamage follows when no
+// lock is held.
 func (k *core) damaged(n int) {
 	if n == 0 {
 		return
@@ -220,9 +225,9 @@ func (k *core) damaged(n int) {
 	k.unreported.Add(int64(n))
 }
 
-// reportDamage logs what was counted since the last report.
+// reportDamage logs the damage that was counted since the last report.
 //
-// Preconditions: no lock is held: the logger is the user's.
+// Preconditions: no lock is held, because the logger is the user's.
 func (k *core) reportDamage() {
 	if k.unreported.Load() == 0 {
 		return
@@ -233,8 +238,9 @@ func (k *core) reportDamage() {
 	}
 }
 
-// CheckReleased counts a use of a cache after its release. Shows and stores call it when they end:
-// a drain that works never lets them see one.
+// CheckReleased counts a use of a cache after its release; see
+// Allocator.Misuse. Shows and stores call it when they end. If the drain of
+// active references works, they never see a released cache.
 func (c *Cache) CheckReleased() {
 	if c.core.released.Load() {
 		c.core.a.misuse.Add(1)
@@ -249,20 +255,21 @@ func (c *Cache) mustLive(op string) {
 	}
 }
 
-// mustBeStore is mustLive for what stores do: they act on the handle of the
-// directory, which may die under one, and then do nothing. Nobody else may, and
-// the handle of a name that shared must not change what it shared.
+// mustBeStore is mustLive for calls that a store may make. A store uses the
+// handle of the directory. That handle may die during the store, and the call
+// then does nothing. For everybody else a dead handle panics: the handle of a
+// name that is gone must not change a core that it shared.
 func (c *Cache) mustBeStore(op string) {
 	if c.dead.Load() && (c != c.core.root || !lockdep.InCallbackAbout(c)) {
 		c.panicDead(op)
 	}
 }
 
-// panicDead is what becomes of a call on a handle that was destroyed.
+// panicDead panics for a call on a handle that was destroyed.
 //
 // Preconditions: no lock is held.
 func (c *Cache) panicDead(op string) {
-	if a := c.core.a; c.usersize != 0 && a.isClosed() { // Bytes and FreeBytes know no cache
+	if a := c.core.a; c.usersize != 0 && a.isClosed() { // callers of Bytes and FreeBytes know no cache
 		panic(fmt.Sprintf("slabfs: %s after Close of the allocator that was made at %s", op, a.madeAt()))
 	}
 	panic(fmt.Sprintf("slabfs: %s on cache %q after its Destroy", op, c.name))

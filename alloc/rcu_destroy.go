@@ -9,20 +9,21 @@ import (
 	"slabfs/workqueue"
 )
 
-// rcuDestroy is slab_caches_to_rcu_destroy and the work that empties it. The list is
-// what gives a core away, not the scheduling: a run for another core takes it
-// along. So it comes after unlink.
+// rcuDestroy is slab_caches_to_rcu_destroy and the work that empties it. A core
+// is given away when it is put on the list, not when the work is scheduled: a
+// run that another core has scheduled takes it along. So the list comes after
+// unlink.
 //
 // Protection of fields: I, set by New, then constant; L, mu; A, atomic.
 type rcuDestroy struct {
-	queue *workqueue.Queue // I: its own, since an endless reader blocks it
-	work  *workqueue.Work  // I: pending or running whenever something is listed
+	queue *workqueue.Queue // I: a queue of its own, because an endless reader blocks it
+	work  *workqueue.Work  // I: pending or running while something is listed, or about to be scheduled
 
 	mu   lockdep.Mutex // leaf
-	list []*departure  // L: unlinked, not released
+	list []*departure  // L: unlinked and not released
 
-	caches  atomic.Uint64 // A: released by the work
-	batches atomic.Uint64 // A: its runs that released some
+	caches  atomic.Uint64 // A: caches that the work has released
+	batches atomic.Uint64 // A: runs of the work that released caches
 }
 
 // retryRelease is how long the work waits after membarrier(2) has failed.
@@ -32,11 +33,11 @@ func (a *Allocator) initRCUDestroy() {
 	d := &a.toRelease
 	d.mu.Init(lockdep.Leaf)
 	d.queue = workqueue.New("slab_rcu_destroy", workqueue.Options{})
-	d.work = d.queue.NewWork(func() { _ = a.releaseListed() }) // if it fails it comes again
+	d.work = d.queue.NewWork(func() { _ = a.releaseListed() }) // if it fails, it queues itself again
 }
 
-// list puts the typesafe-by-RCU cores on slab_caches_to_rcu_destroy: no tree shows
-// them. From here on they may be released at any moment.
+// list puts the typesafe-by-RCU cores on slab_caches_to_rcu_destroy. No tree
+// shows them. From here on they may be released at any moment.
 func (d *departure) list() {
 	if len(d.those(true)) > 0 {
 		r := &d.a.toRelease
@@ -46,17 +47,18 @@ func (d *departure) list() {
 	}
 }
 
-// schedule has the work begin. It releases them when the callbacks that free their
-// slabs have run.
+// schedule starts the work. It releases the cores when the callbacks that free
+// their slabs have run.
 func (d *departure) schedule() {
 	if len(d.those(true)) > 0 {
-		_, _ = d.a.toRelease.work.Queue() // never refused: Close waits for whoever destroys
+		_, _ = d.a.toRelease.work.Queue() // never refused: Close waits for all destroys
 	}
 }
 
-// releaseListed is the work: it takes the whole list, waits, and releases each. A
-// grace period is not enough: callbacks run some time after it. If the wait fails
-// nothing is released, and it tries again later.
+// releaseListed is the work. It takes the whole list, waits, and releases all
+// cores of the list. A grace period is not a long enough wait, because
+// callbacks run some time after it. If the wait fails, nothing is released, and
+// the work tries again later.
 func (a *Allocator) releaseListed() error {
 	d := &a.toRelease
 	d.mu.Lock()
@@ -88,16 +90,16 @@ func (a *Allocator) releaseListed() error {
 	return nil
 }
 
-// RCUReleases returns how many typesafe-by-RCU caches were released after their
-// destroy, and in how many batches: each waited once, whatever it released.
+// RCUReleases returns how many destroyed typesafe-by-RCU caches were released,
+// and in how many batches. Each batch waited once, for all of its caches.
 func (a *Allocator) RCUReleases() (caches, batches uint64) {
 	return a.toRelease.caches.Load(), a.toRelease.batches.Load()
 }
 
-// endRCU releases what is listed, and ends the work and the domain. If it fails it
-// can be called again.
+// endRCU releases the listed cores, and ends the work and the domain. If it
+// fails, it can be called again.
 //
-// Preconditions: no cache is left, and no destroy is under way.
+// Preconditions: no cache is left, and no destroy has yet to end.
 func (a *Allocator) endRCU() error {
 	d := &a.toRelease
 	d.work.CancelSync()
@@ -111,9 +113,10 @@ func (a *Allocator) endRCU() error {
 	return nil
 }
 
-// tellReaders tells the checker of lock order, once, that a reader may do whatever it
-// likes in its section: so nobody may wait for a grace period with a lock held.
-// Sections themselves are not told: they may end on another goroutine.
+// tellReaders tells the checker of lock order, once, that a reader may take any
+// of the allocator's locks in its section. So nobody may wait for a grace
+// period while holding one of them. The checker does not see the sections
+// themselves, because a section may end on another goroutine.
 func (a *Allocator) tellReaders() {
 	if !lockdep.Enabled() {
 		return

@@ -2,24 +2,25 @@ package alloc
 
 import "slabfs/internal/pages"
 
-// A graceWait is a node's empty slabs of a typesafe-by-RCU core that wait for a grace
-// period. Those that were dropped before it begins share a callback, which gives them back
-// and queues the next one, for those that came too late.
+// A graceWait is a node's empty slabs of a typesafe-by-RCU core that wait for a
+// grace period. Slabs that were dropped before that grace period begins share a
+// callback. The callback frees them, and queues the next callback for slabs
+// that came too late.
 //
-// At the limit the core takes its slabs back: until their callback runs they are full of
-// its free objects, which may be used again as such at any time. Dropped again, a slab
-// waits as one that was never taken back, and not for the callback that it had.
+// At the memory limit, the core takes waiting slabs back. Readers still find
+// only objects of this core in them. A slab that is dropped again waits like a
+// new one, and not for the callback that it had before.
 //
 // Protection of fields: node.mu.
 type graceWait struct {
-	called *slabList // what the callback that is queued will give back; nil: none is
-	begun  uint64    // grace periods that had begun before it was queued
-	late   slabList  // without a callback
+	called *slabList // slabs that the queued callback will free; nil if none is queued
+	begun  uint64    // grace periods that had begun before the callback was queued
+	late   slabList  // slabs without a callback
 }
 
-// freeLater has a slab that is counted as gone wait for a grace period, until when
-// readers may look at its objects, and free ones have the content that they were freed
-// with.
+// freeLater makes a dropped slab wait for a grace period. Until then readers
+// may look at its objects, and free objects keep the content that they were
+// freed with.
 //
 // Preconditions: n.mu is held.
 func (k *core) freeLater(n *node, p pages.Page) {
@@ -49,12 +50,12 @@ func (k *core) callLate(n *node) {
 	k.a.rcu.Call(func() { k.graceEnded(n, &slabs) })
 }
 
-// graceEnded is the callback: it gives back what was not taken back.
+// graceEnded is the callback. It frees the slabs that were not taken back.
 func (k *core) graceEnded(n *node, slabs *slabList) {
 	k.root.CheckReleased()
 	a := k.a
 	n.mu.Lock()
-	if n.wait.called == slabs { // else discardAll has queued another one
+	if n.wait.called == slabs { // otherwise discardAll has queued another callback
 		n.wait.called = nil
 		k.callLate(n)
 	}
@@ -67,8 +68,9 @@ func (k *core) graceEnded(n *node, slabs *slabList) {
 	a.pagesFreed()
 }
 
-// takeWaiting puts a slab that waits on the partial list of its node, of this CPU's if one
-// waits there, and reports whether there was one.
+// takeWaiting takes a waiting slab back: it puts the slab on the partial list
+// of its node. It prefers the node of the current CPU. It reports whether a
+// slab was waiting.
 //
 // Preconditions: no lock below flush_lock is held.
 func (k *core) takeWaiting() bool {

@@ -1,11 +1,11 @@
-// What the files of sequences have in common; each includes it.
+// The parts that the files of sequences share. Each file includes this one.
 
-// offset is this file's own; internal/percpu tells why.
+// offset belongs to the file that includes this one; internal/percpu says why.
 DATA offset<>+const_aloneAt(SB)/8, $const_notStarted
 GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 
-// DESC is the descriptor of a sequence that begins at body: to where the kernel goes if it
-// interrupts it, and how many bytes it has.
+// DESC is the descriptor of a sequence that begins at body and has len bytes.
+// If the kernel interrupts the sequence, it resumes the thread at abort.
 #define DESC(name, body, len, flags, abort) \
 	DATA name<>+0(SB)/8, $0; \
 	DATA name<>+8(SB)/8, $body(SB); \
@@ -13,7 +13,8 @@ GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 	DATA name<>+24(SB)/8, $abort<>+7(SB); \
 	GLOBL name<>(SB), flags, $32
 
-// AREA leaves this thread's rseq area in SI, if it is registered.
+// AREA leaves this thread's rseq area in SI. It goes to the slow path if the
+// thread is not registered.
 #define AREA \
 	MOVQ 0(FS), SI; \
 	ADDQ offset<>+const_aloneAt(SB), SI; \
@@ -28,7 +29,8 @@ GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 	CMPL CX, slabfs∕internal∕percpu·CPULimit+const_aloneAt(SB); \
 	JCC  slow
 
-// ENTER arms, and leaves the area of the CPU at hand in CX. DI is the handle.
+// ENTER arms the sequence, and leaves the area of the current CPU in CX. DI is
+// the handle.
 #define ENTER(desc) \
 	AREA; \
 	ARM(desc); \
@@ -37,8 +39,9 @@ GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 	SHLQ $const_shift, CX; \
 	ADDQ Cache_area(DI), CX
 
-// OWNER looks whether the number of the owner of the page of R9 is the cache's. How
-// pages.Table leads there is told there; a load less is some 6 % of a pair's time.
+// OWNER goes to the slow path unless the owner of the page of R9 is the cache.
+// DI is the handle. internal/pages explains the table behind pages.Table. One
+// load less here saves some 6 % of a pair's time.
 #define OWNER(slow) \
 	MOVQ slabfs∕internal∕pages·Table+const_aloneAt(SB), R10; \
 	MOVQ R10, DX; \
@@ -50,8 +53,9 @@ GLOBL offset<>(SB), NOPTR, $(const_aloneAt+64)
 	CMPL R10, Cache_number(DI); \
 	JNE  slow
 
-// ABORT is where the kernel goes: behind a signature that is an instruction nobody runs. It counts
-// the start, for the CPU at hand.
+// ABORT is where the kernel resumes an interrupted sequence: after a signature,
+// which is an instruction that is never run. It counts the abort, for the
+// current CPU.
 #define ABORT \
 	BYTE $0x0f; BYTE $0xb9; BYTE $0x3d; LONG $const_rsSig; \
 	MOVQ 0(FS), SI; \

@@ -10,20 +10,20 @@ import (
 )
 
 // A slab is the descriptor of 2^order pages, cut into objects. It lies out of
-// band, in the descriptor of its first page.
+// band, as the descriptor of the first page.
 //
 // Protection of fields:
 //
 //	I  set before the slab has an owner, then constant
 //	N  mu of the slab's node
-//	W  the same, and while where is onCPU the lock of that CPU too
+//	W  as N; while where is onCPU, the lock of that CPU too
 type slab struct {
-	next, prev pages.Page // W: neighbours in the list that where names
-	bits       uint64     // N: a bit for each free object; more than 64 objects: place of the words
-	live       uint32     // I: place of a second bitmap, of the objects handed out (invariants only)
+	next, prev pages.Page // W: neighbours in the list that where tells
+	bits       uint64     // N: a bit for each free object; for more than 64 objects, the place of the words
+	live       uint32     // I: place of a second bitmap, of live objects (invariants builds only)
 	inUse      uint16     // N: objects that are not free in the slab
 	where      uint8      // N: onNone, onCPU or onNode
-	_          uint8      // belongs to the pages while they are free
+	_          uint8      // used by internal/pages while the pages are free
 }
 
 var _ [0]struct{} = [unsafe.Sizeof(slab{}) - pages.DescSize]struct{}{}
@@ -45,7 +45,7 @@ func (l *layout) freeWords(s *slab) []uint64 {
 	return pages.Bits(uint32(s.bits), l.words)
 }
 
-// initSlab makes a slab of fresh pages, all of its objects free.
+// initSlab makes a slab of fresh pages. All of its objects are free.
 func (l *layout) initSlab(p pages.Page) error {
 	s := slabAt(p)
 	*s = slab{}
@@ -77,7 +77,7 @@ func (l *layout) initSlab(p pages.Page) error {
 	return nil
 }
 
-// exitSlab gives back what initSlab took.
+// exitSlab undoes initSlab.
 func (l *layout) exitSlab(p pages.Page) {
 	s := slabAt(p)
 	if invariants.Enabled {
@@ -104,7 +104,7 @@ func (l *layout) take(p pages.Page, dst []uintptr) int {
 	for i, words := 0, l.freeWords(s); i < len(words) && n < len(dst); i++ {
 		w, at := words[i], base+uintptr(i)*64*size
 		first := bits.TrailingZeros64(w)
-		if run := w >> first; run&(run+1) == 0 { // one run of ones, as in a slab that was empty; or none
+		if run := w >> first; run&(run+1) == 0 { // one run of ones, as in a slab that was empty, or no ones
 			at += uintptr(first) * size
 			here := dst[n:min(n+bits.OnesCount64(run), len(dst))]
 			for j := range here {
@@ -132,27 +132,30 @@ func (l *layout) slabOf(obj unsafe.Pointer) pages.Page {
 	return p &^ (l.pages - 1)
 }
 
-// inverseShift makes a division of what is below a slab's size exact: below 2^22, as is the size of objects.
+// inverseShift is large enough for at to be exact: an offset in a slab is below
+// 2^22, and a size is at most 2^22.
 const inverseShift = 44
 
-// at returns the number of the object that begins off bytes behind the begin of
-// a slab; exact is false if none does. A division would take several times as long.
+// at returns the number of the object that begins off bytes after the beginning
+// of a slab. exact is false if no object begins there. It multiplies by the
+// inverse of the size; a division would take several times as long.
 func (l *layout) at(off uint32) (i uint32, exact bool) {
 	i = uint32(uint64(off) * l.inverse >> inverseShift)
 	return i, off == i*l.size && int(i) < l.objects
 }
 
-// find returns the slab that an object of this layout lies in and its number
-// there; exact is false if the address is not where an object begins.
+// find returns the slab that an address lies in, and the number of the object
+// there. exact is false if no object begins at the address.
 func (l *layout) find(obj unsafe.Pointer) (p pages.Page, i uint32, exact bool) {
 	p = l.slabOf(obj)
 	i, exact = l.at(uint32(uintptr(obj) - uintptr(pages.At(p))))
 	return p, i, exact
 }
 
-// put makes objects free in their slab: those that lie in it, up to the first that does
-// not. It returns how many these are, and how many of them were put: not those that
-// were free already, nor what is no object.
+// put makes objects free in their slab. It stops at the first object that lies
+// in another slab. It returns how many objects come before that one, and how
+// many of these it put. It does not put objects that are free already, or
+// addresses at which no object begins.
 //
 // Preconditions: node.mu is held; objs[0] lies in the slab.
 func (l *layout) put(p pages.Page, objs []uintptr) (here, n int) {
@@ -164,7 +167,8 @@ func (l *layout) put(p pages.Page, objs []uintptr) (here, n int) {
 			here++
 			continue
 		}
-		// Objects that were allocated one after the other are neighbours, upwards or downwards.
+		// Objects that were allocated one after the other are
+		// neighbours, in ascending or descending order.
 		run, last := 1, first
 		if rest := objs[here:]; len(rest) > 1 {
 			up, down := uintptr(l.size), -uintptr(l.size)
@@ -184,7 +188,7 @@ func (l *layout) put(p pages.Page, objs []uintptr) (here, n int) {
 			w, from := &words[first/64], first%64
 			until := min(last-first+from, 63)
 			mask := ^uint64(0) >> (63 - until + from) << from
-			n += bits.OnesCount64(mask &^ *w) // one that is named twice is one bit
+			n += bits.OnesCount64(mask &^ *w) // an object that is named twice is one bit
 			*w |= mask
 			first += until - from + 1
 		}
@@ -199,7 +203,7 @@ func (l *layout) put(p pages.Page, objs []uintptr) (here, n int) {
 func (l *layout) putOne(p pages.Page, obj uintptr) int {
 	s := slabAt(p)
 	i, exact := l.at(uint32(obj - uintptr(pages.At(p))))
-	if !exact { // what is left of the slab may be behind the last word
+	if !exact { // the rest of the slab may have no word in the bitmap
 		return 0
 	}
 	w, mask := &s.bits, uint64(1)<<(i%64)
@@ -214,8 +218,8 @@ func (l *layout) putOne(p pages.Page, obj uintptr) int {
 	return 1
 }
 
-// setLive notes that an object is handed out, or no longer is, and reports
-// whether that changed. It is for invariants builds.
+// setLive marks an object as live or free, and reports whether that changed
+// anything. It is for invariants builds.
 func (l *layout) setLive(p pages.Page, i uint32, live bool) bool {
 	w, mask := &pages.Bits(slabAt(p).live, l.words)[i/64], uint64(1)<<(i%64)
 	if live {
@@ -224,8 +228,8 @@ func (l *layout) setLive(p pages.Page, i uint32, live bool) bool {
 	return atomic.AndUint64(w, ^mask)&mask != 0
 }
 
-// A slabList is a doubly linked list of slabs through their descriptors. Whoever
-// guards the list guards the links.
+// A slabList is a doubly linked list of slabs through their descriptors. The
+// lock of the list also guards the links.
 type slabList struct {
 	head, tail pages.Page
 	n          int
