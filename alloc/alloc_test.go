@@ -153,9 +153,9 @@ var openAllocators atomic.Int32
 // to give back all of its memory, and to leave no goroutine.
 func newAllocator(tb testing.TB, o Options) *Allocator {
 	tb.Helper()
-	before := leaktest.Take()
+	before, closed := leaktest.Take(), false
 	tb.Cleanup(func() {
-		if openAllocators.Load() > 0 { // its workers come and go
+		if openAllocators.Load() > 0 || !closed { // its workers come and go, or stay
 			return
 		}
 		if err := before.Left(); err != nil {
@@ -169,7 +169,8 @@ func newAllocator(tb testing.TB, o Options) *Allocator {
 	openAllocators.Add(1)
 	tb.Cleanup(func() {
 		within("Close", func() {
-			if err := a.Close(); err != nil && !strings.Contains(err.Error(), ErrClosed.Error()) {
+			err := a.Close()
+			if closed = err == nil || strings.Contains(err.Error(), ErrClosed.Error()); !closed {
 				tb.Errorf("Close: %v", err)
 			}
 		})
