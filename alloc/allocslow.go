@@ -63,7 +63,9 @@ func allocSlower(c *Cache, pc *cpuState) unsafe.Pointer {
 			return k.handOut(obj)
 		}
 		if others {
-			again = k.a.reclaim(seen, k) // if it freed nothing, its flush may still have brought objects of other CPUs
+			// Even if reclaim frees nothing, it may bring objects
+			// of other CPUs here.
+			again = k.a.reclaim(seen, k)
 		}
 		c.mustLive("Alloc")
 		if others && !again && !k.active.Load() && k.freeObjects() == 0 {

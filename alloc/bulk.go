@@ -36,7 +36,7 @@ func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
 		if got == len(dst) {
 			return
 		}
-		if got > 0 { // at the limit, or a constructor panicked, or the name was destroyed and the core lives on
+		if got > 0 { // at the limit, or after a panic of a constructor or for a dead handle
 			c.freeBulk(dst[:got])
 		}
 		clear(dst)

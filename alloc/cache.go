@@ -12,10 +12,21 @@ type Flags uint32
 
 // Flags, named as in Linux.
 const (
-	HWCacheAlign   Flags = 1 << iota // align objects to cache lines; small objects to a half, a quarter or less of a line
-	ReclaimAccount                   // objects can be freed on demand: shown in files, and merges only with its like
-	TypesafeByRCU                    // the pages of an empty slab are freed after a grace period; see Allocator.RCU
-	NoMerge                          // never share slabs with another cache
+	// HWCacheAlign aligns objects to cache lines of 64 bytes. It aligns
+	// objects of at most half a line to the smallest part of a line that
+	// holds them: a half, a quarter, and so on.
+	HWCacheAlign Flags = 1 << iota
+
+	// ReclaimAccount says that the program can free objects on demand. The
+	// flag shows in files, and only caches that agree on it share slabs.
+	ReclaimAccount
+
+	// TypesafeByRCU frees the pages of an empty slab only after a grace
+	// period; see Allocator.RCU.
+	TypesafeByRCU
+
+	// NoMerge keeps the cache from sharing slabs with another cache.
+	NoMerge
 
 	allFlags = HWCacheAlign | ReclaimAccount | TypesafeByRCU | NoMerge
 )
@@ -60,7 +71,7 @@ type Cache struct {
 	//	S  slab_mutex
 	//	A  atomic; written under slab_mutex
 
-	area   unsafe.Pointer // A: for sequences, the core's area on CPU 0; the closed area if the handle is dead, or on the lock engine
+	area   unsafe.Pointer // A: see core.sequenceArea; the closed area if the handle is dead
 	number uint32         // I: the core's number
 	core   *core          // I
 	dead   atomic.Bool    // A

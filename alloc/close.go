@@ -39,7 +39,9 @@ func (a *Allocator) Close() error {
 	err := a.destroyAll(again)
 	a.mu.Lock()
 	a.unbook(&a.deciding, 1)
-	a.ended = a.ended || again && err != nil // a Bytes that races with a Close that fails late does not open the allocator again
+	// If an earlier Close failed late, and a racing Bytes makes this one
+	// fail, the next Close must still end the RCU domain.
+	a.ended = a.ended || again && err != nil
 	a.mu.Unlock()
 	if err != nil {
 		return fmt.Errorf("close allocator: %w", err)

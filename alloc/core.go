@@ -83,7 +83,7 @@ type core struct {
 	a      *Allocator           // I
 	id     string               // I: of a core that names may share, or else empty
 	name   string               // I: the id, or the one name
-	root   *Cache               // I: of the directory: the cache itself, or the handle of the id if there is one
+	root   *Cache               // I: handle of the directory: of the id, if there is one, or of the name
 	number uint32               // I: owner of the pages of its slabs; never used again
 	flags  Flags                // I
 	ctor   func(unsafe.Pointer) // I
@@ -133,7 +133,7 @@ type cpuState struct {
 	// what happened without this CPU's lock. otherMoved counts objects that
 	// a sequence moved here for the holder of another CPU's lock.
 	events      [numEvents]counter       // L: for the fast paths, without what the area's header counts
-	moved       counter                  // L: objects put on the sheaf in bulk, less objects taken from it in bulk
+	moved       counter                  // L: objects put on the sheaf in bulk, less objects taken in bulk
 	otherEvents [numEvents]atomic.Uint64 // A
 	otherMoved  atomic.Uint64            // A: written under some CPU's mu
 

@@ -145,7 +145,8 @@ func inTheWay(cs []*Cache) bool {
 // Preconditions: the hotplug lock is held for reading, and a.mu; none of the
 // handles is dead, and nothing is in the way.
 func (a *Allocator) destroyLocked(cs []*Cache, last bool) error {
-	cores := slices.DeleteFunc(coresOf(cs), func(k *core) bool { return len(k.others(cs)) > 0 }) // cores that lose their last name
+	// These cores lose their last name.
+	cores := slices.DeleteFunc(coresOf(cs), func(k *core) bool { return len(k.others(cs)) > 0 })
 	err := a.shutDown(cores)
 	var finish func()
 	if err == nil {
@@ -354,7 +355,7 @@ func (k *core) discardAll() {
 			n.removePartial(p)
 			k.drop(n, p, &all)
 		}
-		k.callLate(n) // now, and not in an earlier callback: Barrier waits only for callbacks that are queued before it
+		k.callLate(n) // an earlier callback would queue it too late for Barrier
 		n.mu.Unlock()
 	}
 	k.discardSlabs(&all)

@@ -11,13 +11,38 @@ import "errors"
 //     return rcu.ErrFence. Nothing has changed then, and the call can be
 //     repeated.
 var (
-	ErrBusy       = errors.New("busy")                                // Destroy, DestroyName, Close: objects are live; SetOnline: the last CPU; nothing changed
-	ErrClosed     = errors.New("the allocator is closed")             // NewCache, NewTyped, Close
-	ErrExist      = errors.New("the name is taken")                   // NewCache, NewTyped: live, dying or being made
-	ErrNotExist   = errors.New("does not exist")                      // DestroyName: no such cache; SetOnline: no such CPU
-	ErrPermission = errors.New("the program keeps this cache")        // DestroyName: no ShellDelete; Destroy: a directory's handle
-	ErrInvalid    = errors.New("invalid argument")                    // New, NewCache, NewTyped, setters
-	ErrNoMemory   = errors.New("out of memory")                       // New, NewCache, NewTyped
-	ErrNotBuilt   = errors.New("not available here")                  // New: the engine; SetHugePages
-	ErrCallback   = errors.New("called from a callback it waits for") // Close, Destroy, DestroyName, NewCache, NewTyped: nothing changed
+	// ErrBusy: Destroy, DestroyName and Close found live objects, or
+	// SetOnline was asked to take the last CPU offline. Nothing changed.
+	ErrBusy = errors.New("busy")
+
+	// ErrClosed: Close was called before NewCache, NewTyped or Close.
+	ErrClosed = errors.New("the allocator is closed")
+
+	// ErrExist: NewCache and NewTyped found a cache of that name, live,
+	// dying or being made.
+	ErrExist = errors.New("the name is taken")
+
+	// ErrNotExist: DestroyName found no such cache, or SetOnline no such
+	// CPU.
+	ErrNotExist = errors.New("does not exist")
+
+	// ErrPermission: DestroyName on a cache without ShellDelete, or Destroy
+	// on the handle of a directory.
+	ErrPermission = errors.New("the program keeps this cache")
+
+	// ErrInvalid: an argument of New, NewCache, NewTyped or a setter is out
+	// of range.
+	ErrInvalid = errors.New("invalid argument")
+
+	// ErrNoMemory: New, NewCache and NewTyped got no memory or address
+	// space. Alloc and Bytes return nil instead.
+	ErrNoMemory = errors.New("out of memory")
+
+	// ErrNotBuilt: New does not have the engine, or SetHugePages no huge
+	// pages.
+	ErrNotBuilt = errors.New("not available here")
+
+	// ErrCallback: Close, Destroy, DestroyName, NewCache and NewTyped would
+	// wait for the callback that called them. Nothing changed.
+	ErrCallback = errors.New("called from a callback it waits for")
 )

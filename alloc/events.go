@@ -35,7 +35,7 @@ const (
 	CPUPartialAlloc                // cpu partial slabs that became the cpu slab
 	CPUPartialFree                 // full slabs that got an object back and became cpu partial slabs
 	CPUPartialNode                 // slabs of the partial list that became cpu partial slabs
-	CPUPartialDrain                // times that a CPU gave up all its slabs, because it had too many for a new one
+	CPUPartialDrain                // times that a CPU had too many slabs and gave up all of them
 	SheafFlush                     // objects moved from sheaves and barns to their slabs
 	SheafRefill                    // objects moved from slabs to a sheaf
 	SheafAlloc                     // sheaves opened: once for each CPU that uses the cache

@@ -22,8 +22,8 @@ import (
 //	fault_slow            instead of stalls, 20 multiplications that wait for each other
 //
 // The tag fault_early_commit needs no stalls: AllocBulk commits before it
-// copies the objects. internal/fault has two more tags, no_fence and
-// no_second_fence.
+// copies the objects. The tags fault_no_fence and fault_no_second_fence are in
+// internal/fault.
 
 // init measures the sections: from the entry to the end of the commit store.
 func init() {

@@ -27,7 +27,7 @@ var wrongOrders = map[string]order{
 		unlocked: steps{(*departure).discard, (*departure).drain, (*departure).freeNames, (*departure).release},
 	},
 	fault.PublishBeforeUnlink: {
-		locked:   steps{(*departure).discard, (*departure).list}, // discard queues the callbacks that the work waits for
+		locked:   steps{(*departure).discard, (*departure).list}, // discard queues callbacks for the work
 		unlocked: steps{(*departure).unlink, (*departure).freeNames, (*departure).releaseOthers, (*departure).schedule},
 	},
 	fault.LateUnlink: {

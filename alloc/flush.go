@@ -255,7 +255,7 @@ func (k *core) shrinkNode(n *node, discard *slabList) {
 		p = next
 	}
 	slices.SortStableFunc(sorted, func(p, q pages.Page) int {
-		return cmp.Compare(k.freeIn(slabAt(q)), k.freeIn(slabAt(p))) // pushed to the front, so the fullest comes last
+		return cmp.Compare(k.freeIn(slabAt(q)), k.freeIn(slabAt(p))) // the fullest comes last, for pushFront
 	})
 	for _, p := range sorted {
 		n.partial.pushFront(p)

@@ -92,7 +92,9 @@ func (k *core) giveSheaf(pc *cpuState, objs []uintptr, discard *slabList) (other
 	defer n.mu.Unlock()
 	all := n.spare(k.batchFor(pc, fromSheaf))
 	pc.flow = fromSheaf
-	got := k.popBulk(pc, all[:len(all)-len(objs)]) // 0 if the sheaf is closed, or if the thread is on another CPU by now and its sheaf is empty
+	// got is 0 if the sheaf is closed, or if the thread is on another CPU by
+	// now, whose sheaf is empty.
+	got := k.popBulk(pc, all[:len(all)-len(objs)])
 	copy(all[got:], objs)
 	return k.toNode(n, pc, all[:got+len(objs)], got, got+len(objs) >= k.batch(), discard)
 }

@@ -180,7 +180,7 @@ const (
 // pagesFreed starts the clock after which free memory goes back to the system.
 func (a *Allocator) pagesFreed() {
 	if pages.Warm() > giveAbove {
-		_, _ = a.giver.QueueAfter(giveAfter) // refused if the allocator is closed; Close gives memory back itself
+		_, _ = a.giver.QueueAfter(giveAfter) // refused after Close, which gives memory back itself
 	}
 }
 

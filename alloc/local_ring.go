@@ -21,9 +21,16 @@ type ring struct {
 
 // behind is what a ring has besides its slots.
 type behind struct {
-	extra    []unsafe.Pointer // values that Prefill took or that Free keeps for its promise; Alloc uses them when the slots are empty
-	promised int              // Free leaves at least as many values here: Prefill promises no more calls of Alloc
-	cache    *Cache           // not nil
+	// extra holds the values that Prefill took, and the values that Free
+	// keeps for the promise of Prefill. Alloc uses them if the slots are
+	// empty.
+	extra []unsafe.Pointer
+
+	// promised is at least the number of calls of Alloc that Prefill still
+	// promises. Free keeps as many values in extra.
+	promised int
+
+	cache *Cache // not nil
 }
 
 // A Local is a ring.
@@ -62,7 +69,7 @@ func (r *ring) take(n int) (ok bool) {
 	}()
 	for n > 0 {
 		here := len(r.extra)
-		r.extra = slices.Grow(r.extra, min(n, maxTake)) // in steps, because there may be less memory than n needs
+		r.extra = slices.Grow(r.extra, min(n, maxTake)) // in steps: n may need more memory than there is
 		objs := r.extra[here : here+min(n, maxTake)]
 		if !r.cache.AllocBulk(objs) {
 			return false
