@@ -44,7 +44,7 @@ func TestBenchCommand(t *testing.T) {
 		{[]string{"bench", "--rounds", "many"}, "--rounds", true},
 		{[]string{"bench", "pair"}, `"pair"`, true},
 		{[]string{"bench", "--peers", "/none"}, `ask "/none" for its peers: `, true},
-		{[]string{"bench", "--peers", "/bin/true"}, `"/bin/true" is not one that brings peers: `, true},
+		{[]string{"bench", "--peers", "/bin/true"}, `"/bin/true" does not bring peers: `, true},
 		{[]string{"bench", "--peers", "/bin/false"}, `ask "/bin/false" for its peers: exit status 1`, true},
 	} {
 		root := newRootCommand()

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// onCPU binds the goroutine to a CPU, counted from 0 among those that the process may use, and
-// returns what lets it go again.
+// onCPU binds the goroutine to the n-th of the CPUs that the process may use,
+// counted from 0, and returns a function that undoes it.
 func onCPU(n int) func() {
 	runtime.LockOSThread()
 	var may, one unix.CPUSet
@@ -28,7 +28,7 @@ func onCPU(n int) func() {
 		return runtime.UnlockOSThread
 	}
 	return func() {
-		if unix.SchedSetaffinity(0, &may) == nil { // or else the thread ends with the goroutine
+		if unix.SchedSetaffinity(0, &may) == nil { // if that fails, the thread stays locked and ends with the goroutine
 			runtime.UnlockOSThread()
 		}
 	}

@@ -12,31 +12,31 @@ import (
 
 // A Config says what a run measures.
 type Config struct {
-	Workloads  []string      // rows
+	Workloads  []string      // rows of the table
 	Allocators []string      // columns; the others are compared with the first
-	Sizes      []int         // of objects, where a workload has a row for each
-	Batches    []int         // of objects that bulk moves by one call
-	Goroutines int           // of workloads with several
-	Rounds     int           // samples of each cell that a process wants
-	Duration   time.Duration // of a cell, about
-	Processes  int           // 1: this one
-	Objects    int           // live while the collector is measured; and at most in other workloads
+	Sizes      []int         // object sizes, for workloads with a row for each
+	Batches    []int         // how many objects bulk moves in one call
+	Goroutines int           // in workloads with several
+	Rounds     int           // calm samples of each cell that a process aims for
+	Duration   time.Duration // about how long a cell runs
+	Processes  int           // 1: measure in this process
+	Objects    int           // live while the collector is measured; an upper bound in other workloads
 
 	Worker   []string  `json:"-"` // arguments that make this program a worker
-	Program  string    `json:"-"` // that works in its place, with the same arguments; it brings Peers
+	Program  string    `json:"-"` // worker to start instead, with the same arguments; it brings Peers
 	Progress io.Writer `json:"-"` // a terminal, or nil
-	Label    string    // goes before what Progress shows
+	Label    string    // prefix of what Progress shows
 	Process  int       // number of this process
 }
 
-// A Sample is one cell in one block.
+// A Sample is one measurement of a cell, in one block.
 type Sample struct {
 	Process, Round int
-	Row            string // the workload, and behind a slash the place on its axis
+	Row            string // the workload, a slash, and the place on its axis
 	Allocator      string
 	N              int        // operations
-	Values         []float64  // by the workload's units
-	Floor          [2]float64 // F in ns, before and behind; 0: the sample lasted too long for it to vouch for
+	Values         []float64  // one for each of the workload's units
+	Floor          [2]float64 // F in ns, before and after; 0: the sample lasted too long for F to vouch for it
 }
 
 // A Report is what a run measured.
@@ -48,7 +48,7 @@ type Report struct {
 	Notes   []string
 }
 
-// Check says what is wrong with a config.
+// Check returns an error if the config is invalid.
 func (c *Config) Check() error {
 	workloads, _, _ := Workloads()
 	allocators, _ := Allocators()
@@ -96,18 +96,18 @@ func (c *Config) Check() error {
 	return nil
 }
 
-const interrupted = "interrupted: this is what there was until then"
+const interrupted = "interrupted: these are the results so far"
 
-// Run measures until it is done or ctx ends; then it returns what it has.
+// Run measures until it is done or ctx ends. It returns what it has by then.
 //
-// Preconditions: Check has nothing to say.
+// Preconditions: Check returns nil.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	run := runHere
 	if c.Processes > 1 || c.Program != "" {
 		run = runProcesses
 	}
 	report, err := run(ctx, c)
-	if err == nil && ctx.Err() != nil && !slices.Contains(report.Notes, interrupted) { // a worker may have said so
+	if err == nil && ctx.Err() != nil && !slices.Contains(report.Notes, interrupted) { // a worker may have noted it
 		report.Notes = append(report.Notes, interrupted)
 	}
 	c.show("")
@@ -138,7 +138,7 @@ func runHere(ctx context.Context, c Config) (report *Report, err error) {
 	}
 	for _, p := range phases {
 		if p == heavy && c.Process > 0 {
-			break // once is enough: it does not depend on where things lie
+			break // once is enough: it does not depend on the layout of memory
 		}
 		var rows [][]*cell
 		for _, row := range c.rows() {
@@ -172,23 +172,23 @@ func (c *Config) show(what string) {
 	if what != "" {
 		what = c.Label + what
 	}
-	_, _ = fmt.Fprintf(c.Progress, "\r%s\x1b[K", what) // a terminal that is gone misses nothing
+	_, _ = fmt.Fprintf(c.Progress, "\r%s\x1b[K", what) // if the terminal is gone, nobody misses the line
 }
 
 const (
-	// maxMoved is how far F may be above its undisturbed value, as part of it, before
-	// and behind a sample that counts.
+	// maxMoved bounds how far F may be above its undisturbed value, as a
+	// fraction of that value, before and after a sample that counts.
 	maxMoved = 0.15
 
-	// undisturbed is the quantile of all F that is taken for that value. On a machine
-	// that others use too the median would be a disturbed one.
+	// undisturbed is the quantile of all F that is taken as the undisturbed
+	// value. On a shared machine the median would be a disturbed one.
 	undisturbed = 0.1
 
 	// guardTime is how long F is measured.
 	guardTime = 100 * time.Microsecond
 )
 
-// calm returns the samples before and behind which F had not moved.
+// calm returns the samples that count: F had not moved before or after them.
 func (r *Report) calm() []Sample {
 	limit := (1 + maxMoved) * quantile(floors(r.Samples), undisturbed)
 	var calm []Sample
@@ -200,7 +200,7 @@ func (r *Report) calm() []Sample {
 	return calm
 }
 
-// floors returns every F around samples.
+// floors returns every F measured around the samples.
 func floors(samples []Sample) []float64 {
 	var all []float64
 	for _, s := range samples {
@@ -222,8 +222,8 @@ type runner struct {
 	show     func(what string)
 }
 
-// run measures each row until there are enough calm samples of each of its cells,
-// or as many as the plan has patience for were taken.
+// run measures each row until there are enough calm samples of each of its
+// cells, or until the plan's patience is used up.
 func (r *runner) run(rows [][]*cell, p plan) error {
 	r.plan = p
 	if !p.once {
@@ -259,7 +259,7 @@ func (r *runner) enough(cells []*cell, samples []Sample) bool {
 	return !slices.ContainsFunc(cells, func(c *cell) bool { return have[c.allocator] < r.plan.rounds })
 }
 
-// block measures each cell once, or as many as there are until the run ends.
+// block measures each cell once. If the run ends, it stops early.
 func (r *runner) block(cells []*cell, round int) error {
 	for _, c := range cells {
 		if r.ctx.Err() != nil {

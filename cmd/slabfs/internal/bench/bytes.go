@@ -10,9 +10,10 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// A pair of slices of 64 bytes: what a buffer of a request costs. Ours.
+// Allocates and frees a slice of 64 bytes, as for the buffer of a request.
+// Ours.
 var bytesPair = &workload{
-	name: "bytes", what: "pair of slices of 64 bytes", units: []unit{nsPerOp}, usual: true,
+	name: "bytes", what: "allocate and free a slice of 64 bytes", units: []unit{nsPerOp}, usual: true,
 	slices: true,
 	open: func(e *env) (*cell, error) {
 		h := e.bytes()

@@ -2,15 +2,18 @@ package bench
 
 import "time"
 
-// cache-scratch and cache-thrash (Berger et al., "Hoard: a scalable memory allocator for multithreaded
-// applications", 2000): each thread allocates an object of one byte, writes to it for a while, and frees
-// it, again and again. An allocator that gives two CPUs objects on one cache line makes them wait
-// for that line at each write: false sharing. In cache-thrash it is the allocator that spreads a line (active);
-// in cache-scratch the threads begin by freeing objects of one line, which one of them had allocated, so that
-// an allocator that gives a CPU again what was freed there keeps the line shared (passive).
+// cache-scratch and cache-thrash (Berger et al., "Hoard: a scalable memory
+// allocator for multithreaded applications", 2000). Each thread allocates an
+// object of one byte, writes to it for a while, and frees it, again and again.
+// If an allocator gives two CPUs objects on one cache line, they wait for that
+// line at each write: false sharing. In cache-thrash the allocator itself
+// spreads a line over CPUs (active false sharing). In cache-scratch each thread
+// first frees an object of a line that one thread had allocated. An allocator
+// that reuses the object on the CPU where it was freed keeps the line shared
+// (passive).
 var (
-	cacheThrash  = cacheLine("cache-thrash", "write to an object of one byte on each goroutine, and replace it", false)
-	cacheScratch = cacheLine("cache-scratch", "the same, after each has freed an object of the same cache line", true)
+	cacheThrash  = cacheLine("cache-thrash", "each goroutine writes to an object of one byte, then replaces it", false)
+	cacheScratch = cacheLine("cache-scratch", "the same, but each goroutine first frees an object of one shared cache line", true)
 )
 
 // cacheWrites is how often an object is written to.
@@ -18,7 +21,7 @@ const cacheWrites = 2000
 
 func cacheLine(name, what string, gifts bool) *workload {
 	return &workload{
-		name: name, what: what + "; over all writes, and how many times one goroutine's writes they do",
+		name: name, what: what + "; time per write, all goroutines together, and throughput as a multiple of one goroutine's",
 		units: []unit{{name: "ns/write"}, scaling}, shared: true,
 		open: func(e *env) (*cell, error) {
 			h, err := e.heap(1)
@@ -50,7 +53,7 @@ func cacheLine(name, what string, gifts bool) *workload {
 	}
 }
 
-// writer returns a loop that frees the gift, if there is one, before all else.
+// writer returns a loop that first frees the gift, if there is one.
 func writer(h heap, gift ref) func(n int) {
 	return func(n int) {
 		if gift != nil {
@@ -61,7 +64,7 @@ func writer(h heap, gift ref) func(n int) {
 			obj := h.alloc()
 			p := &view(obj, 1)[0]
 			for range cacheWrites {
-				*p++ // the compiler leaves each of them a load and a store
+				*p++ // the compiler keeps a load and a store for each
 			}
 			h.free(obj)
 		}

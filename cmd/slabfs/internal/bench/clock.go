@@ -21,8 +21,9 @@ func threadTime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// stopwatch returns how long f has a CPU. On a machine that does nothing else that is how
-// long it takes; on any other the turns of other programs would drown what is measured.
+// stopwatch returns how long f has a CPU. On an idle machine that is the
+// elapsed time. On a busy machine the elapsed time would be mostly that of
+// other programs.
 func stopwatch(f func()) (t time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -34,17 +35,19 @@ func stopwatch(f func()) (t time.Duration) {
 	return t
 }
 
-// somewhere calls f with its stack at another place in a page each time. Where a hot word
-// of the stack has the page offset of a hot word elsewhere, processors take the load of one for
-// dependent on the store to the other, and a pair takes up to twice as long.
+// somewhere calls f with its stack at a different place in a page each time. If
+// a hot word of the stack has the same page offset as a hot word elsewhere, the
+// processor takes a load of one for dependent on a store to the other. A pair
+// then takes up to twice as long.
 func somewhere(f func()) { below(rand.IntN(pageSize/frame), f) }
 
 const (
 	pageSize = 4096
-	frame    = 32 // of below, in bytes, or about
+	frame    = 32 // about the frame size of below, in bytes
 )
 
-// below calls f n frames further down. The result makes them frames.
+// below calls f n frames further down. Its result keeps the compiler from
+// replacing the calls with jumps, so each call has a frame.
 func below(n int, f func()) int {
 	if n == 0 {
 		f()
@@ -53,8 +56,9 @@ func below(n int, f func()) int {
 	return below(n-1, f) + 1
 }
 
-// calibrate finds out how many operations take d, and warms the cell by that. What took long once may have
-// been the first page, or a disturbance, so the shorter of two runs counts.
+// calibrate finds out how many operations take d, and thereby warms the cell. A
+// long run may have included the first page fault or a disturbance, so the
+// shorter of two runs counts.
 func (c *cell) calibrate(d time.Duration, run func(n int) time.Duration) {
 	for n := 1; c.n == 0; n *= 2 {
 		t := run(n)
@@ -67,15 +71,16 @@ func (c *cell) calibrate(d time.Duration, run func(n int) time.Duration) {
 	}
 }
 
-// timeLoop is a cell's measure by one goroutine: of a loop that does n operations, of count objects each.
+// timeLoop returns the measure of a cell in which one goroutine runs a loop of
+// n operations, with count objects each.
 func (c *cell) timeLoop(count int, loop func(n int)) func(time.Duration) ([]float64, error) {
 	return c.timeParts(count, 1, func(n int, parts []time.Duration) {
 		parts[0] += stopwatch(func() { loop(n) })
 	})
 }
 
-// timeParts is a cell's measure by a loop that does n operations and adds up itself how long each part
-// of them took.
+// timeParts returns the measure of a cell whose loop does n operations and adds
+// up the time of each of their parts itself.
 func (c *cell) timeParts(count, parts int, loop func(n int, parts []time.Duration)) func(time.Duration) ([]float64, error) {
 	return func(d time.Duration) ([]float64, error) {
 		spent := make([]time.Duration, parts)
@@ -97,8 +102,9 @@ func (c *cell) timeParts(count, parts int, loop func(n int, parts []time.Duratio
 	}
 }
 
-// timeRun is a cell's measure by the clock, of a run that returns how many operations it did in a time. Goroutines
-// that come, go and wait need more of it than a loop.
+// timeRun returns the measure of a cell by the clock. run works for a time and
+// returns how many operations it did. It gets ten times as long as a loop,
+// because goroutines that come, go and wait need it.
 func (c *cell) timeRun(run func(time.Duration) (int, error)) func(time.Duration) ([]float64, error) {
 	return func(d time.Duration) ([]float64, error) {
 		began := time.Now()
@@ -108,9 +114,9 @@ func (c *cell) timeRun(run func(time.Duration) (int, error)) func(time.Duration)
 	}
 }
 
-// together lets several goroutines work at once until wait returns, and returns how
-// many operations they did together, and how many in a second. Each does as many at a time as chunk says,
-// by a loop that it gets from begin.
+// together lets several goroutines work at once until wait returns. It returns
+// how many operations they did together, and how many in a second. Each
+// goroutine gets its loop from begin, and does chunk operations at a time.
 func together(goroutines, chunk int, begin func() func(n int), wait func()) (n int, rate float64) {
 	var (
 		stop atomic.Bool
@@ -138,10 +144,10 @@ func together(goroutines, chunk int, begin func() func(n int), wait func()) (n i
 	return int(done.Load()), float64(done.Load()) / time.Since(began).Seconds()
 }
 
-// sleep returns a wait for together.
+// sleep returns a wait function for together.
 func sleep(d time.Duration) func() { return func() { time.Sleep(d) } }
 
-// chunk is how many operations goroutines do before they look whether they should stop.
+// chunk is how many operations a goroutine does before it checks for the end.
 const chunk = 1024
 
 // newRand returns a source of random numbers for one goroutine.

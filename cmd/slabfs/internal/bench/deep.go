@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// Lameter's first test of slab_test (Linux kernel's mailing list, 2009): 10,000 objects are
-// allocated, and then freed: in the order in which they came, against it, or in one that has nothing
-// to do with it. Sheaves and barns hold only part of that many, so slabs are made, filled and emptied.
+// Lameter's first test of slab_test (Linux kernel mailing list, 2009): allocate
+// 10,000 objects, then free them in the same order, in reverse or in random
+// order. Sheaves and barns hold only some of the objects, so slabs are made,
+// filled and emptied.
 const deep = 10_000
 
 var (
-	deepInOrder  = deepIn("deep", "in that order", true, nil)
-	deepReverse  = deepIn("deep-reverse", "the last one first", false, slices.Reverse[[]ref])
+	deepInOrder  = deepIn("deep", "in the same order", true, nil)
+	deepReverse  = deepIn("deep-reverse", "in reverse order", false, slices.Reverse[[]ref])
 	deepShuffled = deepIn("deep-shuffled", "in random order", true, func(objs []ref) {
 		rand.Shuffle(len(objs), func(i, j int) { objs[i], objs[j] = objs[j], objs[i] })
 	})
@@ -21,7 +22,7 @@ var (
 
 func deepIn(name, order string, usual bool, reorder func([]ref)) *workload {
 	return &workload{
-		name: name, what: "allocate 10,000 objects, then free them " + order + "; per pair", units: []unit{nsPerOp}, usual: usual, axis: bySize, loops: true,
+		name: name, what: "allocate 10,000 objects, then free them " + order + "; time per pair", units: []unit{nsPerOp}, usual: usual, axis: bySize, loops: true,
 		open: func(e *env) (*cell, error) {
 			h, err := e.heap(e.row.at)
 			if err != nil {
@@ -49,10 +50,11 @@ func deepIn(name, order string, usual bool, reorder func([]ref)) *workload {
 	}
 }
 
-// Brouer's slab_bulk_test01 (netoptimizer/prototype-kernel, 2016): objects by one call for many, of which the fast
-// path has enough. Peers that have no such call are called once for each.
+// Brouer's slab_bulk_test01 (netoptimizer/prototype-kernel, 2016): allocate a
+// batch of objects in one call. The fast path has enough of them. For a peer
+// without such a call, the workload makes one call for each object.
 var bulk = &workload{
-	name: "bulk", what: "allocate a batch of objects of 64 bytes in one call and free it in one; per pair", units: []unit{nsPerOp}, usual: true, axis: byBatch, loops: true,
+	name: "bulk", what: "allocate a batch of objects of 64 bytes in one call and free it in one call; time per pair", units: []unit{nsPerOp}, usual: true, axis: byBatch, loops: true,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(64)
 		if err != nil {

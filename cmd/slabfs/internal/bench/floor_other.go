@@ -2,12 +2,12 @@
 
 package bench
 
-// floorAlloc is not inlined, so that it is a call.
+// floorAlloc is not inlined, because its call is what is measured.
 //
 //go:noinline
 func floorAlloc(*floor) {}
 
-// floorFree is not inlined, so that it is a call.
+// floorFree is not inlined, because its call is what is measured.
 //
 //go:noinline
 func floorFree(*floor, uintptr) {}

@@ -7,12 +7,14 @@ import (
 	"time"
 )
 
-// The uninitialised freer (microsoft/mimalloc#1364, 2025): producers replace objects of 592 bytes in sets of
-// constant size, and one goroutine, which never allocates, frees all that was replaced. What is live
-// is constant, so memory that grows is what the allocator loses on the way from the goroutine that
-// frees to those that allocate. There it was 16 producers with 370 MiB; here each has 32 MiB.
+// The uninitialised freer (microsoft/mimalloc#1364, 2025): producers replace
+// objects of 592 bytes in sets of constant size, and one goroutine, which never
+// allocates, frees all replaced objects. The live memory is constant, so if
+// resident memory grows, the allocator loses memory on the way from the freeing
+// goroutine to the allocating ones. The original has 16 producers with 370 MiB;
+// here each producer has 32 MiB.
 var freer = &workload{
-	name: "freer", what: "goroutines replace objects of 592 bytes, another one frees them; resident memory over live bytes",
+	name: "freer", what: "goroutines replace objects of 592 bytes, and another goroutine frees them; resident memory divided by live bytes",
 	units: []unit{{name: "RSS/live", row: " RSS/live"}}, usual: true, phase: heavy, shared: true,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(freerSize)
@@ -42,7 +44,7 @@ type freers struct {
 	producers int
 	each      int     // objects of a producer
 	live      [][]ref // of each producer
-	base      float64 // rss before
+	base      float64 // rss before the objects
 }
 
 func (f *freers) prepare() error {
@@ -62,7 +64,8 @@ func (f *freers) prepare() error {
 	return nil
 }
 
-// run replaces all objects some times and returns the middle of resident over live bytes in the second half.
+// run replaces all objects freerTurns times. It returns the median of resident
+// over live bytes in the second half.
 func (f *freers) run() (ratio float64, n int, err error) {
 	queue := make(chan ref, freerQueue)
 	var producers, consumer sync.WaitGroup

@@ -8,20 +8,23 @@ import (
 	"slabfs/alloc"
 )
 
-// What live objects cost the garbage collector, and what the collector costs those who wait. Ours.
+// What live objects cost the garbage collector, and what the collector costs
+// requests. Ours.
 //
-// Ten million objects of 64 bytes are live. First runtime.GC is timed. Then requests come, one each 10 µs, whether
-// the last one is done or not (an open loop: who comes while the collector works waits, and
-// is counted with that); each replaces the 64 oldest objects and makes 1 KiB of garbage on the Go heap,
-// as a handler does. With objects on the Go heap a collection becomes due on the way. CPU is what all
-// collections took, divided by how many there were.
+// Ten million objects of 64 bytes are live. First runtime.GC is timed. Then a
+// request comes every 10 µs, whether the last one is done or not (an open loop:
+// a request that comes while the collector works waits, and the wait counts).
+// Each request replaces the 64 oldest objects and makes 1 KiB of garbage on the
+// Go heap, as a handler does. If the objects are on the Go heap, collections
+// become due on the way. CPU is the time that all collections took, divided by
+// their number.
 var (
 	gc = &workload{
-		name: "gc", what: "runtime.GC with live objects, those of slabfs held as Ref; then CPU time for a collection, the longest pause, resident memory, and what one of 1000 requests exceeds; floor: no objects",
+		name: "gc", what: "runtime.GC with live objects, which slabfs holds as Ref; then CPU time per collection, the longest pause, resident memory, and the 99.9th percentile of request latency; floor: no objects",
 		units: gcUnits, usual: true, phase: heavy, open: openGC(false), floor: floorGC,
 	}
 	gcPointers = &workload{
-		name: "gc-pointers", what: "the same, held as pointers",
+		name: "gc-pointers", what: "the same, with the objects held as pointers",
 		units: gcUnits, phase: heavy, open: openGC(true), floor: floorGC,
 	}
 	longestPause = unit{name: "pause-ns", row: " pause"}
@@ -36,21 +39,21 @@ const (
 	gcInterval = 10 * time.Microsecond
 )
 
-// A holder has live objects.
+// A holder holds live objects.
 type holder interface {
-	hold(n int) error // allocate as many
+	hold(n int) error // allocate n objects
 	replace(from, to int)
 	drop() error
 }
 
 func openGC(pointers bool) func(e *env) (*cell, error) {
 	return func(e *env) (*cell, error) {
-		if e.column.name == slabfsLocal { // what is live does not lie in it
+		if e.column.name == slabfsLocal { // the live objects do not lie in its sheaf
 			return nil, nil
 		}
 		if e.alloc == nil || pointers {
 			if pointers && e.alloc == nil {
-				return nil, nil // that is gc
+				return nil, nil // gc measures this already
 			}
 			h, err := e.heap(len(object{}))
 			if err != nil {
@@ -81,7 +84,7 @@ func gcCell(h holder, objects int, destroy func() error) *cell {
 		return h.drop()
 	}
 	c.measure = func(time.Duration) ([]float64, error) {
-		runtime.GC() // sweeps what was there before
+		runtime.GC() // sweeps the garbage from before
 		before := readCollector()
 		full := timeGC()
 		slow := serve(h, objects)
@@ -94,10 +97,10 @@ func gcCell(h holder, objects int, destroy func() error) *cell {
 	return c
 }
 
-// collections is how many of them one sample is the median of.
+// collections is how many collections one sample is the median of.
 const collections = 3
 
-// timeGC measures the collector, by the clock: it runs on all CPUs.
+// timeGC times the collector by the clock, because it runs on all CPUs.
 func timeGC() float64 {
 	var times []float64
 	for range collections {
@@ -108,15 +111,15 @@ func timeGC() float64 {
 	return median(times)
 }
 
-// serve replaces one and a half times as many objects as there are, and returns which time one of 1000
-// requests exceeds.
+// serve replaces one and a half times as many objects as are live. It returns
+// the 99.9th percentile of the times of requests.
 func serve(h holder, objects int) float64 {
 	times := make([]float64, max(objects*3/2/gcEach, 1))
 	var garbage []byte
 	start := time.Now()
 	for i := range times {
 		due := time.Duration(i) * gcInterval
-		for time.Since(start) < due { // busy, as on a server that is
+		for time.Since(start) < due { // spin, as on a busy server
 		}
 		from := i * gcEach % objects
 		h.replace(from, min(from+gcEach, objects))
@@ -162,7 +165,7 @@ func (h *pointerHolder) drop() error {
 	return nil
 }
 
-// drainSome frees the objects up to the first that is nil.
+// drainSome frees the objects before the first nil.
 func drainSome(h heap, objs []ref) {
 	for i, obj := range objs {
 		if obj == nil {
@@ -173,7 +176,7 @@ func drainSome(h heap, objs []ref) {
 	h.drain(objs)
 }
 
-// A refHolder holds objects as Ref, which the collector does not look at.
+// A refHolder holds objects as Ref, which the collector does not follow.
 type refHolder struct {
 	t    *alloc.Typed[object]
 	refs []alloc.Ref[object]

@@ -4,19 +4,22 @@ import "time"
 
 // What memory costs on its way in and out. Ours.
 //
-//	grow       time for each 4 KiB, when 64 MiB of objects are allocated and written to and no memory
-//	           is at hand: that of page faults, and what the allocator adds. It had the memory before
-//	           and has given it back.
-//	grow-cold  the same in a process that never had the memory, so that tables of it are touched first too
-//	return     the part of what was freed that is no longer resident, after 90 % of the objects were
-//	           freed, in the order in which they came, and the allocator was told to give back
+//	grow       time per 4 KiB to allocate and write 64 MiB of objects when
+//	           the allocator holds no memory: page faults, and what the
+//	           allocator adds. The allocator had the memory before and has
+//	           returned it.
+//	grow-cold  the same in a process that never had the memory, so its page
+//	           tables are touched for the first time too
+//	return     the share of freed memory that is no longer resident, after
+//	           90 % of the objects were freed in the order of allocation and
+//	           the allocator was told to return memory
 //
-// The floor of growing is the fault of a huge page.
+// The floor of grow is the fault of a huge page.
 var (
-	grow     = growing("grow", "allocate 64 MiB of objects of 512 bytes where no memory is at hand, and write to them; per 4 KiB; floor: huge pages of the system", long)
-	growCold = growing("grow-cold", "the same for the first time in a process", first)
+	grow     = growing("grow", "allocate and write 64 MiB of objects of 512 bytes when the allocator holds no memory; time per 4 KiB; floor: faults of huge pages", long)
+	growCold = growing("grow-cold", "the same, for the first time in a process", first)
 	giveBack = &workload{
-		name: "return", what: "free 90 % of 64 MiB of objects of 64 bytes, and give back; part of it that is no longer resident", phase: heavy,
+		name: "return", what: "free 90 % of 64 MiB of objects of 64 bytes and return the memory; share of it that is no longer resident", phase: heavy,
 		units: []unit{{name: "returned", more: true}},
 		open: func(e *env) (*cell, error) {
 			const size = 64

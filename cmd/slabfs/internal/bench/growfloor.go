@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// growFloor touches fresh huge pages, or small ones where the system gives no huge ones.
+// growFloor touches fresh huge pages, or small pages if the system has no huge
+// ones.
 func growFloor(c *Config) (*cell, error) {
 	size := min(growBytes, c.Objects*growSize)
 	return &cell{n: size / growSize, measure: func(time.Duration) ([]float64, error) {
@@ -14,7 +15,7 @@ func growFloor(c *Config) (*cell, error) {
 		if err != nil {
 			return nil, err
 		}
-		_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // without it, and where it is not known, pages are small
+		_ = unix.Madvise(mem, unix.MADV_HUGEPAGE) // if it fails, pages are small
 		used := mem[alignment(mem, 2<<20):][:size]
 		t := stopwatch(func() {
 			for i := 0; i < len(used); i += growSize {

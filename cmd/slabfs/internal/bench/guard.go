@@ -14,10 +14,12 @@ import (
 	"time"
 )
 
-// The guard tells whether a fast path became slower since baseline.json was recorded: by the ratio of a loop to
-// the reference's pairs, measured right before it in the same process, never by a time. A process says the
-// median of some rounds, and a row passes if any process of several found it within its limit. So what
-// disturbs one, or all of them for a while, is no failure, and what was made slower for good is one.
+// The guard tells whether a fast path became slower since baseline.json was
+// recorded. It never compares times: it divides the time of a loop by the time
+// of the reference's pairs, measured right before in the same process. Each
+// process reports the median of some rounds. A row passes if any of several
+// processes finds it within its limit. So a disturbance of one process, or of
+// all for a while, is no failure, and a lasting slowdown is one.
 
 // A guardedRow is a row on an allocator.
 type guardedRow struct {
@@ -32,31 +34,33 @@ var guarded = []guardedRow{
 }
 
 const (
-	// guardMargin is how far a ratio may be above the baseline of the processor at hand.
+	// guardMargin bounds the ratio, as a multiple of this processor's baseline.
 	guardMargin = 1.3
 
-	// guardStranger is how far it may be above the highest baseline, on a processor that has none: what
-	// a locked instruction, a miss of a cache or a call takes in pairs differs between them by less.
+	// guardStranger bounds the ratio on a processor without a baseline, as a
+	// multiple of the highest baseline. Processors differ by less in what a
+	// locked instruction, a cache miss or a call costs, in pairs.
 	guardStranger = 2.5
 
 	guardRounds = 21
 	guardCell   = 2 * time.Millisecond
-	guardPause  = 200 * time.Millisecond // times the number of processes that ran before
+	guardPause  = 200 * time.Millisecond // multiplied by the number of processes that ran before
 )
 
-// baselines are the ratios of each row by processor: /proc/cpuinfo's vendor, family and model.
+// baselines are the ratios of each row, by processor: vendor, family and model
+// in /proc/cpuinfo.
 //
 //go:embed baseline.json
 var baselines []byte
 
-// A Guard says what to do.
+// A Guard is the configuration of a guard run.
 type Guard struct {
 	Worker    []string // arguments that make this program a worker
-	Processes int      // that may try
+	Processes int      // how many may try
 	Record    bool     // print baseline.json with this processor's ratios, judge nothing
 }
 
-// ErrSlower is that of a guard which found a fast path slower than it may be.
+// ErrSlower is the error of a guard that found a fast path too slow.
 var ErrSlower = errors.New("a fast path is slower than it was")
 
 // Run measures and writes what it finds to out.
@@ -91,7 +95,7 @@ func (g *Guard) Run(ctx context.Context, out io.Writer) error {
 		for row, ratio := range a.Ratios {
 			found[row] = append(found[row], ratio)
 		}
-		if p == 0 && !g.Record { // which prints nothing else
+		if p == 0 && !g.Record { // Record prints only the baseline
 			for _, note := range a.Notes {
 				fmt.Fprintln(out, note)
 			}
@@ -112,7 +116,7 @@ func (g *Guard) Run(ctx context.Context, out io.Writer) error {
 	return judge(out, cpu, base, found)
 }
 
-// limitsFor returns what each row's ratio may be.
+// limitsFor returns the limit of each row's ratio.
 func limitsFor(base map[string]map[string]float64, cpu string) map[string]float64 {
 	limits := make(map[string]float64)
 	if own, ok := base[cpu]; ok {
@@ -140,12 +144,12 @@ func over(found map[string][]float64, limits map[string]float64) (rows []string)
 	return rows
 }
 
-// judge prints what was found.
+// judge prints the ratios, and returns an error if a row is over its limit.
 func judge(out io.Writer, cpu string, base map[string]map[string]float64, found map[string][]float64) error {
 	limits := limitsFor(base, cpu)
 	what := "its own baseline"
 	if base[cpu] == nil {
-		what = "no baseline: the highest of others, and a wide margin"
+		what = "no baseline: the highest baseline of others, with a wide margin"
 	}
 	fmt.Fprintf(out, "processor %s: %s\n", cpu, what)
 	lines := [][]string{{"", "processes", "best ratio", "limit"}}
@@ -162,7 +166,7 @@ func judge(out io.Writer, cpu string, base map[string]map[string]float64, found 
 	lines[0] = append(lines[0], "")
 	align(out, lines)
 	if len(bad) > 0 {
-		return fmt.Errorf("bench: guard: %w: %s; if it must be so, record a new baseline", ErrSlower, strings.Join(bad, ", "))
+		return fmt.Errorf("bench: guard: %w: %s; if that is intended, record a new baseline", ErrSlower, strings.Join(bad, ", "))
 	}
 	return nil
 }

@@ -10,7 +10,8 @@ import (
 // A ref is an object, or nil.
 type ref = unsafe.Pointer
 
-// kept is where loops leave their last object, so that the compiler must put all on the heap.
+// kept holds the last object of a loop, so that the compiler must allocate all
+// objects on the heap.
 var kept unsafe.Pointer
 
 func keep(obj ref) { atomic.StorePointer(&kept, obj) }
@@ -18,15 +19,15 @@ func keep(obj ref) { atomic.StorePointer(&kept, obj) }
 // view returns the first n bytes of an object.
 func view(obj ref, n int) []byte { return unsafe.Slice((*byte)(obj), n) }
 
-// wordsOf returns a slice of bytes as words.
+// wordsOf views a slice of bytes as words.
 func wordsOf(b []byte) []uint64 {
 	if len(b) < 8 {
-		return nil // a pointer to a word would point behind the object too
+		return nil // a word would reach beyond the object
 	}
 	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/8)
 }
 
-// touch writes to each object, as who allocates one does.
+// touch writes to each object, as a user would.
 func touch(objs []ref) {
 	for _, obj := range objs {
 		*(*byte)(obj) = 1
@@ -128,7 +129,8 @@ func (h *localHeap[T]) close() error {
 
 func keepBytes(b []byte) { keep(ref(unsafe.SliceData(b))) }
 
-// set writes to each of the first n bytes of an object, by words: the compiler makes no memset of a loop over bytes.
+// set writes to each of the first n bytes of an object, word by word. The
+// compiler makes no memset of a loop over bytes.
 func set(obj ref, n int, to byte) {
 	b := view(obj, n)
 	for i := 0; i+8 <= n; i += 8 {
@@ -139,7 +141,7 @@ func set(obj ref, n int, to byte) {
 	}
 }
 
-// alignment returns how many bytes of mem lie before the first multiple of to.
+// alignment returns how many bytes of mem lie before its first multiple of to.
 func alignment(mem []byte, to uintptr) uintptr {
 	return -uintptr(unsafe.Pointer(unsafe.SliceData(mem))) & (to - 1)
 }

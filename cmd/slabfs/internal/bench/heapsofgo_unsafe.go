@@ -7,9 +7,9 @@ import (
 	"slabfs/alloc"
 )
 
-// Heaps that Go has: new, and pools of what it made.
+// Heaps that Go has: new, and pools of objects that new made.
 
-// garbage is what the allocators of the Go heap have in common.
+// garbage is the common part of the allocators on the Go heap.
 type garbage struct{}
 
 func (garbage) trim()        { scavenge() }
@@ -118,7 +118,7 @@ func (h *chanHeap[T]) trim() {
 	scavenge()
 }
 
-// A shape is the heaps of objects whose size the compiler knows.
+// A shape makes the heaps for a size that the compiler knows.
 type shape struct {
 	pool, fresh, channel func() heap
 	local                func(a *alloc.Allocator, name string) (heap, error)
@@ -145,8 +145,8 @@ func openChannel(_ *alloc.Allocator, _ string, size int) (heap, error) {
 	return shapes[size].channel(), nil
 }
 
-// A poolBytes is a sync.Pool for each power of two. A pool of pointers to arrays
-// needs no allocation for what it takes, one of slices would.
+// A poolBytes is a sync.Pool for each power of two. The pools hold pointers to
+// arrays, because putting a slice into a pool would allocate.
 type poolBytes struct {
 	garbage
 	p [64]sync.Pool

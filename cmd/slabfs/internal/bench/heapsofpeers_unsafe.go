@@ -10,7 +10,7 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// Heaps of libraries that do what slabfs does.
+// Heaps of Go libraries that do what slabfs does.
 
 // An mcacheHeap is mcache, which has one pool for each power of two.
 type mcacheHeap struct {
@@ -91,7 +91,8 @@ func must(err error) {
 	}
 }
 
-// moderncClass is that of the mutex which a user of modernc.org/memory puts around it.
+// moderncClass is the class of the mutex that a user of modernc.org/memory
+// adds.
 var moderncClass = lockdep.NewClass("bench modernc")
 
 // A moderncLocked is a memory.Allocator under a mutex.

@@ -12,7 +12,7 @@ type document struct {
 	Machine   Machine          `json:"machine"`
 	Time      time.Time        `json:"time"`
 	Settings  settings         `json:"settings"`
-	FloorNs   *float64         `json:"floor_ns"` // F; null: not measured
+	FloorNs   *float64         `json:"floor_ns"` // F, or null if not measured
 	Discarded int              `json:"discarded_samples"`
 	Figures   []documentFigure `json:"figures"`
 	Samples   []documentSample `json:"samples"`
@@ -47,7 +47,7 @@ type documentCell struct {
 	Low       float64  `json:"low_quartile"`
 	High      float64  `json:"high_quartile"`
 	Worst     float64  `json:"worst_process"`
-	Ratio     *float64 `json:"ratio"` // to the first allocator; null: it has no sample, or 0
+	Ratio     *float64 `json:"ratio"` // to the first allocator; null if that has no sample, or 0
 }
 
 type documentSample struct {
@@ -60,7 +60,8 @@ type documentSample struct {
 	FloorNs   []float64 `json:"floor_ns,omitempty"`
 }
 
-// JSON writes the report for programs: what the table says, and all samples, those that were discarded too.
+// JSON writes the report for programs: the figures of the table, and all
+// samples, including discarded ones.
 func (r *Report) JSON(out io.Writer) error {
 	calm := r.calm()
 	d := document{
@@ -92,7 +93,7 @@ func (r *Report) JSON(out io.Writer) error {
 	return e.Encode(d)
 }
 
-// number returns v, or nil if JSON cannot say it.
+// number returns v, or nil if JSON has no such number.
 func number(v float64) *float64 {
 	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return nil

@@ -8,12 +8,14 @@ import (
 	"time"
 )
 
-// larson (Larson and Krishnan, "Memory allocation for long-running server applications", 1998; its parameters are
-// those of mimalloc-bench): a server whose threads replace objects of 8 to 999 bytes, each 5000 slots of its
-// own, in random order. One thread has filled all slots and shuffled them, so most first frees are of
-// what another one allocated. After 500,000 replacements a thread ends and a successor takes its slots over.
+// larson (Larson and Krishnan, "Memory allocation for long-running server
+// applications", 1998, with the parameters of mimalloc-bench): a server whose
+// threads replace objects of 8 to 999 bytes in random order, each in 5000 slots
+// of its own. One thread has filled and shuffled all slots, so most first frees
+// are of objects that another thread allocated. After 500,000 replacements a
+// thread ends, and a successor takes over its slots.
 var larson = &workload{
-	name: "larson", what: "replace slices of 8 to 999 bytes in random order; threads end and hand their slices over; over all replacements",
+	name: "larson", what: "replace slices of 8 to 999 bytes in random order, while goroutines end and successors take their slices over; time per replacement, all goroutines together",
 	units: []unit{nsPerOp}, usual: true, phase: long, shared: true,
 	slices: true,
 	open: func(e *env) (*cell, error) {
@@ -70,7 +72,7 @@ func (l *larsonServer) run(d time.Duration) (int, error) {
 	var wg sync.WaitGroup
 	var thread func(slots [][]byte)
 	thread = func(slots [][]byte) {
-		const step = 500 // between looks at stop
+		const step = 500 // replacements between checks of stop
 		for range larsonLife / step {
 			if err := l.replace(slots, step); err != nil {
 				failed.Store(&err)

@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// A Machine is where figures come from.
+// A Machine is where the figures were measured.
 type Machine struct {
 	CPU    string // model name
-	CPUs   int    // that the process may use
+	CPUs   int    // how many the process may use
 	Kernel string
 	Go     string
 	OS     string
 	Arch   string
 }
 
-// ThisMachine describes the machine at hand, with "unknown" for what it does not tell.
+// ThisMachine describes this machine. Unknown properties are "unknown".
 func ThisMachine() Machine {
 	return Machine{
 		CPU:    orUnknown(cpuModel(readFile("/proc/cpuinfo"))),
@@ -28,7 +28,7 @@ func ThisMachine() Machine {
 	}
 }
 
-// readFile returns a file's text, or nothing.
+// readFile returns a file's text, or "" if it cannot be read.
 func readFile(name string) string {
 	text, _ := os.ReadFile(name)
 	return string(text)
@@ -37,7 +37,8 @@ func readFile(name string) string {
 // cpuModel finds the first model name in the text of /proc/cpuinfo.
 func cpuModel(cpuinfo string) string { return cpuField(cpuinfo, "model name") }
 
-// cpuKey names the processor by what tells how it is built: hosts give models their own names.
+// cpuKey names the processor by its design, because virtual machines report
+// model names of their own.
 func cpuKey(cpuinfo string) string {
 	return cpuField(cpuinfo, "vendor_id") + " " + cpuField(cpuinfo, "cpu family") + "/" + cpuField(cpuinfo, "model")
 }

@@ -9,35 +9,37 @@ import (
 	"strings"
 )
 
-// A Markdown table is for readers who want to know what to expect: the first allocator's figures for the scale,
-// then only ratios to them. Between two lines that a browser does not show it can be replaced.
+// A Markdown table tells readers what to expect: the figures of the first
+// allocator for the scale, then only ratios to them. The table stands between
+// two comments, so that a later run can replace it.
 
 const (
 	markdownBegin = "<!-- slabfs bench: begin -->\n"
 	markdownEnd   = "<!-- slabfs bench: end -->\n"
 )
 
-// words say what a row is, by the name of the workload and that of the unit.
+// words describe a row, by the names of its workload and unit.
 var words = map[string]string{
-	"pair":             "an object is allocated and freed",
+	"pair":             "allocate an object and free it",
 	"parallel":         "the same on all goroutines at once",
-	"parallel scaling": "how many times the pairs of one they do; more is better",
-	"typed":            "a zeroed value of a Go type",
-	"bytes":            "a slice of 64 bytes",
-	"deep":             "10,000 objects, then their frees in that order",
-	"deep-shuffled":    "10,000 objects, then their frees in random order",
-	"bulk":             "so many by one call, each",
-	"xmalloc":          "one half of the goroutines allocates what the other frees",
+	"parallel scaling": "throughput as a multiple of one goroutine's; more is better",
+	"typed":            "allocate and free a zeroed value of a Go type",
+	"bytes":            "allocate and free a slice of 64 bytes",
+	"deep":             "allocate 10,000 objects, then free them in the same order",
+	"deep-shuffled":    "allocate 10,000 objects, then free them in random order",
+	"bulk":             "allocate and free a batch in one call; time per object",
+	"xmalloc":          "half of the goroutines allocate, the others free",
 	"larson":           "a server replaces slices of 8 to 999 bytes",
-	"freer RSS/live":   "resident memory, where another goroutine frees",
-	"gc":               "runtime.GC beside live objects",
-	"gc CPU":           "CPU time of a collection while requests come",
+	"freer RSS/live":   "resident memory over live bytes, when another goroutine frees",
+	"gc":               "runtime.GC with live objects",
+	"gc CPU":           "CPU time per collection while requests come in",
 	"gc RSS":           "resident memory",
-	"gc p99.9":         "what one of 1000 requests exceeds",
+	"gc p99.9":         "99.9th percentile of request latency",
 }
 
-// Markdown writes the report as a table of ratios. The native columns of peers are one, which shows the best of them
-// in each row; variants of the first allocator have a row of their own below pair.
+// Markdown writes the report as a table of ratios. All native columns of peers
+// become one, which shows the best of them in each row. Variants of the first
+// allocator have rows of their own below pair.
 func (r *Report) Markdown(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	first := r.Allocators[0]
@@ -62,7 +64,7 @@ func (r *Report) Markdown(out io.Writer) error {
 	samples := r.calm()
 	for _, f := range r.figures() {
 		if f.unit == longestPause {
-			continue // a single event of a run: its ratio would be chance
+			continue // a single event in a run: its ratio is chance
 		}
 		bases := []string{first}
 		if f.workload == pair {
@@ -98,7 +100,7 @@ func (r *Report) Markdown(out io.Writer) error {
 
 func markdownRow(w io.Writer, cells []string) { fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")) }
 
-// ratioOnly is a cell of which only the ratio is told, if there is one.
+// ratioOnly formats only the ratio, if there is one.
 func (s summary) ratioOnly(u unit) string {
 	if s.n == 0 || !(s.ratio >= 0) {
 		return s.figure(u, false)
@@ -110,7 +112,7 @@ func (s summary) ratioOnly(u unit) string {
 	return text
 }
 
-// bestOf is the cell of the best of some allocators, and which one that is.
+// bestOf formats the best of some allocators, with its name.
 func bestOf(u unit, names []string, of func(name string) summary) string {
 	var best summary
 	var who string
@@ -126,7 +128,7 @@ func bestOf(u unit, names []string, of func(name string) summary) string {
 	return best.ratioOnly(u) + " " + strings.TrimSuffix(who, "-c")
 }
 
-// ReplaceTable returns a document with another table in the place of the one that it holds.
+// ReplaceTable returns a document with its table replaced.
 func ReplaceTable(document, table string) (string, error) {
 	before, rest, ok1 := strings.Cut(document, markdownBegin)
 	_, after, ok2 := strings.Cut(rest, markdownEnd)

@@ -8,13 +8,14 @@ import (
 	"time"
 )
 
-// mstress (Leijen, test-stress of mimalloc, 2018): threads allocate, keep, free and exchange blocks of many
-// sizes, a few of them huge, and end; others take their place. Each word of a block is written, and checked when
-// the block is freed, by whichever thread that is: a block that was handed out twice or that
-// somebody else wrote to ends the run with an error. It is a test of correctness; its author says
-// that its time means little.
+// mstress (Leijen, test-stress of mimalloc, 2018): threads allocate, keep, free
+// and exchange blocks of many sizes, a few of them huge. Threads end, and
+// others take their place. Each word of a block is written, and the thread that
+// frees the block checks every word. If a block was allocated twice, or
+// somebody else wrote to it, the run ends with an error. This is a test of
+// correctness; its author says that its time means little.
 var mstress = &workload{
-	name: "mstress", what: "blocks of many sizes go from thread to thread; each word is checked when they are freed; per block",
+	name: "mstress", what: "blocks of many sizes move from goroutine to goroutine, and each word is checked when a block is freed; time per block",
 	units: []unit{nsPerOp}, phase: heavy, shared: true,
 	slices: true,
 	open: func(e *env) (*cell, error) {
@@ -36,7 +37,7 @@ var mstress = &workload{
 
 const (
 	stressRounds = 25
-	stressBlocks = 100 * 50 // of the first thread in a round; the second has twice as many, and so on
+	stressBlocks = 100 * 50 // blocks of the first thread in a round; the second has twice as many, and so on
 	stressSlots  = 1000
 	stressCookie = 0xbf58476d1ce4e5b9
 )
@@ -49,7 +50,8 @@ type stress struct {
 	failed atomic.Pointer[error]
 }
 
-// A block's words count down to 1, each with the cookie of the block: no two blocks look the same.
+// The words of a block count down to 1, each combined with the block's cookie,
+// so no two blocks look the same.
 type block struct {
 	b      []byte
 	cookie uint64
@@ -92,7 +94,7 @@ func (s *stress) free(b *block) {
 	s.freed.Add(1)
 }
 
-// thread is one thread's life.
+// thread is the life of one thread.
 func (s *stress) thread(blocks int) {
 	rnd := newRand()
 	var data, retained []*block
@@ -122,7 +124,7 @@ func (s *stress) thread(blocks int) {
 	}
 }
 
-// run lets threads come and go, and frees what is left.
+// run lets threads come and go, and frees the remaining blocks.
 func (s *stress) run(threads, blocks int) error {
 	for round := range stressRounds {
 		var wg sync.WaitGroup

@@ -10,13 +10,13 @@ import (
 	"unicode/utf8"
 )
 
-// machine returns what the figures come from, in a line.
+// machine describes the machine in a line.
 func (r *Report) machine() string {
 	m := r.Machine
 	return fmt.Sprintf("%s, %d CPUs, Linux %s, %s %s/%s, %s", m.CPU, m.CPUs, m.Kernel, m.Go, m.OS, m.Arch, r.Time.Format("2006-01-02"))
 }
 
-// method returns how they were measured, in a line.
+// method describes how the figures were measured, in a line.
 func (r *Report) method() string {
 	text := fmt.Sprintf("%s of %s, %v a cell, %s", count(r.Processes, "process", "processes"), count(r.Rounds, "round", "rounds"),
 		r.Duration, count(r.Goroutines, "goroutine", "goroutines"))
@@ -28,13 +28,14 @@ func (r *Report) method() string {
 	return text
 }
 
-// remarks returns what stands below the figures, each a line.
+// remarks returns the lines below the figures.
 func (r *Report) remarks() []string { return append(slices.Clone(r.Notes), r.agreement()...) }
 
-// across is how many columns a table has beside the first, so that it fits into a window.
+// across is how many columns a table has besides the first, so that it fits
+// into a window.
 const across = 3
 
-// Width is how wide lines of words are at most.
+// Width is the maximum width of lines of text.
 const Width = 100
 
 // Table writes the report for people.
@@ -50,7 +51,7 @@ func (r *Report) Table(out io.Writer) error {
 		fmt.Fprintln(w)
 		align(w, r.block(figures, columns))
 	}
-	fmt.Fprintf(w, "\nmedian ± half the distance between quartiles; x: ratio to %s; -: nothing that it does; disturbed: F moved each time\n", r.Allocators[0])
+	fmt.Fprintf(w, "\nmedian ± half the distance between quartiles; x: ratio to %s; -: not measured; disturbed: F moved each time\n", r.Allocators[0])
 	rows := r.rows()
 	for _, a := range []*axis{bySize, byBatch} {
 		if i := slices.IndexFunc(rows, func(row row) bool { return row.axis == a }); i >= 0 {
@@ -68,7 +69,8 @@ func (r *Report) Table(out io.Writer) error {
 	return w.Flush()
 }
 
-// block returns the lines of a table with some of the columns; lines that would be empty are left out.
+// block returns the lines of a table with some of the columns, without empty
+// lines.
 func (r *Report) block(figures []figure, columns []int) [][]string {
 	rows := [][]string{{""}}
 	for _, j := range columns {
@@ -76,7 +78,7 @@ func (r *Report) block(figures []figure, columns []int) [][]string {
 	}
 	for _, f := range figures {
 		line, worst := []string{f.label()}, []string{"  worst process"}
-		some := columns[len(columns)-1] <= across // the first block has all
+		some := columns[len(columns)-1] <= across // the first block has every row
 		for _, j := range columns {
 			s := f.sums[j]
 			some = some || j > 0 && (s.n > 0 || s.lost)
@@ -93,7 +95,7 @@ func (r *Report) block(figures []figure, columns []int) [][]string {
 	return rows
 }
 
-// figure is a cell of the table.
+// figure formats a cell of the table.
 func (s summary) figure(u unit, ratio bool) string {
 	if s.lost {
 		return "disturbed"
@@ -111,7 +113,7 @@ func (s summary) figure(u unit, ratio bool) string {
 	return text
 }
 
-// worstFigure is the cell below, for the worst process.
+// worstFigure formats the cell below, for the worst process.
 func (s summary) worstFigure(u unit) string {
 	if s.n == 0 {
 		return ""
@@ -143,7 +145,7 @@ func nanoseconds(v float64) string {
 	return digits(v) + " s"
 }
 
-// digits formats a number with three digits, or more before the point.
+// digits formats a number with three digits, or with more before the point.
 func digits(v float64) string {
 	switch {
 	case v < 9.995:
@@ -164,7 +166,8 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// Wrap breaks a text that begins at a column into lines no wider than it can, each beginning there.
+// Wrap breaks a text into lines no wider than width. The text begins at a
+// column, and so does each line.
 func Wrap(text string, column, width int) string {
 	var all strings.Builder
 	at := column
@@ -185,7 +188,8 @@ func Wrap(text string, column, width int) string {
 	return all.String()
 }
 
-// align writes rows as columns: the first to the left, the others to the right.
+// align writes rows as columns. The first column is flush left, the others are
+// flush right.
 func align(w io.Writer, rows [][]string) {
 	width := make([]int, len(rows[0]))
 	for _, row := range rows {
@@ -207,8 +211,8 @@ func align(w io.Writer, rows [][]string) {
 	}
 }
 
-// Benchstat writes a line for each sample, for benchstat: compare allocators by
-// -col /alloc.
+// Benchstat writes a line for each sample, for benchstat. To compare
+// allocators, use -col /alloc.
 func (r *Report) Benchstat(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	m := r.Machine
@@ -235,11 +239,13 @@ func (r *Report) Benchstat(out io.Writer) error {
 	return w.Flush()
 }
 
-// maxDisagree is how far pair may be from the same loop as a plain Go benchmark.
+// maxDisagree is how far pair may be from plain, the same loop as a Go
+// benchmark.
 const maxDisagree = 0.10
 
-// Disagree returns, for each allocator of which that is more than it may be, by what
-// part its plain benchmark differs from pair; NaN where either has no calm sample.
+// Disagree returns the allocators whose plain benchmark differs too much from
+// pair, with the difference as a fraction of pair. It is NaN if either has no
+// calm sample.
 func (r *Report) Disagree() map[string]float64 {
 	over := make(map[string]float64)
 	for name, d := range r.differences() {
@@ -250,7 +256,8 @@ func (r *Report) Disagree() map[string]float64 {
 	return over
 }
 
-// differences returns plain/pair - 1, of medians, for each allocator that plain ran on.
+// differences returns plain/pair - 1, computed from medians, for each allocator
+// that ran plain.
 func (r *Report) differences() map[string]float64 {
 	values := make(map[[2]string][]float64)
 	for _, s := range r.calm() {

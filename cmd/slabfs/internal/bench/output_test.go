@@ -139,15 +139,15 @@ func withColumns(t *testing.T, names ...string) {
 const wantMarkdown = `<!-- slabfs bench: begin -->
 |  | slabfs | sync.Pool | floor | best of C |
 | --- | --: | --: | --: | --: |
-| ~pair 64~ an object is allocated and freed | 6.10 ns ± 16% | 2.00x ± 0% | 0.28x ± 16% | 0.50x ± 0% b |
+| ~pair 64~ allocate an object and free it | 6.10 ns ± 16% | 2.00x ± 0% | 0.28x ± 16% | 0.50x ± 0% b |
 | ~pair 64~ of slabfs-local | 3.05 ns ± 16% | 4.00x ± 0% | 0.56x ± 16% | 1.00x ± 0% b |
 | ~plain~ | 6.22 ns ± 16% | 2.45x ± 0% | - | - |
 | ~parallel~ the same on all goroutines at once | 3.21 ns ± 16% | 2.11x ± 0% | - | 2.00x ± 0% a |
-| ~parallel scaling~ how many times the pairs of one they do; more is better | 1.90 ± 0% | 0.95x ± 0% | - | 1.05x ± 0% a |
-| ~gc~ runtime.GC beside live objects | 230 µs ± 0% | 266x ± 0% | 0.98x ± 0% | - |
-| ~gc CPU~ CPU time of a collection while requests come | 0.00 ns | 90.0 ms ± 0% | 0.00 ns | - |
+| ~parallel scaling~ throughput as a multiple of one goroutine's; more is better | 1.90 ± 0% | 0.95x ± 0% | - | 1.05x ± 0% a |
+| ~gc~ runtime.GC with live objects | 230 µs ± 0% | 266x ± 0% | 0.98x ± 0% | - |
+| ~gc CPU~ CPU time per collection while requests come in | 0.00 ns | 90.0 ms ± 0% | 0.00 ns | - |
 | ~gc RSS~ resident memory | 700 MiB ± 0% | 2.00x ± 0% | 0.00x | - |
-| ~gc p99.9~ what one of 1000 requests exceeds | 40.0 µs ± 0% | 100x ± 0% | 0.75x ± 0% | - |
+| ~gc p99.9~ 99.9th percentile of request latency | 40.0 µs ± 0% | 100x ± 0% | 0.75x ± 0% | - |
 
 Test CPU @ 2.80GHz, 2 CPUs, Linux 6.18.1, go1.26.8 linux/amd64, 2026-09-23;
 2 processes of 4 rounds, 5ms a cell, 2 goroutines; F 1.75 ns ± 3%; 24 of 105 samples discarded, since F moved

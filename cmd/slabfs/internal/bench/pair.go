@@ -9,9 +9,10 @@ import (
 	"slabfs/alloc"
 )
 
-// The fast path and nothing else: an object is allocated and freed at once, so that it and all that
-// leads to it is in the nearest cache. It flatters every allocator, those with the shortest
-// code most. (Lameter's second test of slab_test, in the Linux kernel's mailing list, 2009.)
+// The fast path and nothing else: an object is allocated and freed at once, so
+// the object and all data on the way to it stay in the nearest cache. This
+// flatters every allocator, most of all one with short code. (Lameter's second
+// test of slab_test, Linux kernel mailing list, 2009.)
 var pair = &workload{
 	name: "pair", what: "allocate an object and free it; floor: two empty assembly calls", units: []unit{nsPerOp}, usual: true, axis: bySize, loops: true,
 	open: func(e *env) (*cell, error) {
@@ -30,9 +31,10 @@ var pair = &workload{
 	},
 }
 
-// Pairs on several goroutines at once: what they share, they wait for.
+// Pairs on several goroutines at once. They wait for each other wherever they
+// share data.
 var parallel = &workload{
-	name: "parallel", what: "pair of 64 bytes on all goroutines; time over all pairs, and how many times one goroutine's pairs they do",
+	name: "parallel", what: "pair with 64 bytes on all goroutines at once; time per pair, all goroutines together, and throughput as a multiple of one goroutine's",
 	units: []unit{nsPerOp, scaling}, usual: true, shared: true, loops: true,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(64)
@@ -50,7 +52,7 @@ var parallel = &workload{
 	},
 }
 
-// timeScaling measures a loop on one goroutine and on several at once.
+// timeScaling measures a loop on one goroutine, then on several at once.
 func (c *cell) timeScaling(goroutines int, loop func(n int)) func(time.Duration) ([]float64, error) {
 	return func(d time.Duration) ([]float64, error) {
 		begin := func() func(int) { return loop }
@@ -61,7 +63,7 @@ func (c *cell) timeScaling(goroutines int, loop func(n int)) func(time.Duration)
 	}
 }
 
-// floor is called as a Cache is.
+// floor is called in the same way as a Cache.
 type floor struct{}
 
 func (f *floor) Alloc()           { floorAlloc(f) }
@@ -74,10 +76,10 @@ func (f *floor) pairs(n int) {
 	}
 }
 
-// What anybody would write to time a pair, to compare this package's loops with: a
-// Go benchmark, on an allocator of its own.
+// A pair as a plain Go benchmark, which anybody might write, on an allocator of
+// its own. It checks the loops of this package.
 var plain = &workload{
-	name: "plain", what: "pair of 64 bytes as a plain Go benchmark, to check the loops", units: []unit{nsPerOp},
+	name: "plain", what: "pair with 64 bytes as a plain Go benchmark, to check the loops", units: []unit{nsPerOp},
 	loops: true,
 	open: func(e *env) (*cell, error) {
 		loop, done, err := e.column.plain(e.alloc, e.cacheName())
@@ -99,13 +101,14 @@ var plain = &workload{
 	},
 }
 
-// A pair of zeroed values of a Go type: the interface that most programs use. Ours.
+// A pair of zeroed values of a Go type: the interface that most programs use.
+// Ours.
 var typed = &workload{
-	name: "typed", what: "pair of zeroed objects of a Go type of 64 bytes", units: []unit{nsPerOp}, usual: true,
+	name: "typed", what: "allocate and free a zeroed object of a Go type of 64 bytes", units: []unit{nsPerOp}, usual: true,
 	open: func(e *env) (*cell, error) {
 		c := new(cell)
 		switch {
-		case e.column.name == slabfsLocal: // its pair is that of a Go type
+		case e.column.name == slabfsLocal: // its pair allocates a Go type already
 			return nil, nil
 		case e.alloc != nil:
 			t, err := alloc.NewTyped[object](e.alloc, e.cacheName(), alloc.CacheOptions{})
@@ -127,18 +130,18 @@ var typed = &workload{
 					p.Put(obj)
 				}
 			})
-		case e.column.name == "new": // which zeroes always
+		case e.column.name == "new": // new always zeroes
 			h, err := e.heap(len(object{}))
 			if err != nil {
 				return nil, err
 			}
 			c.measure = c.timeLoop(1, h.pairs)
 		default:
-			return nil, nil // they have no types
+			return nil, nil // the others have no types
 		}
 		return c, nil
 	},
 }
 
-// An object is what the typed workloads allocate.
+// An object is the type that the typed workloads allocate.
 type object [64]byte

@@ -15,26 +15,27 @@ import (
 	"slabfs/alloc"
 )
 
-// A Peer is an allocator that this program does not link: another one does, and measures
-// for it (Config.Program). cmd/slabfs/cpeers is one, so that this one needs no C compiler.
+// A Peer is an allocator that this program does not link. Another program,
+// Config.Program, links it and measures for this one. cmd/slabfs/cpeers is such
+// a program, so that this one needs no C compiler.
 type Peer struct {
 	Name, What string
-	Loops      bool // a call of Alloc or Free would not show what it is: only for workloads with loops of their own
+	Loops      bool // only for workloads that run in loops, because single calls of Alloc or Free say nothing about it
 
 	Open   func(size int) (PeerHeap, error)    `json:"-"` // objects of one size
-	Plain  func(b *testing.B)                  `json:"-"` // pairs of 64 bytes as anybody would write them
-	Native map[string]func(threads int) Native `json:"-"` // by workload: a peer's own way to do it
+	Plain  func(b *testing.B)                  `json:"-"` // pairs of 64 bytes as a plain Go benchmark
+	Native map[string]func(threads int) Native `json:"-"` // the workloads that the peer runs in its own way
 }
 
-// A Native is a workload on threads of a peer's own, where Go has goroutines. It does what the workload's
-// file says.
+// A Native is a workload on threads of a peer's own, where Go has goroutines.
+// It does what the workload's file says.
 type Native interface {
 	Prepare()                               // before each run, not measured
 	Run(d time.Duration) (n int, err error) // n operations in about d, measured by the clock
-	Clean()                                 // behind each run
+	Clean()                                 // after each run
 }
 
-// nativeCell is a cell of it.
+// nativeCell returns the cell of a native workload.
 func nativeCell(n Native) *cell {
 	c := &cell{
 		prepare: func() error {
@@ -84,7 +85,7 @@ func (p peerHeap) free(obj ref)     { p.h.Free(obj) }
 func (p peerHeap) trim()            { p.h.Trim() }
 func (p peerHeap) close() error     { return p.h.Close() }
 
-// PeersOf asks a program for its peers, for Register.
+// PeersOf asks a program for its peers, which Register then adds.
 func PeersOf(program string) ([]Peer, error) {
 	out, err := exec.Command(program, "peers").Output()
 	if err != nil {
@@ -96,18 +97,18 @@ func PeersOf(program string) ([]Peer, error) {
 	}
 	var peers []Peer
 	if err := json.Unmarshal(out, &peers); err != nil {
-		return nil, fmt.Errorf("bench: %q is not one that brings peers: %w", program, err)
+		return nil, fmt.Errorf("bench: %q does not bring peers: %w", program, err)
 	}
 	names, _ := Allocators()
 	for _, p := range peers {
 		if slices.Contains(names, p.Name) {
-			return nil, fmt.Errorf("bench: %q brings %q, which is there already", program, p.Name)
+			return nil, fmt.Errorf("bench: %q brings %q, which exists already", program, p.Name)
 		}
 	}
 	return peers, nil
 }
 
-// Serve is all that such a program does: it answers PeersOf, or works.
+// Serve is the whole work of such a program: it answers PeersOf, or measures.
 func Serve(ctx context.Context, args []string, in io.Reader, out io.Writer, peers ...Peer) error {
 	switch {
 	case slices.Equal(args, []string{"peers"}):

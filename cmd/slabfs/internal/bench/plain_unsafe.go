@@ -11,7 +11,7 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// The loops of plain: each is what anybody would write who knows only that allocator.
+// The loops of plain, each written as a user of that allocator would.
 
 func nothing() error { return nil }
 

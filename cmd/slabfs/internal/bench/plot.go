@@ -8,9 +8,10 @@ import (
 	"math"
 )
 
-// Plots: a panel for each figure, with a bar for each allocator, in SVG that needs nothing else.
+// Plots in SVG: a panel for each figure, with a bar for each allocator.
 
-// style follows the reader's choice of light or dark. It has no variables: not every viewer of pictures knows them.
+// style follows the reader's choice of light or dark. It uses no CSS variables,
+// because some image viewers do not support them.
 const style = `
   svg text { font: 12px system-ui, sans-serif; fill: #1f2328 }
   svg text.title { font-weight: 600; font-size: 14px }
@@ -34,13 +35,13 @@ const style = `
 // Places in a plot, in pixels.
 const (
 	plotWidth  = 860
-	plotLeft   = 110 // where bars begin
-	plotRight  = 620 // where they end at most
-	plotText   = 640 // where figures stand
+	plotLeft   = 110 // left end of bars
+	plotRight  = 620 // right end of the longest bar
+	plotText   = 640 // left end of figures
 	barHeight  = 14
 	barStep    = 20
 	panelTop   = 30 // above the first bar
-	panelFloor = 46 // below the last
+	panelFloor = 46 // below the last bar
 	plotTop    = 64
 )
 
@@ -69,7 +70,7 @@ func (r *Report) svg(w io.Writer, figures []figure) {
 	fmt.Fprintln(w, "</svg>")
 }
 
-// bars returns the places of the allocators that have figures.
+// bars returns the indices of the allocators that have figures.
 func (f figure) bars() (list []int) {
 	for j, s := range f.sums {
 		if s.n > 0 {
@@ -81,7 +82,7 @@ func (f figure) bars() (list []int) {
 
 func (f figure) height() int { return panelTop + barStep*len(f.bars()) + panelFloor }
 
-// panel draws a figure from y on.
+// panel draws a figure at y.
 func (f figure) panel(w io.Writer, y int, allocators []string) {
 	text(w, 10, y+18, "title", f.label())
 	top := 0.0
@@ -114,7 +115,7 @@ func (f figure) panel(w io.Writer, y int, allocators []string) {
 	}
 }
 
-// title returns what the axis counts.
+// title returns the title of the axis.
 func (u unit) title() string {
 	switch {
 	case u == nsPerOp:
@@ -129,7 +130,8 @@ func text(w io.Writer, x, y int, class, s string) {
 	fmt.Fprintf(w, "<text class=\"%s\" x=\"%d\" y=\"%d\">%s</text>\n", class, x, y, html.EscapeString(s))
 }
 
-// scale returns the distance of round numbers on an axis that reaches top, and how many it takes.
+// scale returns the step between round numbers on an axis that reaches top, and
+// the number of steps.
 func scale(top float64) (step float64, ticks int) {
 	if !(top > 0) {
 		return 1, 1
@@ -143,7 +145,7 @@ func scale(top float64) (step float64, ticks int) {
 	return step * 2, ticks
 }
 
-// HTML writes the report as one page, which needs nothing else.
+// HTML writes the report as one page that needs no other files.
 func (r *Report) HTML(out io.Writer) error {
 	w := bufio.NewWriter(out)
 	figures := r.figures()

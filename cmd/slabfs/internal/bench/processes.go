@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// runProcesses measures in workers, one after the other, each a process with
-// another layout of its memory.
+// runProcesses measures in workers, one after the other. Each worker is a
+// process with another memory layout.
 func runProcesses(ctx context.Context, c Config) (*Report, error) {
 	report := newReport(c)
 	for p := range c.Processes {
@@ -34,9 +34,9 @@ func runProcesses(ctx context.Context, c Config) (*Report, error) {
 	return report, nil
 }
 
-// add joins what a worker measured.
+// add adds the samples of a worker.
 func (r *Report) add(part *Report) {
-	r.Allocators = part.Allocators // without those that are not there
+	r.Allocators = part.Allocators // without those that the worker does not have
 	for _, note := range part.Notes {
 		if !slices.Contains(r.Notes, note) {
 			r.Notes = append(r.Notes, note)
@@ -45,14 +45,15 @@ func (r *Report) add(part *Report) {
 	r.Samples = append(r.Samples, part.Samples...)
 }
 
-// runWorker starts this program again. When ctx ends the worker is told, and
-// still answers with what it has.
+// runWorker starts this program again. When ctx ends, the worker is told to
+// stop, and still answers with what it has.
 func runWorker(ctx context.Context, c Config) (*Report, error) {
 	a, err := ask(ctx, c.Program, order{Config: c, Worker: c.Worker, Progress: c.Progress != nil})
 	return a.Report, err
 }
 
-// ask has a worker carry out an order: a program, or this one if it is empty.
+// ask starts a worker and gives it an order. The worker is the program exe, or
+// this program if exe is empty.
 func ask(ctx context.Context, exe string, o order) (answer, error) {
 	if exe == "" {
 		var err error
@@ -67,9 +68,9 @@ func ask(ctx context.Context, exe string, o order) (answer, error) {
 	var out bytes.Buffer
 	cmd := exec.CommandContext(ctx, exe, o.Worker...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(todo), &out, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches it through us only, once
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a terminal's Ctrl-C reaches the worker only through us, once
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = time.Minute // for the cell that it is in
+	cmd.WaitDelay = time.Minute // time to finish the current cell
 	ran := cmd.Run()
 	var a answer
 	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
@@ -81,29 +82,30 @@ func ask(ctx context.Context, exe string, o order) (answer, error) {
 	return a, nil
 }
 
-// An order is what a worker reads, an answer what it writes.
+// A worker reads an order and writes an answer.
 type order struct {
 	Config   Config
 	Worker   []string // arguments that make this program a worker
 	Progress bool     // on standard error
 
-	Stores []store `json:",omitempty"` // if there are some: be a client of a mount instead
-	Guard  bool    `json:",omitempty"` // measure what the guard looks at instead
+	Stores []store `json:",omitempty"` // if not empty: be a client of a mount instead
+	Guard  bool    `json:",omitempty"` // measure the guard's rows instead
 }
 
 type answer struct {
 	Report *Report            `json:",omitempty"`
 	Ratios map[string]float64 `json:",omitempty"` // of the guard's rows
-	Notes  []string           `json:",omitempty"` // beside them
+	Notes  []string           `json:",omitempty"` // remarks on the ratios
 	Error  string             `json:",omitempty"`
 }
 
-// Work reads an order from in, carries it out and answers on out. It is what a worker does.
+// Work reads an order from in, carries it out and answers on out. It is the
+// main function of a worker.
 func Work(ctx context.Context, in io.Reader, out io.Writer) error {
 	var o order
 	orders := json.NewDecoder(in)
 	if err := orders.Decode(&o); err != nil {
-		return fmt.Errorf("bench worker: read what to do: %w", err)
+		return fmt.Errorf("bench worker: read the order: %w", err)
 	}
 	if len(o.Stores) > 0 {
 		return client(o.Stores, orders, out)

@@ -1,21 +1,24 @@
 package bench
 
-// A reference is one CPU's sheaf and the words around it, in Go memory, on which assembly takes the steps
-// of the fast paths of alloc, as they were when it was written: the same loads, comparisons and stores,
-// one after the other where they are so there, and nothing that could abort. It does not change when they
-// do, so that the guard can tell that they became slower, on any processor: what bounds them bounds it.
+// A reference is one CPU's sheaf and the words around it, in Go memory.
+// Assembly takes the steps of alloc's fast paths on it, as they were when the
+// reference was written: the same loads, comparisons and stores, with the same
+// dependencies, but without aborts. The reference does not change when the fast
+// paths do, so the guard can tell when they become slower. What limits the fast
+// paths on a processor limits the reference too.
 type reference struct {
 	sheaf  *[512]uint64 // header, cap, floor, slots
 	thread *uint64      // -, descriptor, CPU
-	owner  *[8]uint32   // of the pages of objects
+	owner  *[8]uint32   // which cache owns each page of objects
 	arena  uintptr
 	pages  uintptr
 	number uint32
 }
 
-// newReference returns one with some objects in its sheaf. They are only addresses.
+// newReference returns a reference with some objects in its sheaf. The objects
+// are only addresses.
 func newReference() *reference {
-	page := new([1024]uint64) // of a page, as large ones do; header and thread lie apart there, as in alloc
+	page := new([1024]uint64) // fills a page, and so is aligned to one; header and thread lie apart, as in alloc
 	r := &reference{sheaf: (*[512]uint64)(page[:]), thread: &page[256], owner: new([8]uint32), arena: 1 << 30, pages: 8, number: 7}
 	r.sheaf[0], r.sheaf[1], r.sheaf[2] = 8, 16, 0
 	for i := range 8 {

@@ -2,12 +2,12 @@ package bench
 
 const hasReference = true
 
-// referenceAlloc is what the fast path of Alloc does. It keeps nothing.
+// referenceAlloc takes the steps of Alloc's fast path. It does not keep r.
 //
 //go:noescape
 func referenceAlloc(r *reference) uintptr
 
-// referenceFree is what the fast path of Free does. It keeps nothing.
+// referenceFree takes the steps of Free's fast path. It does not keep r.
 //
 //go:noescape
 func referenceFree(r *reference, obj uintptr)

@@ -2,7 +2,7 @@
 
 package bench
 
-// There are no sequences to compare with it.
+// hasReference is false: there are no sequences to compare with a reference.
 const hasReference = false
 
 func referenceAlloc(*reference) uintptr { return 0 }

@@ -18,16 +18,18 @@ import (
 	"slabfs/sysfs/slabattr"
 )
 
-// What it costs to tune a cache while it works. Ours: pairs on all goroutines, for 100 ms, while a
-// client process that has the files open writes cpu_partial and sheaf_capacity, 100 times a second; and for as long
-// while nobody does. Each write flushes the sheaves of all CPUs. Where files cannot be
-// mounted, the setters of the library are called instead, and a note says so.
+// What it costs to tune a cache while it works. Ours. All goroutines run pairs
+// for 100 ms while a client process, which has the files open, writes
+// cpu_partial and sheaf_capacity 100 times a second. Then they run pairs for as
+// long without writes. Each write flushes the sheaves of all CPUs. If files
+// cannot be mounted, the workload calls the setters of the library instead, and
+// a note says so.
 var retune = &workload{
-	name: "retune", what: "pairs on all goroutines while cpu_partial and sheaf_capacity are written 100 times a second; and the part of the undisturbed throughput",
+	name: "retune", what: "pairs on all goroutines while cpu_partial and sheaf_capacity are written 100 times a second; time per pair, and the share of undisturbed throughput that is left",
 	units: []unit{nsPerOp, {name: "kept", row: " kept", more: true}}, phase: long, shared: true,
 	open: func(e *env) (*cell, error) {
 		if e.alloc == nil {
-			return nil, nil // nobody else has such files
+			return nil, nil // no other allocator has such files
 		}
 		h, err := e.heap(64)
 		if err != nil {
@@ -48,7 +50,7 @@ var retune = &workload{
 				return rate
 			}
 			odd := !w.odd
-			if w.odd = odd; odd { // the order changes each time
+			if w.odd = odd; odd { // alternate the order
 				before = alone()
 			}
 			n, disturbed := together(e.Goroutines, chunk, begin, func() { err = w.write(max(int(slice/retuneEvery), 1)) })
@@ -64,14 +66,15 @@ var retune = &workload{
 
 const retuneEvery = 10 * time.Millisecond
 
-// A fileWriter is who retunes a cache.
+// A fileWriter retunes a cache.
 type fileWriter struct {
 	odd   bool
-	write func(n int) error // n times; returns when that is done
+	write func(n int) error // writes n times, then returns
 	close func() error
 }
 
-// newWriter starts a client of a mount, or else calls the library.
+// newWriter starts a client of a mount. If that fails, the writer calls the
+// library.
 func newWriter(e *env, c *alloc.Cache) (*fileWriter, error) {
 	w, err := newClient(e, c)
 	if err == nil {
@@ -88,7 +91,7 @@ func newWriter(e *env, c *alloc.Cache) (*fileWriter, error) {
 	}, nil
 }
 
-// paced calls f n times, so many times a second.
+// paced calls f n times, at a fixed rate.
 func paced(n int, f func(i int) error) error {
 	tick := time.NewTicker(retuneEvery)
 	defer tick.Stop()
@@ -101,11 +104,11 @@ func paced(n int, f func(i int) error) error {
 	return nil
 }
 
-// A store is what a client writes to a file.
+// A store is a text and the file that a client writes it to.
 type store struct{ File, Text string }
 
-// newClient mounts the files of the cache's allocator and starts a client: a process that
-// reads how many times it should write, writes, and answers.
+// newClient mounts the files of the cache's allocator and starts a client. The
+// client is a process that reads how many times to write, writes, and answers.
 func newClient(e *env, c *alloc.Cache) (w *fileWriter, err error) {
 	dir, err := os.MkdirTemp("", "slabfs-bench-")
 	if err != nil {
@@ -158,11 +161,11 @@ func newClient(e *env, c *alloc.Cache) (w *fileWriter, err error) {
 		}
 		return nil
 	}
-	return w, w.write(len(todo.Stores)) // now both are open
+	return w, w.write(len(todo.Stores)) // so that both files are open
 }
 
-// startWorker starts this program with these arguments. end closes its input,
-// and waits until it has ended.
+// startWorker starts this program with these arguments. end closes its input
+// and waits for its end.
 func startWorker(args []string) (in io.WriteCloser, out io.Reader, end func() error, err error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -170,7 +173,7 @@ func startWorker(args []string) (in io.WriteCloser, out io.Reader, end func() er
 	}
 	cmd := exec.Command(exe, args...)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // it ends when we do, not by Ctrl-C
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // the worker ends when we do, not by Ctrl-C
 	if in, err = cmd.StdinPipe(); err != nil {
 		return nil, nil, nil, err
 	}
@@ -183,7 +186,8 @@ func startWorker(args []string) (in io.WriteCloser, out io.Reader, end func() er
 	return in, out, func() error { return errors.Join(in.Close(), cmd.Wait()) }, nil
 }
 
-// client writes to files as often as it is told. It is what the process does that newClient starts.
+// client writes to files as often as it is told. It is the main function of the
+// process that newClient starts.
 func client(stores []store, in *json.Decoder, out io.Writer) error {
 	files := make([]*os.File, len(stores))
 	for i, s := range stores {
@@ -191,7 +195,7 @@ func client(stores []store, in *json.Decoder, out io.Writer) error {
 		if err != nil {
 			return json.NewEncoder(out).Encode(answer{Error: err.Error()})
 		}
-		defer func() { _ = f.Close() }() // each write has told already
+		defer func() { _ = f.Close() }() // the writes have reported errors already
 		files[i] = f
 	}
 	for {
@@ -199,7 +203,7 @@ func client(stores []store, in *json.Decoder, out io.Writer) error {
 		if err := in.Decode(&n); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
-			return fmt.Errorf("bench client: read what to do: %w", err)
+			return fmt.Errorf("bench client: read the request: %w", err)
 		}
 		var a answer
 		if err := paced(n, func(i int) error {

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// rss returns how much memory of this process is resident, in bytes; 0 where the system does not tell.
+// rss returns the resident memory of this process in bytes, or 0 if the system
+// does not tell.
 func rss() float64 {
 	text, _ := os.ReadFile("/proc/self/statm")
 	fields := bytes.Fields(text)
@@ -20,7 +21,7 @@ func rss() float64 {
 	return float64(pages * os.Getpagesize())
 }
 
-// A collector is what the garbage collector has done so far.
+// A collector is a snapshot of what the garbage collector has done so far.
 type collector struct {
 	cpu    time.Duration
 	cycles uint64
@@ -33,7 +34,8 @@ func readCollector() collector {
 	return collector{time.Duration(s[0].Value.Float64() * 1e9), s[1].Value.Uint64(), s[2].Value.Float64Histogram()}
 }
 
-// longest returns the longest pause since before, as far as the histogram tells: at least that long.
+// longest returns a lower bound, from the histogram, of the longest pause since
+// before.
 func (c collector) longest(before collector) time.Duration {
 	for i := len(c.pauses.Counts) - 1; i >= 0; i-- {
 		if c.pauses.Counts[i] > before.pauses.Counts[i] {

@@ -6,15 +6,16 @@ import (
 	"time"
 )
 
-// Lameter's slab_test (Linux kernel's mailing list, 2009; drivers/misc of later patch series), by size:
+// Lameter's slab_test (Linux kernel mailing list, 2009; drivers/misc of later
+// patch series), by size:
 //
-//	slabtest         one CPU: 10,000 allocations, 10,000 frees, and 10,000 pairs, each by itself
+//	slabtest         one CPU: 10,000 allocations, 10,000 frees and 10,000 pairs, each timed by itself
 //	slabtest-all     the same on all CPUs at once, phase by phase
 //	slabtest-remote  one CPU allocates and the others free; the others allocate and one frees
 //
 // The kernel's test counts cycles; these are nanoseconds.
 var slabTest = &workload{
-	name: "slabtest", what: "10,000 allocations, frees, pairs of one size, one after the other", axis: bySize, loops: true,
+	name: "slabtest", what: "10,000 allocations, then 10,000 frees, then 10,000 pairs of one size", axis: bySize, loops: true,
 	units: []unit{{name: "alloc-ns", row: " alloc"}, {name: "free-ns", row: " free"}, {name: "pair-ns", row: " pair"}},
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(e.row.at)
@@ -44,7 +45,7 @@ func slabPhases(h heap, objs []ref) []func() {
 }
 
 var slabTestAll = &workload{
-	name: "slabtest-all", what: "slabtest on all goroutines at once, each phase by itself", axis: bySize, loops: true, shared: true,
+	name: "slabtest-all", what: "slabtest on all goroutines at once, phase by phase", axis: bySize, loops: true, shared: true,
 	units: slabTest.units,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(e.row.at)
@@ -69,9 +70,10 @@ var slabTestAll = &workload{
 	},
 }
 
-// A CPU is what slab_test's remote free is about, so its goroutines are bound to one each.
+// The remote free of slab_test is about CPUs, so each goroutine is bound to
+// one.
 var slabTestRemote = &workload{
-	name: "slabtest-remote", what: "frees on other CPUs than those that allocated: one to many, many to one", axis: bySize, loops: true, shared: true,
+	name: "slabtest-remote", what: "free on other CPUs: one allocates and many free, then many allocate and one frees", axis: bySize, loops: true, shared: true,
 	units: []unit{{name: "one-many-ns", row: " one to many"}, {name: "many-one-ns", row: " many to one"}},
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(e.row.at)
@@ -99,8 +101,9 @@ var slabTestRemote = &workload{
 	},
 }
 
-// atOnce runs functions at the same time, each on a CPU of its own as far as there are as many, from the
-// given one on, and returns how long one took on average.
+// atOnce runs functions at the same time, and returns how long one took on
+// average. Each function runs on a CPU of its own, from cpu on, as long as
+// there are enough CPUs.
 func atOnce(cpu int, fs []func()) time.Duration {
 	times := make([]time.Duration, len(fs))
 	var ready, done sync.WaitGroup
@@ -126,7 +129,7 @@ func atOnce(cpu int, fs []func()) time.Duration {
 	return sum / time.Duration(len(fs))
 }
 
-// enough is an error if an allocator has given nil.
+// enough returns an error if an allocation returned nil.
 func enough(objs []ref) error {
 	for i, obj := range objs {
 		if obj == nil {

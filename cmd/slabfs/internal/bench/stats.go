@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// quantile returns the value that a part q of the values is below, interpolated; NaN of none.
+// quantile returns the q-quantile of the values, interpolated, or NaN if there
+// are none.
 func quantile(values []float64, q float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()
@@ -21,30 +22,32 @@ func quantile(values []float64, q float64) float64 {
 
 func median(values []float64) float64 { return quantile(values, 0.5) }
 
-// spread returns half the distance between the quartiles, as part of the median.
+// spread returns half the distance between the quartiles, as a fraction of the
+// median.
 func spread(values []float64) float64 {
 	return (quantile(values, 0.75) - quantile(values, 0.25)) / 2 / median(values)
 }
 
-// fewest is how many samples a process must have to count, unless none has as many.
+// fewest is how many samples a process must have to count. If no process has as
+// many, all count.
 const fewest = 3
 
-// A summary is what a table says of a cell and one of its units.
+// A summary is what the table says about a cell in one unit.
 type summary struct {
-	n      int     // samples; 0: there is nothing
-	lost   bool    // there is nothing, since all samples were discarded
+	n      int     // samples; 0: no figure
+	lost   bool    // no figure, because all samples were discarded
 	median float64 // of the processes' medians
 	spread float64 // of all samples
 	low    float64 // their lower quartile
 	high   float64 // their upper one
-	ratio  float64 // to the first column: median over blocks of both
+	ratio  float64 // to the first column: median over the blocks that have both
 
-	ratioSpread float64 // spread of those
+	ratioSpread float64 // spread of the ratios
 	worst       float64 // the worst of the processes' medians
 }
 
-// summarize computes the summary of the i-th unit of a row on an allocator, against
-// another, from samples.
+// summarize summarizes the i-th unit of a row on an allocator, from samples,
+// with the ratio to another allocator.
 func summarize(samples []Sample, w row, i int, allocator, against string) summary {
 	unit := w.units[i]
 	type block struct{ process, round int }
@@ -94,17 +97,18 @@ type figure struct {
 	sums []summary
 }
 
-// label returns what people read.
+// label returns the figure's name for people.
 func (f figure) label() string { return f.row.label(f.unit) }
 
-// summary is what calm samples say of a row's i-th unit on an allocator, against another.
+// summary summarizes a row's i-th unit on an allocator from calm samples, with
+// the ratio to another allocator.
 func (r *Report) summary(calm []Sample, w row, i int, allocator, against string) summary {
 	s := summarize(calm, w, i, allocator, against)
 	s.lost = s.n == 0 && slices.ContainsFunc(r.Samples, func(s Sample) bool { return s.Row == w.name() && s.Allocator == allocator })
 	return s
 }
 
-// figures returns what calm samples say.
+// figures returns all figures, from calm samples.
 func (r *Report) figures() []figure {
 	samples := r.calm()
 	var all []figure

@@ -12,21 +12,21 @@ import (
 	"slabfs/alloc"
 )
 
-// A workload is a row of the table for each value of its axis, and for each of its units.
-// Each has a file, which says what it is and who defined it.
+// A workload is a row of the table for each value of its axis and each of its
+// units. Each workload has a file, which says what it is and who defined it.
 type workload struct {
 	name  string
 	what  string // what it does, for people
-	units []unit // of the figures that a cell's measure returns
-	usual bool   // measured unless others are asked for
+	units []unit // one for each figure that a cell's measure returns
+	usual bool   // measured by default
 	phase phase
 	axis  *axis // nil: one row
 
 	shared bool                           // several goroutines use one allocator
-	slices bool                           // of any size
-	loops  bool                           // its loops are those of the heap
-	open   func(e *env) (*cell, error)    // nil: not on this allocator
-	floor  func(c *Config) (*cell, error) // nil: there is none
+	slices bool                           // uses slices of any size
+	loops  bool                           // runs in loops of the heap
+	open   func(e *env) (*cell, error)    // a nil cell: not on this allocator
+	floor  func(c *Config) (*cell, error) // nil: no floor
 }
 
 // A phase says when a process measures a workload, and how often.
@@ -35,18 +35,18 @@ type phase uint8
 const (
 	light phase = iota // milliseconds
 	long               // tenths of a second
-	first              // once in a process, before all else
-	heavy              // seconds and much memory: in the first process only, after all else
+	first              // once in a process, before all other phases
+	heavy              // seconds and much memory: in the first process only, after all other phases
 )
 
-// phases in the order in which a process goes through them.
+// phases in the order of a process.
 var phases = []phase{first, light, long, heavy}
 
-// A plan is how often cells are measured.
+// A plan says how often cells are measured.
 type plan struct {
-	rounds   int  // wanted
-	patience int  // how many times as many are tried, for as many calm ones
-	once     bool // no warming, and no F around what lasts too long for it to vouch for
+	rounds   int  // calm samples to aim for
+	patience int  // how many times as many rounds are tried at most
+	once     bool // no warming, and no F, which vouches only for short samples
 }
 
 func (p phase) plan(rounds int) plan {
@@ -61,7 +61,7 @@ func (p phase) plan(rounds int) plan {
 	return plan{rounds: min(rounds, 3), patience: 1, once: true}
 }
 
-// An axis is a number that makes a row of its own.
+// An axis is a number with a row for each of its values.
 type axis struct {
 	name   string // as benchstat shows it
 	what   string // the number, for people
@@ -73,7 +73,7 @@ var (
 	byBatch = &axis{"batch", "that many objects by one call", func(c *Config) []int { return c.Batches }}
 )
 
-// A row is a workload and a place on its axis.
+// A row is a workload at one value of its axis.
 type row struct {
 	*workload
 	at int
@@ -87,12 +87,12 @@ func (r row) name() string {
 	return r.workload.name + "/" + strconv.Itoa(r.at)
 }
 
-// label returns the row's name for people, with that of a unit.
+// label returns the name of the row in a unit, for people.
 func (r row) label(u unit) string {
 	return strings.ReplaceAll(r.name(), "/", " ") + u.row
 }
 
-// rows returns what the config asks for, in order.
+// rows returns the rows that the config asks for, in order.
 func (c *Config) rows() []row {
 	var rows []row
 	for _, w := range allWorkloads {
@@ -110,10 +110,10 @@ func (c *Config) rows() []row {
 	return rows
 }
 
-// A unit is what a figure counts.
+// A unit is the unit of a figure.
 type unit struct {
 	name string // as benchstat knows it
-	row  string // behind the workload's name in the table
+	row  string // follows the workload's name in the table
 	more bool   // more is better
 }
 
@@ -122,7 +122,7 @@ var (
 	scaling = unit{name: "scaling", row: " scaling", more: true}
 )
 
-// time reports whether the figure is one in nanoseconds.
+// time reports whether the unit is nanoseconds.
 func (u unit) time() bool { return strings.HasSuffix(u.name, "ns") || strings.HasPrefix(u.name, "ns/") }
 
 var allWorkloads = []*workload{
@@ -133,8 +133,8 @@ var allWorkloads = []*workload{
 	grow, growCold, giveBack, freer, mstress, gc, gcPointers,
 }
 
-// Workloads returns the names of all workloads, what they do, and the names of those
-// that are measured unless others are asked for.
+// Workloads returns the names of all workloads, what they do, and the names of
+// the default ones.
 func Workloads() (names, whats, usual []string) {
 	for _, w := range allWorkloads {
 		names, whats = append(names, w.name), append(whats, w.what)
@@ -145,8 +145,8 @@ func Workloads() (names, whats, usual []string) {
 	return names, whats, usual
 }
 
-// Select returns the workloads or allocators, out of names, that patterns ask for: names, "all", or
-// patterns of path.Match. Each is there once.
+// Select returns the workloads or allocators among names that match the
+// patterns: names, "all", or patterns of path.Match. Each result appears once.
 func Select(kind string, names, patterns []string) ([]string, error) {
 	var list []string
 	for _, p := range patterns {
@@ -175,11 +175,11 @@ type cell struct {
 	row       row
 	allocator string
 
-	measure func(d time.Duration) ([]float64, error) // for about d, or as long as the workload needs; one figure for each unit
-	n       int                                      // operations that measure does
+	measure func(d time.Duration) ([]float64, error) // runs for about d, or as long as the workload needs; returns one figure for each unit
+	n       int                                      // operations that measure did
 
-	prepare func() error // not measured, before each block; nil: nothing to do
-	clean   func() error // behind it, also behind a prepare that failed
+	prepare func() error // before each block, not measured; may be nil
+	clean   func() error // after each block, also if prepare failed
 	destroy func() error // at the end
 }
 
@@ -188,7 +188,7 @@ type env struct {
 	*Config
 	row    row
 	column *column
-	alloc  *alloc.Allocator // of slabfs's columns
+	alloc  *alloc.Allocator // only for slabfs's columns
 	bed    *bed
 }
 
@@ -199,15 +199,16 @@ func (e *env) bytes() bytesHeap { return e.column.bytes(e.alloc) }
 
 func (e *env) cacheName() string { return "bench-" + strings.ReplaceAll(e.row.name(), "/", "-") }
 
-// A bed is where cells lie: an allocator for each engine.
+// A bed holds the cells, and an allocator for each engine.
 type bed struct {
 	engines map[string]*alloc.Allocator
 	cells   []*cell
 	notes   []string
 }
 
-// newBed makes the allocators that are asked for. Where there is no rseq engine
-// its column is left out, unless nothing else was asked for, and a note says why.
+// newBed makes the allocators that the config asks for. If the system has no
+// rseq engine, its column is left out and a note says why; if it is the only
+// column, newBed fails.
 func newBed(c *Config) (*bed, error) {
 	b := &bed{engines: make(map[string]*alloc.Allocator)}
 	for _, name := range slices.Clone(c.Allocators) {
@@ -236,7 +237,7 @@ func (b *bed) note(format string, args ...any) {
 	}
 }
 
-// cellsOf makes the cells of a row, those of allocators that it is not for left out.
+// cellsOf makes the cells of a row, for the allocators that can run it.
 func (b *bed) cellsOf(r row, c *Config) ([]*cell, error) {
 	var cells []*cell
 	for _, name := range c.Allocators {
@@ -263,8 +264,8 @@ func (b *bed) cellsOf(r row, c *Config) ([]*cell, error) {
 	return cells, nil
 }
 
-// clear destroys the cells, so that those of another phase have the process to themselves. The error
-// tells of objects that a workload has not freed.
+// clear destroys the cells, so that another phase has the process to itself.
+// The error reports objects that a workload has not freed.
 func (b *bed) clear() error {
 	var errs []error
 	for _, c := range b.cells {
@@ -276,7 +277,7 @@ func (b *bed) clear() error {
 	return errors.Join(errs...)
 }
 
-// close gives everything back.
+// close destroys the cells and closes the allocators.
 func (b *bed) close() error {
 	errs := []error{b.clear()}
 	for _, a := range b.engines {

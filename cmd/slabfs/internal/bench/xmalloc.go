@@ -9,13 +9,15 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// xmalloc-test (Lever and Boreham, "malloc() performance in a multithreaded Linux environment", 2000; its
-// parameters are those of mimalloc-bench): half of the threads allocate batches of 4096 objects of 64 bytes
-// and write to them, the other half frees them. Batches wait on a stack of at most 100, under one mutex.
-// So each object is freed by a thread that allocates none: caches of threads or CPUs fill on one
-// side and empty on the other. Here batches themselves are used again, so that only objects are counted.
+// xmalloc-test (Lever and Boreham, "malloc() performance in a multithreaded
+// Linux environment", 2000, with the parameters of mimalloc-bench). Half of the
+// threads allocate batches of 4096 objects of 64 bytes and write to them; the
+// other half frees them. At most 100 batches wait on a stack, under one mutex.
+// So each object is freed by a thread that allocates none, and caches of
+// threads or CPUs fill on one side and empty on the other. Here the batches
+// themselves are reused, so that only objects count.
 var xmalloc = &workload{
-	name: "xmalloc", what: "half of the goroutines allocate objects of 64 bytes, the others free them; over all objects", units: []unit{nsPerOp},
+	name: "xmalloc", what: "half of the goroutines allocate objects of 64 bytes, the others free them; time per object, all goroutines together", units: []unit{nsPerOp},
 	usual: true, phase: long, shared: true,
 	open: func(e *env) (*cell, error) {
 		h, err := e.heap(xmallocSize)
@@ -29,7 +31,7 @@ var xmalloc = &workload{
 			return nil
 		}
 		c.clean = func() error {
-			x = nil // so that what its batches still point to does not burden the collector
+			x = nil // so that objects in its batches do not burden the collector
 			return nil
 		}
 		c.measure = c.timeRun(func(d time.Duration) (int, error) {
@@ -49,15 +51,15 @@ const (
 	xmallocQueue = 100
 )
 
-// A batch is what producers hand to consumers.
+// A batch is a set of objects that a producer passes to a consumer.
 type batch [xmallocBatch]ref
 
-// An exchange is where batches wait.
+// An exchange is where batches wait for a thread.
 type exchange struct {
 	heap heap
 
 	mu        lockdep.Mutex
-	changed   [2]*sync.Cond // full or empty has one more, or the run has ended
+	changed   [2]*sync.Cond // full or empty has one more batch, or the run has ended
 	full      []*batch
 	empty     []*batch
 	producers int
@@ -77,7 +79,8 @@ func newExchange(h heap) *exchange {
 	return x
 }
 
-// run works with as many producers and consumers for d, and until all is freed that was allocated.
+// run works for d with pairs producers and as many consumers, and then until
+// all objects are freed.
 func (x *exchange) run(pairs int, d time.Duration) (made, freed int) {
 	var stop atomic.Bool
 	var in, out atomic.Int64
@@ -113,7 +116,8 @@ func (x *exchange) run(pairs int, d time.Duration) (made, freed int) {
 	return int(in.Load()), int(out.Load())
 }
 
-// take waits for a batch on a stack; nil: none is there and none will come.
+// take waits for a batch on a stack. It returns nil if none is there and none
+// will come.
 func (x *exchange) take(stack *[]*batch, cond int) *batch {
 	x.mu.Lock()
 	defer x.mu.Unlock()
