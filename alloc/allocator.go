@@ -135,8 +135,8 @@ type Allocator struct {
 	publishesLocked bool  // I: fault.PublishUnderLocks
 }
 
-// New returns an allocator with the caches kmalloc-8 to kmalloc-8k. The first New
-// of the process reserves address space; docs/operating.md explains what
+// New returns an allocator with the caches kmalloc-8 to kmalloc-8k. The first
+// New of the process reserves address space; docs/operating.md explains what
 // mlockall and limits of the process mean for it.
 //
 // Errors:
@@ -202,8 +202,8 @@ func New(o Options) (*Allocator, error) {
 	return a, nil
 }
 
-// chooseEngine prefers the option to the environment, and the environment to the
-// best engine. It asks the kernel only if the answer may be RSeq, because a
+// chooseEngine prefers the option to the environment, and the environment to
+// the best engine. It asks the kernel only if the answer may be RSeq, because a
 // system call filter may kill the process that asks.
 func chooseEngine(option Engine, env string) (Engine, error) {
 	if option == Auto {
@@ -238,9 +238,9 @@ func chooseEngine(option Engine, env string) (Engine, error) {
 // Engine returns the engine that New chose.
 func (a *Allocator) Engine() Engine { return a.engine }
 
-// Aborts returns, by CPU number, how often the kernel started over a sequence of
-// the process. It does so when the thread is preempted, migrated or signalled,
-// and when a sheaf is closed.
+// Aborts returns, by CPU number, how often the kernel started over a sequence
+// of the process. It does so when the thread is preempted, migrated or
+// signalled, and when a sheaf is closed.
 func (a *Allocator) Aborts() []uint64 {
 	counts := make([]uint64, a.hotplug.Possible().Limit())
 	for n := range counts {
@@ -262,8 +262,8 @@ func (a *Allocator) Hotplug() *cpu.Hotplug { return &a.hotplug }
 // each other. After Close, ReadLock and Call of the domain panic.
 func (a *Allocator) RCU() *rcu.Domain { return a.rcu }
 
-// Caches returns the caches that can be used, oldest first. It leaves out caches
-// that are being made or destroyed.
+// Caches returns the caches that can be used, oldest first. It leaves out
+// caches that are being made or destroyed.
 func (a *Allocator) Caches() []*Cache {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -290,8 +290,8 @@ func (a *Allocator) SetMemoryLimit(bytes int64) { a.limit.Store(max(bytes, 0)) }
 // MemoryLimit returns the limit in bytes, or 0 if there is none.
 func (a *Allocator) MemoryLimit() int64 { return a.limit.Load() }
 
-// MemoryUsed returns the bytes that count against the limit: slabs, and page runs
-// of Bytes.
+// MemoryUsed returns the bytes that count against the limit: slabs, and page
+// runs of Bytes.
 func (a *Allocator) MemoryUsed() int64 { return a.used.Load() }
 
 // MemoryLarge returns the part of MemoryUsed that is in page runs, which are
@@ -308,19 +308,20 @@ func (a *Allocator) MemoryRefused() uint64 { return a.nils.Load() }
 func (a *Allocator) MemoryWaiting() int64 { return a.waiting.Load() }
 
 // Damage returns how many objects could not go back to their slab, because they
-// were freed twice or by an address inside an object.
+// were freed twice or by an address inside an object. It counts mistakes that a
+// later call found. A mistake that the call itself finds is a panic.
 func (a *Allocator) Damage() uint64 { return a.damage.Load() }
 
 // Misuse returns how often a cache was used after its release. It is always 0,
 // unless the order of destroy is broken.
 func (a *Allocator) Misuse() uint64 { return a.misuse.Load() }
 
-// EarlyReleases returns how often a cache was released before all of its unlinks
-// had ended. It is always 0, unless the order of destroy is broken.
+// EarlyReleases returns how often a cache was released before all of its
+// unlinks had ended. It is always 0, unless the order of destroy is broken.
 func (a *Allocator) EarlyReleases() uint64 { return a.early.Load() }
 
-// RefusedDying returns how many calls of NewCache failed with ErrExist because a
-// cache of that name was being destroyed.
+// RefusedDying returns how many calls of NewCache failed with ErrExist because
+// a cache of that name was being destroyed.
 func (a *Allocator) RefusedDying() uint64 { return a.refused.Load() }
 
 // bookings counts operations that have not ended. Others wait on

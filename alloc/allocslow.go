@@ -233,7 +233,8 @@ func (k *core) takeFromNode(n *node, dst []uintptr) (got int) {
 	return got
 }
 
-// takeLinked takes objects from a slab on a list of the node or of one of its CPUs.
+// takeLinked takes objects from a slab that is on a list of the node or of one
+// of its CPUs.
 //
 // Preconditions: n.mu is held.
 func (k *core) takeLinked(n *node, p pages.Page, dst []uintptr) int {

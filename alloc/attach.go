@@ -16,7 +16,7 @@ import (
 // and so may NewCache of a cache that shares its slabs. Publish and Unlink of
 // one handle never overtake each other.
 //
-// A directory stands for slabs and sheaves. These have one name, or with
+// A directory stands for slabs and sheaves. They have one name, or with
 // Options.Merge an id and any number of names. For an id, both methods are
 // called with a handle that has the id as its name: c.Name() == c.ID(). That
 // handle works as long as there is a name, and ends with the last one. A name

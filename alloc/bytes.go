@@ -26,7 +26,8 @@ type sizeClass struct {
 	bytes uint64
 }
 
-// classOf returns the index of the smallest class that holds n bytes, 0 <= n <= maxKmalloc.
+// classOf returns the index of the smallest class that holds n bytes. n is 0 to
+// maxKmalloc.
 func classOf(n int) int {
 	class := 0
 	for kmallocSizes[class].bytes < n {
@@ -61,9 +62,9 @@ type pageRun struct {
 
 var _ [0]struct{} = [unsafe.Sizeof(pageRun{}) - pages.DescSize]struct{}{}
 
-// Bytes returns n bytes of undefined content. Its capacity is the next of 8,
-// 16, 32, 64, 96, 128, 192, 256, 512, 1k, 2k, 4k and 8k bytes, or whole pages
-// of 4 KiB above 8 KiB.
+// Bytes returns a slice of n bytes of undefined content. The capacity of the
+// slice is the size of its class: 8, 16, 32, 64, 96, 128, 192, 256, 512, 1k,
+// 2k, 4k or 8k bytes. Above 8 KiB it is whole pages of 4 KiB.
 //
 // Bytes returns nil at the allocator's memory limit. Bytes(0) is empty and not
 // nil. Bytes panics if n is negative.

@@ -61,9 +61,9 @@ type CacheOptions struct {
 // goroutine. After its Destroy, Alloc, Free, their variants, Destroy and all
 // setters panic with the handle's name. Methods that return a value still work.
 //
-// With Options.Merge, caches of one size share their slabs and sheaves. An object
-// may be freed through any of their handles, even if the handle that it was
-// allocated through is destroyed.
+// With Options.Merge, caches of one size share their slabs and sheaves. An
+// object may be freed through any of their handles, even if the handle that it
+// was allocated through is destroyed.
 type Cache struct {
 	// Protection of fields:
 	//
@@ -92,19 +92,20 @@ func (c *Cache) Name() string { return c.name }
 // ObjectSize returns the size in bytes that NewCache was asked for.
 func (c *Cache) ObjectSize() int { return int(c.objectSize) }
 
-// Alloc returns an object, or nil at the allocator's memory limit. Its content is
-// undefined. In a cache with a constructor, an object is as its last user left
-// it, or as the constructor did.
+// Alloc returns an object, or nil at the allocator's memory limit. Its content
+// is undefined. In a cache with a constructor, an object is as the constructor
+// or its last user left it.
 //
-// Most calls pop from the sheaf of the current CPU, without a lock or an atomic
-// instruction on the rseq engine. docs/benchmarks.md has times.
+// Most calls pop from the sheaf of the current CPU. On the rseq engine, that
+// takes no lock and no atomic instruction. docs/benchmarks.md has times.
 func (c *Cache) Alloc() unsafe.Pointer { return allocFast(c) }
 
-// AllocZeroed is Alloc that clears the ObjectSize bytes of the object. This also
-// clears the work of a constructor, which does not run again for that object.
+// AllocZeroed is Alloc that clears the ObjectSize bytes of the object. This
+// also clears the work of a constructor, which does not run again for that
+// object.
 //
-// AllocZeroed panics on a typesafe-by-RCU cache, because a reader may be looking
-// at the object. Use Alloc there, and set fields by atomic stores.
+// AllocZeroed panics on a typesafe-by-RCU cache, because a reader may be
+// looking at the object. Use Alloc there, and set fields by atomic stores.
 func (c *Cache) AllocZeroed() unsafe.Pointer {
 	if c.core.typesafe() {
 		panic(fmt.Sprintf("slabfs: AllocZeroed on cache %q, which is typesafe by RCU: it would clear what a reader may look at; use Alloc", c.name))
@@ -117,13 +118,14 @@ func (c *Cache) AllocZeroed() unsafe.Pointer {
 }
 
 // Free frees an object. Any goroutine may free it, on any CPU. Free panics at
-// once if the object is nil, or if its page belongs to another cache or to none.
+// once if the object is nil, or if its page belongs to another cache or to
+// none.
 //
 // An address inside an object, or an object that is free already, is found at
-// the latest when it goes back to its slab. Until then, an object that was freed
-// twice may be allocated twice. If another call finds the mistake, it does not
-// panic: it logs the mistake and counts it in Allocator.Damage. A build with
-// -tags slabfs_invariants finds both at once.
+// the latest when it goes back to its slab. Until then, an object that was
+// freed twice may be allocated twice. If another call finds the mistake, it
+// does not panic: it logs the mistake and counts it in Allocator.Damage. A
+// build with -tags slabfs_invariants finds both at once.
 func (c *Cache) Free(obj unsafe.Pointer) { freeFast(c, obj) }
 
 // Shrink moves all free objects back to their slabs, frees all empty slabs
@@ -134,18 +136,18 @@ func (c *Cache) Shrink() {
 	_ = c.core.shrink(context.Background())
 }
 
-// ShrinkContext is Shrink that gives up if ctx ends while it waits for its locks.
-// It then returns ctx's error and has done nothing. echo 1 > shrink calls it: in
-// a store of the cache's own files, it does nothing if the cache is being
-// destroyed.
+// ShrinkContext is Shrink that gives up if ctx ends while it waits for its
+// locks. It then returns ctx's error and has done nothing. A write to the file
+// shrink calls it. In a store of the cache's own files, it does nothing if the
+// cache is being destroyed.
 func (c *Cache) ShrinkContext(ctx context.Context) error {
 	c.mustBeStore("ShrinkContext")
 	defer c.CheckReleased()
 	return c.core.shrink(ctx)
 }
 
-// SetCPUPartial sets about how many free objects the slabs of a CPU may hold, and
-// flushes the cache. As in SLUB (Linux 5.16 to 6.19), the number of objects
+// SetCPUPartial sets about how many free objects the slabs of a CPU may hold,
+// and flushes the cache. As in SLUB (Linux 5.16 to 6.19), the number of objects
 // becomes a number of slabs, on the assumption that half of each slab is free.
 //
 // Errors: ErrInvalid above 2^32 - 1; the error of membarrier(2).
@@ -154,10 +156,10 @@ func (c *Cache) SetCPUPartial(objects uint) error {
 	return c.SetCPUPartialContext(context.Background(), objects)
 }
 
-// SetCPUPartialContext is SetCPUPartial that gives up if ctx ends while it waits
-// for its locks. It then returns ctx's error and has done nothing. A write to
-// cpu_partial calls it: in a store of the cache's own files, it does nothing if
-// the cache is being destroyed.
+// SetCPUPartialContext is SetCPUPartial that gives up if ctx ends while it
+// waits for its locks. It then returns ctx's error and has done nothing. A
+// write to cpu_partial calls it. In a store of the cache's own files, it does
+// nothing if the cache is being destroyed.
 func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
 	c.mustBeStore("SetCPUPartialContext")
 	if uint64(objects) > maxCPUPartial {
@@ -167,8 +169,8 @@ func (c *Cache) SetCPUPartialContext(ctx context.Context, objects uint) error {
 	return c.core.flushAll(ctx, func() { c.core.setCPUPartial(uint32(objects)) }, nil)
 }
 
-// CPUPartial returns the number of objects that SetCPUPartial set. At first it is
-// 120 below 256 bytes, 52 below 1024, 24 below 4096, else 6.
+// CPUPartial returns the number of objects that SetCPUPartial set. At first it
+// is 120 below 256 bytes, 52 below 1024, 24 below 4096, else 6.
 func (c *Cache) CPUPartial() uint { return uint(c.core.cpuPartial.Load()) }
 
 // SetMinPartial sets how many slabs with free objects a node keeps, even if
@@ -188,10 +190,10 @@ func (c *Cache) SetSheafCapacity(objects uint) error {
 	return c.SetSheafCapacityContext(context.Background(), objects)
 }
 
-// SetSheafCapacityContext is SetSheafCapacity that gives up if ctx ends while it
-// waits for its locks. It then returns ctx's error and has done nothing. A write
-// to sheaf_capacity calls it: in a store of the cache's own files, it does
-// nothing if the cache is being destroyed.
+// SetSheafCapacityContext is SetSheafCapacity that gives up if ctx ends while
+// it waits for its locks. It then returns ctx's error and has done nothing. A
+// write to sheaf_capacity calls it. In a store of the cache's own files, it
+// does nothing if the cache is being destroyed.
 func (c *Cache) SetSheafCapacityContext(ctx context.Context, objects uint) error {
 	c.mustBeStore("SetSheafCapacityContext")
 	k := c.core
@@ -205,13 +207,13 @@ func (c *Cache) SetSheafCapacityContext(ctx context.Context, objects uint) error
 // SheafCapacity returns the number of objects that a CPU's sheaf takes.
 func (c *Cache) SheafCapacity() uint { return uint(c.core.sheafCap.Load()) }
 
-// MinPartial returns the number of slabs that SetMinPartial set. At first it is 5
-// to 10, by the size of objects.
+// MinPartial returns the number of slabs that SetMinPartial set. At first it is
+// 5 to 10, by the size of objects.
 func (c *Cache) MinPartial() uint64 { return c.core.minPartial.Load() }
 
-// SetRemoteNodeDefragRatio sets in how many percent of cases slabs of other
-// memory nodes are tried before a new slab is made. At the memory limit they
-// always are. ErrInvalid: above 100.
+// SetRemoteNodeDefragRatio sets how often, in percent, the cache tries slabs of
+// other memory nodes before it makes a new slab. At the memory limit it always
+// tries them. ErrInvalid: more than 100.
 func (c *Cache) SetRemoteNodeDefragRatio(percent uint) error {
 	c.mustBeStore("SetRemoteNodeDefragRatio")
 	if percent > 100 {
@@ -221,6 +223,6 @@ func (c *Cache) SetRemoteNodeDefragRatio(percent uint) error {
 	return nil
 }
 
-// RemoteNodeDefragRatio returns the percentage that SetRemoteNodeDefragRatio set.
-// At first it is 100.
+// RemoteNodeDefragRatio returns the percentage that SetRemoteNodeDefragRatio
+// set. At first it is 100.
 func (c *Cache) RemoteNodeDefragRatio() uint { return uint(c.core.defragRatio.Load()) }

@@ -24,8 +24,8 @@ import (
 //   - ErrClosed: the allocator was closed before.
 //   - ErrCallback: Close was called from a show, a store, a work item or a
 //     Publisher, and would wait for its caller.
-//   - rcu.ErrFence: the kernel does not tell whether readers have left. Nothing is
-//     lost; call Close again.
+//   - rcu.ErrFence: the kernel does not tell whether readers have left. Nothing
+//     is lost; call Close again.
 //   - The error of membarrier(2): nothing has changed; call Close again.
 func (a *Allocator) Close() error {
 	if lockdep.InCallback() {

@@ -21,10 +21,12 @@ import (
 //	        (sheaf.go)
 //	cpu slab, cpu partial slabs
 //	        slabs that a CPU keeps for its own refills
-//	node    what a memory node has of a cache: a barn of free objects, and a
-//	        partial list of slabs with free objects that no CPU keeps (node.go)
-//	core    the slabs and sheaves behind a cache. A Cache is the handle of one
-//	        name. With Options.Merge, caches of one size share a core (merge.go).
+//	node    what a memory node has of a cache: a barn of free objects,
+//	        and a partial list of slabs that have free objects and that
+//	        no CPU keeps (node.go)
+//	core    the slabs and sheaves behind a cache. A Cache is the handle
+//	        of one name. With Options.Merge, caches of one size share a
+//	        core (merge.go).
 //
 // Alloc takes these steps until one of them finds an object:
 //
@@ -38,15 +40,15 @@ import (
 //     try again.
 //
 // Free does the reverse. It pushes to the sheaf of the CPU that it runs on,
-// whichever CPU allocated. If the sheaf is full, half of it or all of it goes to
-// the barn. If the barn is full, the objects go to their slabs. A slab that
+// whichever CPU allocated. If the sheaf is full, half of it or all of it goes
+// to the barn. If the barn is full, the objects go to their slabs. A slab that
 // becomes empty goes back to the pages if its node already keeps min_partial
 // slabs.
 //
-// With several memory nodes, steps 2 to 4 use the CPU's own node. Step 3 goes on
-// to the partial lists of other nodes as often as remote_node_defrag_ratio says.
-// A sheaf may hold objects of any node. An object that leaves it goes to the
-// node that its memory belongs to.
+// With several memory nodes, steps 2 to 4 use the CPU's own node. Step 3 goes
+// on to the partial lists of other nodes as often as remote_node_defrag_ratio
+// says. A sheaf may hold objects of any node. An object that leaves it goes to
+// the node that its memory belongs to.
 //
 // At rest, for every slab:
 //
@@ -59,16 +61,16 @@ import (
 // Descriptors, bitmaps and page tables lie out of band (internal/pages). So an
 // overflow of an object damages only its neighbours.
 //
-// A CPU that is offline for an allocator keeps nothing (hotplug.go). Its sheaf is
-// closed in every cache, also in caches that are made later. Its threads go to
-// the barn and the partial list of step 2 and 3, and then to step 4. In this way
-// a CPU that runs no threads any more gives back what it holds.
+// A CPU that is offline for an allocator keeps nothing (hotplug.go). Its sheaf
+// is closed in every cache, also in caches that are made later. Its threads
+// take objects from the barn and the partial list, or else from a new slab. In
+// this way a CPU that runs no threads any more gives back what it holds.
 //
 // Locks are taken in this order: the hotplug lock, slab_mutex, flush_lock,
 // per-CPU locks in CPU order, list_lock of one node, and the pages lock of
 // internal/pages. No callback of the user runs under one of them, and Alloc and
-// Free panic with none held (docs/locking.md). On the lock engine, each Alloc and
-// Free takes the per-CPU lock of the cache on the CPU that it runs on.
+// Free panic with none held (docs/locking.md). On the lock engine, each Alloc
+// and Free takes the per-CPU lock of the cache on the CPU that it runs on.
 
 // A core is the slabs and sheaves that the handles of a cache stand for.
 //
@@ -77,7 +79,7 @@ import (
 //	I  set before the core is on the allocator's list, then constant
 //	S  slab_mutex
 //	A  atomic
-//	D  written under flush_lock and every per-CPU lock, read under any of them
+//	D  written under flush_lock and all per-CPU locks, read under any
 type core struct {
 	layout                      // I
 	a      *Allocator           // I
@@ -176,7 +178,7 @@ func (a *Allocator) newCore(c *Cache, id string, l layout, o CacheOptions) (*cor
 	return k, nil
 }
 
-// typesafe reports whether the core's slabs outlive a grace period.
+// typesafe reports whether the core's empty slabs wait for a grace period.
 func (k *core) typesafe() bool { return k.flags&TypesafeByRCU != 0 }
 
 // serve binds a new handle to the core.
@@ -207,7 +209,7 @@ const (
 
 // batch returns how many objects move at a time between a sheaf and the node.
 // It is half a sheaf, so that a goroutine that frees and allocates at the edge
-// does not move them back and forth.
+// of a sheaf does not move them back and forth.
 //
 // Preconditions: flush_lock or a per-CPU lock of the core is held.
 func (k *core) batch() int { return batchOf(int(k.sheafCap.Load())) }

@@ -28,8 +28,9 @@ const maxName = 60
 //   - ErrInvalid: the name, the size or an option is out of range.
 //   - ErrClosed: Close has destroyed all caches.
 //   - ErrNoMemory: there is no room for the cache's sheaves.
-//   - ErrCallback: a show, a store or a Publisher called NewCache, and the cache
-//     would share slabs with the very cache that is coming or going there.
+//   - ErrCallback: a show, a store or a Publisher called NewCache, and the
+//     cache would share slabs with the very cache that is coming or going
+//     there.
 //   - The error of a Publisher.
 func (a *Allocator) NewCache(name string, size int, o CacheOptions) (*Cache, error) {
 	return a.newCache(name, size, o, 0)
@@ -133,7 +134,8 @@ func (a *Allocator) enterLocked(c *Cache, id string, l layout, o CacheOptions) (
 			made = append(made, k.root)
 		}
 	} else {
-		// A link needs its directory, and a new directory needs the name of the old one.
+		// A link needs its directory. A new directory needs the name of
+		// the old one.
 		wait = k.root.publishes.n > 0 || k.root.dead.Load() && k.unlinks.n > 0
 		if wait && lockdep.InCallbackAbout(k.root) {
 			return nil, nil, false, errInCallback

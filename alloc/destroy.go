@@ -25,8 +25,8 @@ import (
 //
 // Errors; nothing has changed then:
 //
-//   - ErrBusy: objects are live, and no other name shares the slabs. Objects in a
-//     Local are live until its Return.
+//   - ErrBusy: objects are live, and no other name shares the slabs. Objects in
+//     a Local are live until its Return.
 //   - ErrCallback: Destroy was called from a show or a store of the cache's own
 //     directory, or from a Publisher for it, and would wait for its caller. A
 //     callback of another cache may call it, as the file delete_cache does. But
@@ -80,12 +80,12 @@ func (a *Allocator) DestroyName(name string) error {
 // drain (docs/locking.md). The steps:
 //
 //	look up       under the locks; again after a wait for a publish
-//	shut down     under the locks: close the sheaves, drain, count; dead from here on
+//	shut down     under the locks: close sheaves, drain, count; then dead
 //	off the list  under the locks: book unlinks; name and id stay reserved
 //	drop locks    both of them
-//	unlink        no lock held: out of each tree, links first; drain active references
-//	free name     a create of the same name or id finds no trace of the old one
-//	release       free areas and control data, or leave them to the work of RCU
+//	unlink        no lock held: from each tree, links first; drain references
+//	free name     from now on a create may use the name and the id
+//	release       free areas and data, or leave that to the work of RCU
 //
 // A core is shut down and released with its last name. Other cores are only
 // unlinked. docs/model has the same steps, and shows the damage that another

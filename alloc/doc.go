@@ -24,16 +24,16 @@
 // # Lifetimes
 //
 // An object is valid from its Alloc to its Free. The garbage collector never
-// frees it, so an object that is lost stays allocated. After Free the memory may
-// be another object at once, and nothing stops a program that still uses it. A
-// typesafe-by-RCU cache is the exception: a reader in a section of Allocator.RCU
-// may look at an object after its Free. It finds an object of the same cache,
-// free or in use again.
+// frees it, so an object that is lost stays allocated. After Free the memory
+// may be another object at once, and nothing stops a program that still uses
+// it. A typesafe-by-RCU cache is the exception: a reader in a section of
+// Allocator.RCU may look at an object after its Free. It finds an object of the
+// same cache, free or in use again.
 //
 // A Ref is valid as long as its object. Ref.Get checks nothing.
 //
-// A slice that Bytes returned is valid until FreeBytes, and so is every slice of
-// it. FreeBytes needs the beginning and the capacity that Bytes returned. If
+// A slice that Bytes returned is valid until FreeBytes, and so is every slice
+// of it. FreeBytes needs the beginning and the capacity that Bytes returned. If
 // append has moved the slice to the Go heap, FreeBytes panics.
 //
 // Values in a Local are live as far as the cache knows, until Local.Return. If
@@ -46,8 +46,8 @@
 //
 // After Destroy, methods of the cache that allocate, free or set a value panic,
 // and methods that return a value still work. A successful Close does the same
-// to all caches. From then on Bytes and FreeBytes panic too, as do RCU's ReadLock
-// and Call, and NewCache returns ErrClosed.
+// to all caches. From then on Bytes and FreeBytes panic too, as do RCU's
+// ReadLock and Call, and NewCache returns ErrClosed.
 //
 // # Nil
 //
@@ -69,17 +69,17 @@
 //
 // # Concurrency
 //
-// An Allocator, a Cache and a Typed may be used from any number of goroutines at
-// once, and any of them may free any object. A Local belongs to one goroutine at
-// a time. The allocator calls constructors, Publishers and the Logger with no
-// lock held.
+// An Allocator, a Cache and a Typed may be used from any number of goroutines
+// at once, and any of them may free any object. A Local belongs to one
+// goroutine at a time. The allocator calls constructors, Publishers and the
+// Logger with no lock held.
 //
 // # Mistakes
 //
 // Free panics at once on an object of another cache or of no cache. An object
-// that was freed twice, or an address inside an object, may be found only when it
-// goes back to its slab. Local.Free finds all of these later. Build with -tags
-// slabfs_invariants to find them at once.
+// that was freed twice, or an address inside an object, may be found only when
+// it goes back to its slab. Local.Free finds all of these later. Build with
+// -tags slabfs_invariants to find them at once.
 //
 // # More
 //

@@ -15,7 +15,7 @@ var (
 	// SetOnline was asked to take the last CPU offline. Nothing changed.
 	ErrBusy = errors.New("busy")
 
-	// ErrClosed: Close was called before NewCache, NewTyped or Close.
+	// ErrClosed: NewCache, NewTyped or Close was called after Close.
 	ErrClosed = errors.New("the allocator is closed")
 
 	// ErrExist: NewCache and NewTyped found a cache of that name, live,
@@ -38,8 +38,8 @@ var (
 	// space. Alloc and Bytes return nil instead.
 	ErrNoMemory = errors.New("out of memory")
 
-	// ErrNotBuilt: New does not have the engine, or SetHugePages no huge
-	// pages.
+	// ErrNotBuilt: this build or this machine does not have the engine of
+	// New, or the huge pages of SetHugePages.
 	ErrNotBuilt = errors.New("not available here")
 
 	// ErrCallback: Close, Destroy, DestroyName, NewCache and NewTyped would

@@ -12,10 +12,10 @@ import (
 type Event uint8
 
 // Events. Each allocated object counts once, as AllocFastpath or AllocSlowpath.
-// Each freed object counts once, as FreeFastpath or FreeSlowpath. Single and bulk
-// calls count alike. A call that returns nil or panics counts as neither. If an
-// AllocBulk meets the memory limit, the objects that it took count as allocated
-// and then as freed.
+// Each freed object counts once, as FreeFastpath or FreeSlowpath. Single and
+// bulk calls count alike. A call that returns nil or panics counts as neither.
+// If an AllocBulk meets the memory limit, the objects that it took count as
+// allocated and then as freed.
 const (
 	AllocFastpath     Event = iota // objects taken from a sheaf
 	AllocSlowpath                  // objects taken from elsewhere: the sheaf was empty, or its capacity is 0

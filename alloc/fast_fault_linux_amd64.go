@@ -15,11 +15,11 @@ import (
 //
 //	fault_header_first    they load the header before the limit
 //	fault_late_arming     they arm after they have loaded the CPU
-//	fault_no_cpu_bound    they do not compare the CPU with the highest possible one
-//	fault_long_section    their sections end one instruction after the commit
-//	fault_trusting_abort  an abort goes on with the CPU that was loaded before
-//	fault_area_first      they load the handle's pointer to the area before they arm
-//	fault_slow            instead of stalls, 20 multiplications that wait for each other
+//	fault_no_cpu_bound    they do not compare the CPU with the limit
+//	fault_long_section    their sections end an instruction after commit
+//	fault_trusting_abort  an abort goes on with the old CPU number
+//	fault_area_first      they load the area's address before they arm
+//	fault_slow            20 dependent multiplications and no stalls
 //
 // The tag fault_early_commit needs no stalls: AllocBulk commits before it
 // copies the objects. The tags fault_no_fence and fault_no_second_fence are in

@@ -135,10 +135,10 @@ TEXT freeBytesAbort<>(SB), NOSPLIT|NOFRAME, $0-24
 // LOCK_CPU takes the lock of the current CPU, as core.lockCPU does, and leaves
 // the CPU's state in SI and its area in CX. DI is the handle.
 //
-// It jumps to other in these cases: the handle is dead, the core has sequences,
-// the CPU's number cannot be read, the CPU has no state, its lock is not free,
-// or the order of locks is checked. It jumps to slow, with the lock held, if
-// the core is dying.
+// It jumps to other if the handle is dead or the core has sequences. It also
+// does so if the CPU's number cannot be read, the CPU has no state, its lock is
+// not free, or the order of locks is checked. It jumps to slow, with the lock
+// held, if the core is dying.
 #define LOCK_CPU \
 	CMPL  Cache_dead(DI), $0; \
 	JNE   other; \

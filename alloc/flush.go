@@ -74,10 +74,9 @@ func (k *core) flush(set func()) error {
 	return nil
 }
 
-// closeAreas closes the sheaves of cores that were opened. Their content
-// belongs to the caller afterwards. One fence serves all sheaves. If it fails,
-// closeAreas returns its error, the sheaves are open again and nothing has
-// happened.
+// closeAreas closes the opened sheaves of some cores. Their content then
+// belongs to the caller. One fence serves all sheaves. If it fails, closeAreas
+// returns its error, the sheaves are open again and nothing has happened.
 //
 // Preconditions: flush_lock and every per-CPU lock of the cores are held.
 func (a *Allocator) closeAreas(cores []*core) error {

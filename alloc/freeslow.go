@@ -49,8 +49,8 @@ func freeSlower(c *Cache, pc *cpuState, obj unsafe.Pointer) {
 	}
 }
 
-// makeRoom keeps objects that do not fit on the sheaf. They move to the barn
-// in batches, or to slabs if the barn is full. A short last batch is topped up
+// makeRoom keeps objects that do not fit on the sheaf. They move to the barn in
+// batches, or to slabs if the barn is full. A short last batch is topped up
 // from the sheaf. If the sheaf cannot be used, the objects go to their slabs.
 // It returns how many objects could not go back to their slab: objects of other
 // calls, and objects of this call.
@@ -92,8 +92,8 @@ func (k *core) giveSheaf(pc *cpuState, objs []uintptr, discard *slabList) (other
 	defer n.mu.Unlock()
 	all := n.spare(k.batchFor(pc, fromSheaf))
 	pc.flow = fromSheaf
-	// got is 0 if the sheaf is closed, or if the thread is on another CPU by
-	// now, whose sheaf is empty.
+	// got is 0 if the sheaf is closed, or if the thread is on another CPU
+	// by now, whose sheaf is empty.
 	got := k.popBulk(pc, all[:len(all)-len(objs)])
 	copy(all[got:], objs)
 	return k.toNode(n, pc, all[:got+len(objs)], got, got+len(objs) >= k.batch(), discard)

@@ -44,8 +44,8 @@ type reclaimer struct {
 	running atomic.Bool   // A
 }
 
-// retryUseless is how long after a reclaim that freed nothing no reclaim
-// empties all caches in use.
+// retryUseless is how long reclaims leave out most caches after a reclaim that
+// freed nothing.
 const retryUseless = time.Millisecond
 
 // An attempt is the state of the counters when memory was asked for.
@@ -59,9 +59,9 @@ func (a *Allocator) newAttempt() attempt { return attempt{a.reclaims.Load(), a.r
 // wants an object, or nil.
 //
 // It empties the caches in use. But goroutines that loop at the limit must not
-// keep the sheaves of all caches empty. So for a millisecond after a reclaim that
-// freed nothing, it empties only k and caches with a slab whose objects are all
-// free. While nobody uses a cache, hasEmptySlab is exact.
+// keep the sheaves of all caches empty. So for a millisecond after a reclaim
+// that freed nothing, it empties only k and caches with a slab whose objects
+// are all free. While nobody uses a cache, hasEmptySlab is exact.
 //
 // Empty slabs of typesafe-by-RCU caches wait for a grace period, and reclaim
 // does not. If k is such a cache, reclaim takes back one of its waiting slabs,

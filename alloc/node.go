@@ -13,8 +13,10 @@ const barnSheaves = 10
 // with only its own slabs and their objects in them. One list_lock is held at a
 // time.
 //
-// For every slab: in use == live + on sheaves + in the barn, and in use + free
-// == objects.
+// For every slab:
+//
+//	in use == live + on sheaves + in the barn
+//	in use + free == objects
 //
 // Protection of fields:
 //

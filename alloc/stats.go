@@ -7,9 +7,9 @@ import (
 	"slabfs/internal/pages"
 )
 
-// CacheStats is what a cache's files show. All figures come from counters, without
-// a walk over slabs. They are exact while nobody uses the cache, and close to it
-// otherwise.
+// CacheStats is what a cache's files show. All figures come from counters,
+// without a walk over slabs. They are exact while nobody uses the cache, and
+// close to it otherwise.
 type CacheStats struct {
 	// Constants, with three exceptions: ObjectSize and Aliases change if
 	// caches merge, and SheafCapacity changes with SetSheafCapacity.
