@@ -195,7 +195,7 @@ func New(o Options) (*Allocator, error) {
 	a.initRCUDestroy()
 	a.tellReaders()
 	if err := a.newKmalloc(); err != nil {
-		_ = a.Close() // if the fence fails and Close with it, the rest is never used again
+		_ = a.Close() // if it fails too, what is left is never used again
 		return nil, fmt.Errorf("new allocator: %w", err)
 	}
 	a.enlist()

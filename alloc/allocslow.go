@@ -96,7 +96,7 @@ func (k *core) refill(pc *cpuState, dst []uintptr, others bool, discard *slabLis
 //
 // Preconditions: pc.mu is held; the core is not dying.
 func (k *core) refillHere(pc *cpuState, dst []uintptr, discard *slabList) int {
-	if n := pc.node; n.inBarn.Load() == 0 && n.free.Load() == 0 { // as before each new slab
+	if n := pc.node; n.inBarn.Load() == 0 && n.free.Load() == 0 { // this is so before each new slab
 		if k.sheafCap.Load() > 0 {
 			pc.count(BarnGetFail, 1)
 		}

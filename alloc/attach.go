@@ -28,8 +28,8 @@ type Publisher interface {
 	// NewCache.
 	Publish(c *Cache, name string) error
 
-	// Unlink makes it invisible. When it returns, nobody uses c through the
-	// Publisher, now or later.
+	// Unlink makes the directory or link invisible. When it returns, nobody
+	// uses c through the Publisher, now or later.
 	Unlink(c *Cache, name string)
 }
 

@@ -36,7 +36,7 @@ func allocBulkSlow(c *Cache, dst []unsafe.Pointer) bool {
 		if got == len(dst) {
 			return
 		}
-		if got > 0 { // at the limit, or after a panic of a constructor or for a dead handle
+		if got > 0 { // at the limit, or a constructor or a dead handle panicked
 			c.freeBulk(dst[:got])
 		}
 		clear(dst)

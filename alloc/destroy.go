@@ -21,7 +21,7 @@ import (
 // If other names share the cache's slabs, only the handle and the name end. The
 // objects live on and can be freed through the other handles.
 //
-// Destroy panics if the cache was destroyed before, also by its name.
+// Destroy panics if Destroy or DestroyName has destroyed the cache before.
 //
 // Errors; nothing has changed then:
 //

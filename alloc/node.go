@@ -91,8 +91,9 @@ func (k *core) drop(n *node, p pages.Page, discard *slabList) {
 // discard.
 //
 // putObjects returns how many objects could not be put, because they were free
-// already or no object begins there. These are mistakes of users. The page of
-// an object that is free already may have another user by now.
+// already or because no object begins at their address. These are mistakes of
+// users. The page of an object that is free already may have another user by
+// now.
 //
 // Preconditions: n.mu is held.
 func (k *core) putObjects(n *node, objs []uintptr, pc *cpuState, discard *slabList) (bad int) {

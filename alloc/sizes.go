@@ -11,7 +11,7 @@ const (
 	maxSize       = 4 << 20 // bytes of the largest object
 	cacheLine     = 64
 	wordSize      = 8
-	preferOrder   = 3 // a slab is not larger than this only to waste less or to hold more
+	preferOrder   = 3 // only an object that needs a larger slab has one
 	maxCPUPartial = 1<<32 - 1
 )
 
@@ -19,7 +19,7 @@ const (
 // calculations (Linux 6.17).
 type layout struct {
 	size     uint32 // bytes from one object to the next
-	inverse  uint64 // inverse of size; see at
+	inverse  uint64 // for divisions by size; see at
 	align    uint32
 	order    int
 	pages    pages.Page // pages of a slab

@@ -22,7 +22,7 @@ type slab struct {
 	bits       uint64     // N: a bit for each free object; for more than 64 objects, the place of the words
 	live       uint32     // I: place of a second bitmap, of live objects (invariants builds only)
 	inUse      uint16     // N: objects that are not free in the slab
-	where      uint8      // N: onNone, onCPU or onNode
+	where      uint8      // N: onNone, onCPU, onNode or underWay
 	_          uint8      // used by internal/pages while the pages are free
 }
 

@@ -96,9 +96,8 @@ func (t *Typed[T]) FreeRef(r Ref[T]) { freeFast(&t.cache, unsafe.Pointer(r.Get()
 
 // A Ref refers to a value of a Typed without being a Go pointer. It takes 8
 // bytes, its zero value is nil, and it is comparable. It may lie in objects, in
-// slices and in map keys, and the collector never looks at it. For a
-// collection, ten million Refs cost nothing, and ten million pointers some 60
-// ms.
+// slices and in map keys, and the collector never looks at it. Ten million Refs
+// cost a collection nothing. Ten million pointers cost it some 60 ms.
 //
 // A Ref is valid as long as its value, and nothing checks that.
 //
