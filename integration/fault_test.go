@@ -44,8 +44,8 @@ func TestFaults(t *testing.T) {
 		}},
 		fault.PublishBeforeUnlink: {nil, "caches released before the last unlink of them had ended", "unlink must come before release", nil},
 		fault.LateUnlink:          {nil, "want no such cache|the name is taken|want the cache is gone", "its unlink came late|the name must be free, and is not|before destroy returns", nil},
-		fault.EarlyName:           {nil, "is published, but its name still has another cache|create .*: add .*: name is taken", "the name was given up before the unlink had ended", nil},
-		fault.NoDrain:             {nil, "a released cache was in use|after the drain of their file had ended", "its drain did not wait for the active references", nil},
+		fault.EarlyName:           {nil, "is published, but another cache still has its name|create .*: add .*: name is taken", "the name was released before the unlink had ended", nil},
+		fault.NoDrain:             {nil, "a released cache was in use|after the drain of their file had ended", "the drain did not wait for the active references", nil},
 		fault.ReleaseBeforeUnlink: {nil, "a released cache was in use", "unlink must come before release", nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// An Op is one operation. Do names it; which other fields count is told in the
-// table ops.
+// An Op is one operation. Do names it. The table ops says which other fields
+// count.
 type Op struct {
 	ID    int    `json:"id"`
 	Do    string `json:"do"`
@@ -34,14 +34,14 @@ type Op struct {
 	Data  []byte `json:"data,omitempty"`
 }
 
-// A Reply is what an operation gave. With Errno != 0 the rest is empty, except
-// that TID is always set.
+// A Reply is the result of an operation. If Errno is not 0, the rest is empty,
+// except TID, which is always set.
 type Reply struct {
 	ID      int        `json:"id"`
-	Begun   bool       `json:"begun,omitempty"` // not the end: the thread TID begins now
+	Begun   bool       `json:"begun,omitempty"` // no result yet: the thread TID begins now
 	TID     int        `json:"tid,omitempty"`
 	Errno   unix.Errno `json:"errno"`
-	Err     string     `json:"err,omitempty"` // an error without a number
+	Err     string     `json:"err,omitempty"` // an error without an errno
 	N       int64      `json:"n,omitempty"`
 	FD      int        `json:"fd,omitempty"`
 	Map     int        `json:"map,omitempty"`
@@ -50,7 +50,7 @@ type Reply struct {
 	Entries []Entry    `json:"entries,omitempty"`
 }
 
-// Stat is what stat(2) and statfs(2) show.
+// Stat holds fields of stat(2) and statfs(2).
 type Stat struct {
 	Ino, Nlink                   uint64
 	Mode                         uint32
@@ -60,7 +60,7 @@ type Stat struct {
 	Bsize, Namelen, Type, FSFlag int64
 }
 
-// An Entry is a line of a directory: d_name, d_ino, d_type, d_off.
+// An Entry is a directory entry: d_name, d_ino, d_type, d_off.
 type Entry struct {
 	Name string
 	Ino  uint64
@@ -73,9 +73,9 @@ const (
 	keepEnv = "SLABFS_TEST_CLIENT_KEEP" // the only slabfs mount to keep in a new mount namespace
 )
 
-// DetachOthers takes all slabfs mounts but the one on keep out of this mount
-// namespace, which must be a copy: a copy that lives on keeps the servers of other
-// tests from ending.
+// DetachOthers detaches all slabfs mounts except the one on keep in this mount
+// namespace. The namespace must be a copy. If the copied mounts stayed, they
+// would keep the servers of other tests from ending.
 func DetachOthers(keep string) error {
 	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("fuse.slabfs"))
 	for _, m := range mounts {
@@ -104,7 +104,7 @@ func Main() {
 		mu.Lock()
 		defer mu.Unlock()
 		if err := out.Encode(r); err != nil {
-			os.Exit(1) // nobody listens any more
+			os.Exit(1) // the parent is gone
 		}
 	}
 	in := json.NewDecoder(os.Stdin)
@@ -139,7 +139,7 @@ func run(op Op) Reply {
 	return Reply{Errno: r.Errno, Err: r.Err}
 }
 
-// mappings are what "mmap" made, by number from 1.
+// mappings are the mappings that "mmap" made, numbered from 1.
 var mappings struct {
 	mu  lockdep.Mutex
 	all [][]byte
@@ -177,7 +177,8 @@ func readdir(dir string) (entries []Entry, err error) {
 	}
 }
 
-// walk visits what is in a directory, then what is in each directory there.
+// walk visits the entries of a directory, then the entries of each directory in
+// it.
 func walk(dir string, visit func(path string, e Entry) error) error {
 	entries, err := readdir(dir)
 	for _, e := range entries {
@@ -203,7 +204,7 @@ func readOnce(path string, buf []byte) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// churnOnce reports 1 if what was dropped is still there.
+// churnOnce returns 1 if the dropped entry still exists.
 func churnOnce(o Op) (there int, err error) {
 	var st unix.Stat_t
 	if err := writeOnce(o.Path+"/make", o.Data); err != nil {
@@ -234,7 +235,8 @@ func writeOnce(path string, data []byte) error {
 	return errors.Join(err, unix.Close(fd))
 }
 
-// getdents is one getdents64(2). It keeps "." and "..", which os.ReadDir hides.
+// getdents makes one getdents64(2) call. It keeps "." and "..", which
+// os.ReadDir hides.
 func getdents(fd int, buf []byte) ([]Entry, error) {
 	n, err := unix.Getdents(fd, buf)
 	if err != nil {

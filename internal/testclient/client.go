@@ -15,7 +15,7 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// Nobody is a user and group without rights.
+// Nobody is a user and group without privileges.
 const Nobody = 65534
 
 // patience is how long an operation may take that should not block at all.
@@ -23,8 +23,8 @@ const patience = time.Minute
 
 // Options of a client.
 type Options struct {
-	UID        int    // user and group; 0: those of the test
-	Namespace  string // if not empty: run in a copy of the mount namespace, as a container does; of all slabfs mounts it has only this one
+	UID        int    // user and group; 0: the same as the test
+	Namespace  string // if not empty: run in a copy of the mount namespace, as a container does, with only this slabfs mount
 	GOMAXPROCS string
 }
 
@@ -40,7 +40,7 @@ type Client struct {
 	dead    chan struct{}    // closed when the child's output has ended
 }
 
-// A Pending operation has begun and may be over.
+// A Pending operation has begun, and may have ended.
 type Pending struct {
 	c     *Client
 	op    Op
@@ -52,9 +52,11 @@ type Pending struct {
 // hangs in the kernel is abandoned.
 func Start(tb testing.TB, o Options) *Client {
 	tb.Helper()
-	// Not the binary's path: another user may not be allowed to walk there.
+	// Not the path of the binary: another user may not be allowed to reach
+	// it.
 	cmd := exec.Command("/proc/self/exe")
-	// The runtime's own signals would interrupt operations, as no other program's do.
+	// Unlike other programs, the runtime would interrupt operations with
+	// its own signals.
 	cmd.Env = append(os.Environ(), env+"=1", "GODEBUG="+strings.TrimPrefix(os.Getenv("GODEBUG")+",asyncpreemptoff=1", ","))
 	if o.GOMAXPROCS != "" {
 		cmd.Env = append(cmd.Env, "GOMAXPROCS="+o.GOMAXPROCS)
@@ -108,10 +110,10 @@ func (c *Client) receive(out io.Reader) {
 	}
 }
 
-// PID returns the client's process.
+// PID returns the process ID of the client.
 func (c *Client) PID() int { return c.cmd.Process.Pid }
 
-// Kill kills the client and waits until it is gone, for a while.
+// Kill kills the client and waits for a while until it is gone.
 func (c *Client) Kill() {
 	_ = c.cmd.Process.Kill()
 	select {
@@ -157,7 +159,7 @@ func (c *Client) OK(op Op) Reply {
 	return r
 }
 
-// Want is Do for an operation that must fail with that error.
+// Want is Do for an operation that must fail with errno.
 func (c *Client) Want(errno unix.Errno, op Op) {
 	c.tb.Helper()
 	if r := c.Do(op); r.Errno != errno {
@@ -165,7 +167,7 @@ func (c *Client) Want(errno unix.Errno, op Op) {
 	}
 }
 
-// TID returns the thread that performs the operation.
+// TID returns the ID of the thread that performs the operation.
 func (p *Pending) TID() int {
 	p.c.tb.Helper()
 	select {

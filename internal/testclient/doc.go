@@ -1,16 +1,16 @@
 // Package testclient runs file operations in a child process, for tests that
-// mount a file system: a process that uses a mount which it serves itself can
-// lock up (a fork waits for a close that waits for the server).
+// mount a file system. A process that uses a mount which it serves itself can
+// lock up: a fork waits for a close that waits for the server.
 //
-// The child is the test binary run again. TestMain calls Main first, which does
-// not return in a child:
+// The child is the test binary run again. TestMain calls Main first. In a
+// child, Main does not return:
 //
 //	func TestMain(m *testing.M) {
 //		testclient.Main()
 //		os.Exit(m.Run())
 //	}
 //
-// A test starts as many clients as it likes, as any user, and gives them
+// A test starts as many clients as it likes, as any user, and sends them
 // operations:
 //
 //	c := testclient.Start(t, testclient.Options{UID: testclient.Nobody})
@@ -20,6 +20,6 @@
 //
 // Requests and replies are lines of JSON on the child's standard input and
 // output. Each operation runs on a thread of its own, with plain system calls:
-// errno is what the kernel said, EINTR included. Descriptors stay open between
-// operations, so that a test can change the tree in the meantime.
+// errno is the kernel's, EINTR included. Descriptors stay open between
+// operations, so a test can change the tree in between.
 package testclient

@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ops are the operations; a comment names the fields that count.
+// ops are the operations. A comment names the fields that each of them uses.
 var ops = map[string]func(Op) (Reply, error){
 	"open": func(o Op) (Reply, error) { // Path, Flags, Mode; gives FD
 		fd, err := unix.Open(o.Path, o.Flags|unix.O_CLOEXEC, o.Mode)
 		return Reply{FD: fd}, err
 	},
-	"openmany": func(o Op) (Reply, error) { // Path, Flags; opens it Size times; gives N: how often that worked, FD: the last
+	"openmany": func(o Op) (Reply, error) { // Path, Flags; opens it Size times; gives N: how many opens worked, FD: the last
 		var r Reply
 		for r.N < int64(o.Size) {
 			fd, err := unix.Open(o.Path, o.Flags|unix.O_CLOEXEC, 0)
@@ -177,7 +177,7 @@ var ops = map[string]func(Op) (Reply, error){
 			}
 		}
 	},
-	"poll": func(o Op) (Reply, error) { // FD; does not wait; gives N: revents of all that can be asked for
+	"poll": func(o Op) (Reply, error) { // FD; does not wait; gives N: revents for all events
 		fds := []unix.PollFd{{Fd: int32(o.FD), Events: unix.POLLIN | unix.POLLPRI | unix.POLLOUT | unix.POLLERR}}
 		_, err := unix.Poll(fds, 0)
 		return Reply{N: int64(fds[0].Revents)}, err
@@ -197,7 +197,7 @@ var ops = map[string]func(Op) (Reply, error){
 		}
 		return r, nil
 	},
-	"sync": func(Op) (Reply, error) { return Reply{}, nil }, // nothing: is the client there?
+	"sync": func(Op) (Reply, error) { return Reply{}, nil }, // does nothing: is the client alive?
 	"setxattr": func(o Op) (Reply, error) { // Path, Path2: name, Data
 		return Reply{}, unix.Setxattr(o.Path, o.Path2, o.Data, 0)
 	},
@@ -214,7 +214,7 @@ var ops = map[string]func(Op) (Reply, error){
 		entries, err := readdir(o.Path)
 		return Reply{Entries: entries}, err
 	},
-	"walk": func(o Op) (Reply, error) { // Path; what ls -lR does; gives N: how many it has seen
+	"walk": func(o Op) (Reply, error) { // Path; what ls -lR does; gives N: how many entries
 		var r Reply
 		return r, walk(o.Path, func(path string, _ Entry) error {
 			r.N++
@@ -222,7 +222,7 @@ var ops = map[string]func(Op) (Reply, error){
 			return unix.Lstat(path, &st)
 		})
 	},
-	"readall": func(o Op) (Reply, error) { // Path; opens, reads and closes each file below; gives N: how many
+	"readall": func(o Op) (Reply, error) { // Path; opens, reads and closes each file below it; gives N: how many files
 		var r Reply
 		buf := make([]byte, 4096)
 		return r, walk(o.Path, func(path string, e Entry) error {

@@ -25,7 +25,7 @@ import (
 	"unsafe"
 )
 
-// A library is an allocator of C.
+// A library is a C allocator.
 type library struct{ peer C.struct_peer }
 
 func open(name string) (*library, error) {
@@ -40,17 +40,17 @@ func open(name string) (*library, error) {
 
 func (l *library) border(size int) *borderHeap { return &borderHeap{l, C.size_t(size)} }
 
-// plain is pairs of 64 bytes through cgo.
+// plain runs pairs of 64 bytes through cgo.
 func (l *library) plain(b *testing.B) {
 	for range b.N {
 		C.peer_free(&l.peer, C.peer_malloc(&l.peer, 64))
 	}
 }
 
-// plainNative is pairs of 64 bytes in C.
+// plainNative runs pairs of 64 bytes in C.
 func (l *library) plainNative(b *testing.B) { C.peer_pairs(&l.peer, 64, C.long(b.N)) }
 
-// A borderHeap crosses the border between Go and C with each call.
+// A borderHeap makes a cgo call for each operation.
 type borderHeap struct {
 	*library
 	size C.size_t
@@ -76,10 +76,10 @@ func (h *borderHeap) Drain(objs []unsafe.Pointer) {
 
 func (h *borderHeap) Alloc() unsafe.Pointer   { return C.peer_malloc(&h.peer, h.size) }
 func (h *borderHeap) Free(obj unsafe.Pointer) { C.peer_free(&h.peer, obj) }
-func (h *borderHeap) Trim()                   {} // none of them has a way that all have
+func (h *borderHeap) Trim()                   {} // the libraries have no call for it in common
 func (h *borderHeap) Close() error            { return nil }
 
-// A nativeHeap crosses it once for each loop.
+// A nativeHeap makes one cgo call for each loop.
 type nativeHeap struct{ borderHeap }
 
 func (h *nativeHeap) Pairs(n int) { C.peer_pairs(&h.peer, h.size, C.long(n)) }

@@ -11,7 +11,7 @@ import (
 	"slabfs/cmd/slabfs/internal/bench"
 )
 
-// libraries by the name of their column.
+// libraries are the libraries, with the names of their columns.
 var libraries = []struct{ name, file string }{
 	{"malloc", "libc.so.6"},
 	{"jemalloc", "libjemalloc.so.2"},
@@ -19,7 +19,7 @@ var libraries = []struct{ name, file string }{
 	{"tcmalloc", "libtcmalloc_minimal.so.4"},
 }
 
-// room is what jemalloc wants of glibc before the process starts.
+// room makes glibc reserve the thread-local memory that jemalloc needs.
 const room = "glibc.rtld.optional_static_tls=16384"
 
 func main() {
@@ -45,7 +45,7 @@ func run() error {
 	return bench.Serve(ctx, os.Args[1:], os.Stdin, os.Stdout, peers()...)
 }
 
-// peers returns two columns for each library that is there.
+// peers returns two columns for each library that can be loaded.
 func peers() (list []bench.Peer) {
 	for _, lib := range libraries {
 		l, err := open(lib.file)

@@ -6,7 +6,7 @@ struct peer {
 	void (*free)(void *);
 };
 
-// peer_open loads a library; it returns NULL, or what is wrong.
+// peer_open loads a library. It returns NULL, or a description of the error.
 const char *peer_open(struct peer *p, const char *library);
 
 // One call.

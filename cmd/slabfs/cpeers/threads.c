@@ -1,5 +1,5 @@
-// xmalloc and larson as xmalloc.go and larson.go of cmd/slabfs/internal/bench define them: the same sizes,
-// threads, hand-over and counting.
+// xmalloc and larson as xmalloc.go and larson.go of cmd/slabfs/internal/bench
+// define them: the same sizes, threads, hand-over and counting.
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,7 +23,7 @@ static void *must(void *memory)
 	exit(1);
 }
 
-// start leaves all signals to the threads of Go.
+// start starts a thread with all signals blocked, so that threads of Go get them.
 static void start(pthread_t *thread, void *(*body)(void *), void *arg)
 {
 	sigset_t all, old;
@@ -55,7 +55,7 @@ struct batch {
 	void *objs[xm_batch];
 };
 
-// A stack of batches. more: there is one, or the run has ended.
+// A stack of batches. more signals a new batch, or the end of the run.
 struct stack {
 	pthread_cond_t more;
 	int n;
@@ -66,13 +66,13 @@ struct exchange {
 	const struct peer *p;
 	atomic_bool stop;
 
-	pthread_mutex_t mu; // of all below
+	pthread_mutex_t mu; // protects the fields below
 	struct stack full, empty;
 	int producers;
 	struct moved moved;
 };
 
-// take waits for a batch on a stack; NULL: none is there and none will come.
+// take waits for a batch on a stack. It returns NULL if no more will come.
 static struct batch *take(struct exchange *x, struct stack *s)
 {
 	struct batch *b = NULL;
@@ -159,12 +159,13 @@ struct moved xmalloc_run(const struct peer *p, int pairs, long nanoseconds)
 
 enum { lar_slots = 5000, lar_life = 100 * lar_slots, lar_step = 500, lar_min = 8, lar_max = 1000 };
 
-// A source of random numbers: PCG-DXSM as in Go's math/rand/v2, so that they cost what they cost there.
+// A source of random numbers: PCG-DXSM as in Go's math/rand/v2, so that random
+// numbers cost the same as in Go.
 struct source {
 	unsigned __int128 state;
 };
 
-// draw returns a number from 0 to below limit.
+// draw returns a number from 0 up to, but not including, limit.
 static inline uint32_t draw(struct source *r, uint32_t limit)
 {
 	const unsigned __int128 mul = (unsigned __int128)2549297995355413924u << 64 | 4865540595714422341u;
@@ -187,9 +188,9 @@ struct slice {
 	void **slots;
 	struct source random;
 	long done;
-	pthread_t thread; // the one that began last
-	pthread_t before; // the one that it takes over from
-	bool heir;        // there is one
+	pthread_t thread; // the thread that began last
+	pthread_t before; // the thread that it takes over from
+	bool heir;        // before is set
 };
 
 struct larson {
@@ -199,7 +200,7 @@ struct larson {
 	void **slots; // of all slices
 	struct slice *slices;
 
-	pthread_mutex_t mu; // of running: slices whose last thread has not ended
+	pthread_mutex_t mu; // protects running: slices whose last thread has not ended
 	pthread_cond_t ended;
 	int running;
 };
@@ -210,7 +211,7 @@ static void *fresh(const struct peer *p, struct source *r)
 	return must(p->malloc(lar_min + draw(r, lar_max - lar_min)));
 }
 
-// replace frees the object of a random slot and allocates another one for it, n times.
+// replace frees the object of a random slot and allocates another, n times.
 static void replace(const struct peer *p, struct source *r, void **slots, int count, long n)
 {
 	while (n-- > 0) {
@@ -225,7 +226,7 @@ static void replace(const struct peer *p, struct source *r, void **slots, int co
 	}
 }
 
-// serve is one thread's life.
+// serve is the life of one thread.
 static void *serve(void *arg)
 {
 	struct slice *s = arg;

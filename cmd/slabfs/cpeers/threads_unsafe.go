@@ -11,7 +11,7 @@ import (
 	"slabfs/cmd/slabfs/internal/bench"
 )
 
-// threads are the workloads with threads of C.
+// threads returns the workloads that run on threads of C.
 func (l *library) threads() map[string]func(int) bench.Native {
 	return map[string]func(int) bench.Native{
 		"xmalloc": func(n int) bench.Native { return &xmalloc{l, C.int(max(n/2, 1))} },

@@ -22,8 +22,8 @@ func threadTime() time.Duration {
 }
 
 // stopwatch returns how long f has a CPU. On an idle machine that is the
-// elapsed time. On a busy machine the elapsed time would be mostly that of
-// other programs.
+// elapsed time. On a busy machine, most of the elapsed time belongs to other
+// programs.
 func stopwatch(f func()) (t time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

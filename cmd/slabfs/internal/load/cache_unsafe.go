@@ -7,8 +7,8 @@ import (
 	"slabfs/alloc"
 )
 
-// A cacheSource hands out objects of a cache, which others may destroy while it
-// has no object live.
+// A cacheSource allocates objects of a cache. Somebody else may destroy the
+// cache while it has no live object.
 type cacheSource struct {
 	a *alloc.Allocator
 	c *alloc.Cache

@@ -19,7 +19,7 @@ import (
 
 const (
 	tick    = 50 * time.Millisecond
-	period  = 20 * time.Second // in which a stream swings up and down once
+	period  = 20 * time.Second // of one swing of a stream, up and down
 	maxHold = 1 << 20          // objects
 )
 
@@ -29,7 +29,7 @@ var (
 	workerClass = lockdep.NewClass("load_worker_lock")
 )
 
-// A Load is the work on one allocator.
+// A Load keeps one allocator busy.
 type Load struct {
 	workers []*worker // constant
 	stop    chan struct{}
@@ -40,8 +40,9 @@ type Load struct {
 	held *stream // mu
 }
 
-// Start makes the caches load-small and load-large, which share their slabs with no
-// other, and puts them and the kmalloc caches to work. The directory load is added to module.
+// Start creates the caches load-small and load-large, which share slabs with no
+// other cache, and starts to use them and the kmalloc caches. It adds the
+// directory load to module.
 func Start(a *alloc.Allocator, module *sysfs.Kobject) (*Load, error) {
 	small, err := a.NewCache("load-small", 100, alloc.CacheOptions{Flags: alloc.NoMerge, ShellDelete: true})
 	if err != nil {
@@ -66,7 +67,7 @@ func Start(a *alloc.Allocator, module *sysfs.Kobject) (*Load, error) {
 			{source: &bytesSource{a, 1000}, low: 20, high: 200},
 			{source: &bytesSource{a, 4000}, low: 5, high: 50},
 		}
-		for j, s := range w.streams { // each at another point of its swing
+		for j, s := range w.streams { // each starts at a different point of its swing
 			s.phase = 2*math.Pi*float64(j)/float64(len(w.streams)) + float64(i)/10
 			s.mark = byte(i*len(w.streams) + j)
 			s.resize(s.target(time.Now()), w.random)
@@ -83,7 +84,7 @@ func Start(a *alloc.Allocator, module *sysfs.Kobject) (*Load, error) {
 	return l, nil
 }
 
-// Stop ends the work and frees all that was allocated. The caches and the files stay.
+// Stop ends the work and frees all objects. The caches and the files stay.
 func (l *Load) Stop() {
 	close(l.stop)
 	l.done.Wait()
@@ -144,7 +145,7 @@ func (l *Load) running() int {
 	return 1
 }
 
-// setRunning returns when no worker is at work that does not know it.
+// setRunning starts or stops the workers. It returns when every worker knows.
 func (l *Load) setRunning(on bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -162,7 +163,7 @@ func (l *Load) hold() int {
 	return len(l.held.live)
 }
 
-// setHold makes the load keep n objects, or changes nothing.
+// setHold makes the load keep n objects. If it cannot, it changes nothing.
 func (l *Load) setHold(n int) error {
 	if n > maxHold {
 		return fmt.Errorf("hold %d objects: %w; at most %d", n, sysfs.ErrRange, maxHold)
@@ -176,7 +177,7 @@ func (l *Load) setHold(n int) error {
 		if l.held.gone {
 			return fmt.Errorf("hold %d objects: load-small: %w", n, sysfs.ErrGone)
 		}
-		return fmt.Errorf("hold %d objects: only %d could be had: %w", n, got, unix.ENOMEM)
+		return fmt.Errorf("hold %d objects: could allocate only %d: %w", n, got, unix.ENOMEM)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ type worker struct {
 	random *rand.Rand // mu
 
 	mu      lockdep.Mutex
-	off     bool      // mu: it rests
+	off     bool      // mu: the worker rests
 	streams []*stream // mu
 }
 
@@ -27,7 +27,7 @@ func (w *worker) run(stop <-chan struct{}) {
 	cpu.Aside(func() { w.runBound(stop) })
 }
 
-// runBound is run on a thread that is this worker's.
+// runBound works on a thread that belongs to this worker.
 func (w *worker) runBound(stop <-chan struct{}) {
 	var one unix.CPUSet
 	one.Set(w.cpu)
@@ -53,7 +53,7 @@ func (w *worker) work(now time.Time) {
 	}
 	for _, s := range w.streams {
 		target := s.target(now)
-		s.resize(target+target/4, w.random) // of most streams more than sheaf and barn hold
+		s.resize(target+target/4, w.random) // for most streams, more than a sheaf and the barn hold
 		s.resize(target, w.random)
 	}
 }
@@ -73,9 +73,9 @@ func allowedCPUs() []int {
 	return cpus
 }
 
-// A source hands out objects and takes them back.
+// A source allocates and frees objects.
 type source interface {
-	alloc() (b []byte, gone bool) // nil at the memory limit, or when there are no more for ever
+	alloc() (b []byte, gone bool) // nil at the memory limit; gone: there will be no more
 	free(b []byte)
 }
 
@@ -95,8 +95,9 @@ func (s *stream) target(now time.Time) int {
 	return s.low + int(float64(s.high-s.low)*(1+swing)/2)
 }
 
-// resize frees or allocates until n objects are live, or no more can be had.
-// What it frees is picked at random, without random the newest.
+// resize frees or allocates until n objects are live, or until no more can be
+// allocated. It frees objects at random; with a nil random, it frees the
+// newest.
 func (s *stream) resize(n int, random *rand.Rand) {
 	for len(s.live) > max(n, 0) {
 		last := len(s.live) - 1
@@ -109,7 +110,7 @@ func (s *stream) resize(n int, random *rand.Rand) {
 		s.live[last] = nil
 		s.live = s.live[:last]
 		if b[0] != s.mark || b[len(b)-1] != s.mark {
-			slog.Error("the load found an object changed that nobody else may have", "first", b[0], "last", b[len(b)-1], "want", s.mark)
+			slog.Error("the load found an object that somebody else changed", "first", b[0], "last", b[len(b)-1], "want", s.mark)
 		}
 		s.source.free(b)
 	}

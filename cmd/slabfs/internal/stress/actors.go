@@ -11,9 +11,9 @@ import (
 	"slabfs/alloc"
 )
 
-// An actorKind is how many there are unless the user wants otherwise, whether
-// each has a client process, what users are told of it, and what each does until the
-// context ends.
+// An actorKind says how many actors of a kind there are by default, whether
+// each has a client process, what the help text says about the kind, and what
+// each actor does until the context ends.
 type actorKind struct {
 	count  int
 	client bool
@@ -21,26 +21,25 @@ type actorKind struct {
 	run    func(context.Context, *actor)
 }
 
-// actorKinds are all kinds. The names of four caches, s0 to s3, are what most of
-// them fight for.
+// actorKinds are all kinds. Most of them fight for four cache names, s0 to s3.
 var actorKinds = map[string]actorKind{
-	"create":       {2, false, "creates caches of four names by the library", creator},
-	"destroy":      {1, false, "destroys them, by name or by handle", destroyer},
-	"new_cache":    {1, true, "creates them by echo > new_cache", shellCreator},
-	"delete_cache": {1, true, "destroys them by echo > delete_cache", shellDestroyer},
-	"store":        {5, true, "writes cpu_partial, min_partial, sheaf_capacity, shrink of whatever has the names", storer},
-	"read":         {1, true, "reads all of their files, lists directories", reader},
+	"create":       {2, false, "creates caches of four names through the library", creator},
+	"destroy":      {1, false, "destroys these caches, by name or by handle", destroyer},
+	"new_cache":    {1, true, "creates these caches by echo > new_cache", shellCreator},
+	"delete_cache": {1, true, "destroys these caches by echo > delete_cache", shellDestroyer},
+	"store":        {5, true, "writes cpu_partial, min_partial, sheaf_capacity and shrink of these caches", storer},
+	"read":         {1, true, "reads all files of these caches, lists directories", reader},
 	"slabinfo":     {1, true, "reads proc/slabinfo, a walk over all caches", slabinfoReader},
-	"alloc":        {2, false, "allocates, stamps, looks at and frees objects of whatever has the names", allocator},
-	"busy":         {1, true, "destroys with live objects, which is refused, and without, after which nothing is left", refused},
-	"share":        {1, true, "destroys one of two names of one cache (an alias), with live objects", sharer},
+	"alloc":        {2, false, "allocates, stamps, checks and frees objects of these caches", allocator},
+	"busy":         {1, true, "destroys a cache with live objects, which must fail, and without, which must leave nothing", refused},
+	"share":        {1, true, "destroys one of two names of one cache (an alias) while objects are live", sharer},
 	"destroy_rcu":  {3, true, "creates and destroys typesafe-by-RCU caches, several at a time", rcuDestroyer},
-	"replace":      {1, false, "replaces and frees objects of such a cache under readers, and destroys it", updater},
-	"lookup":       {2, false, "holds these objects in RCU sections, and looks whether they stay of their type", lookup},
-	"cpus":         {1, true, "takes CPUs offline and brings them back, by the library and by echo > cpuN/online", cpus},
+	"replace":      {1, false, "replaces and frees objects of such a cache under readers, then destroys it", updater},
+	"lookup":       {2, false, "holds these objects in RCU sections, and checks that they keep their type", lookup},
+	"cpus":         {1, true, "takes CPUs offline and brings them back, through the library and by echo > cpuN/online", cpus},
 	"hoard":        {4, false, "allocates at the memory limit", hoarder},
-	"attach":       {1, false, "lets a second tree come and go", attacher},
-	"online":       {1, false, "reads which CPUs are online, and keeps it so", onlooker},
+	"attach":       {1, false, "attaches and detaches a second tree", attacher},
+	"online":       {1, false, "reads which CPUs are online, and keeps that unchanged for a while", onlooker},
 	"hotplug":      {1, false, "takes the hotplug lock for writing all the time", plugger},
 }
 
@@ -50,22 +49,22 @@ func (a *actor) contestedName() string { return fmt.Sprint("s", a.rng.IntN(conte
 
 var contestedName = regexp.MustCompile(`^s\d$`)
 
-// size is a power of two from 8 to 1024.
+// size returns a power of two from 8 to 1024.
 func (a *actor) size() int { return 8 << a.rng.IntN(8) }
 
-// flags are those of a third of the caches each: they share their core with others,
-// do not, or are typesafe by RCU.
+// flags returns flags at random: a third of the caches may share their core
+// with others, a third may not, and a third are typesafe by RCU.
 func (a *actor) flags() alloc.Flags {
 	return []alloc.Flags{0, alloc.NoMerge, alloc.TypesafeByRCU}[a.rng.IntN(3)]
 }
 
-// flagNames are those that new_cache knows them by.
+// flagNames are the flags as new_cache spells them.
 var flagNames = map[alloc.Flags]string{alloc.NoMerge: "flags=no_merge", alloc.TypesafeByRCU: "flags=typesafe_by_rcu"}
 
-// pause lets others have the CPU, for up to d.
+// pause sleeps for up to d, so that other actors get the CPU.
 func (a *actor) pause(d time.Duration) { time.Sleep(time.Duration(a.rng.Int64N(int64(d)))) }
 
-// cache returns one of the contested caches that can be used now, nil if there is none.
+// cache returns one of the contested caches at random, nil if there is none.
 func (a *actor) cache() *alloc.Cache {
 	var found []*alloc.Cache
 	for _, c := range a.a.Caches() {
@@ -118,7 +117,8 @@ func shellDestroyer(ctx context.Context, a *actor) {
 	}
 }
 
-// errDead: somebody else destroyed the cache first, which is told by a panic.
+// errDead means that somebody else destroyed the cache first. The library
+// reports it by a panic.
 var errDead = fmt.Errorf("the cache was destroyed before")
 
 func destroyHandle(c *alloc.Cache) (err error) {
@@ -127,7 +127,7 @@ func destroyHandle(c *alloc.Cache) (err error) {
 }
 
 // deadOr turns the panic of an operation on a destroyed cache into errDead. It
-// passes other panics on.
+// panics again with any other value.
 func deadOr(p any, op string, c *alloc.Cache, err error) error {
 	switch p {
 	case nil:
@@ -138,8 +138,8 @@ func deadOr(p any, op string, c *alloc.Cache, err error) error {
 	panic(p)
 }
 
-// storer opens a file of a contested cache and writes to it until it is gone, or
-// for a while.
+// storer opens a file of a contested cache and writes to it for a while, or
+// until the file is gone.
 func storer(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
 		name, file, data := a.contestedName(), "cpu_partial", fmt.Sprintln(a.rng.IntN(200))
@@ -167,7 +167,7 @@ func storer(ctx context.Context, a *actor) {
 	}
 }
 
-// files are what a reader looks at in a cache.
+// files are the files of a cache that a reader reads.
 var files = strings.Fields(`slab_size object_size objs_per_slab order sheaf_capacity min_partial cpu_partial
 	objects_partial partial cpu_slabs ctor aliases align slabs_cpu_partial total_objects objects slabs usersize
 	alloc_fastpath free_fastpath free_slab sheaf_flush`)
@@ -195,7 +195,7 @@ func slabinfoReader(ctx context.Context, a *actor) {
 	}
 }
 
-// attacher lets a tree come and go.
+// attacher attaches and detaches a second tree.
 func attacher(ctx context.Context, a *actor) {
 	for ctx.Err() == nil {
 		s := newCensus(a.world)
@@ -207,8 +207,8 @@ func attacher(ctx context.Context, a *actor) {
 	}
 }
 
-// plugger is the third party: while it waits for the lock, no reader gets it. As
-// CPUs do, it takes its time to come and go.
+// plugger is the third party of the deadlock: while it waits for the lock, no
+// reader gets the lock. It takes its time, as CPUs do when they come and go.
 func plugger(ctx context.Context, a *actor) {
 	h := a.a.Hotplug()
 	for ctx.Err() == nil {
@@ -222,7 +222,7 @@ func plugger(ctx context.Context, a *actor) {
 	}
 }
 
-// cpus takes CPUs offline and brings them back. The last one refuses.
+// cpus takes CPUs offline and brings them back. The last CPU refuses.
 func cpus(ctx context.Context, a *actor) {
 	possible := slices.Collect(a.a.Hotplug().Possible().All())
 	for ctx.Err() == nil {
@@ -242,8 +242,9 @@ func cpus(ctx context.Context, a *actor) {
 	}
 }
 
-// onlooker reads which CPUs are online and keeps it so for a while. So the writer
-// has to wait also where one processor runs one goroutine after the other.
+// onlooker reads which CPUs are online and holds the hotplug lock for a while.
+// So a writer has to wait even on one processor, which runs one goroutine after
+// the other.
 func onlooker(ctx context.Context, a *actor) {
 	h := a.a.Hotplug()
 	for ctx.Err() == nil {

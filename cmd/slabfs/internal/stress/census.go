@@ -8,10 +8,10 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// A census is a tree that shows nothing. It holds the allocator to what a
-// Publisher is promised: no cache is published twice or under the name of
-// another, Unlink comes after Publish and before the release, no link is there
-// without its directory, and both run with no lock held.
+// A census is a tree that shows nothing. It checks that the allocator keeps its
+// promises to a Publisher. No cache is published twice or under the name of
+// another cache. Unlink comes after Publish and before the release. No link
+// exists without its directory. No lock is held when Publish and Unlink run.
 type census struct {
 	w     *world
 	mu    lockdep.Mutex
@@ -26,17 +26,17 @@ func newCensus(w *world) *census {
 	return s
 }
 
-// Publish also looks at the other caches, as a tree with a sum over all would:
-// it takes slab_mutex for that.
+// Publish also lists the other caches, as a tree with a total over all caches
+// would. That takes slab_mutex.
 func (s *census) Publish(c *alloc.Cache, name string) error {
 	s.w.a.Caches()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.shown[name] != nil {
-		s.w.saw(twice, "cache %q is published, but its name still has another cache", name)
+		s.w.saw(twice, "cache %q is published, but another cache still has its name", name)
 	}
 	if s.shown[c.ID()] == nil && name != c.ID() {
-		s.w.saw(noDirectory, "cache %q is published, but not its directory %q", name, c.ID())
+		s.w.saw(noDirectory, "cache %q is published, but its directory %q is not", name, c.ID())
 	}
 	s.shown[name] = c
 	return nil
@@ -52,7 +52,7 @@ func (s *census) Unlink(c *alloc.Cache, name string) {
 	delete(s.shown, name)
 	for link, d := range s.shown {
 		if name == c.ID() && name == d.ID() {
-			s.w.saw(linkLeft, "directory %q is unlinked, but not its cache %q", name, link)
+			s.w.saw(linkLeft, "directory %q is unlinked, but its cache %q is not", name, link)
 		}
 	}
 }

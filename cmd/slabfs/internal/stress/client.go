@@ -23,14 +23,14 @@ type request struct {
 	Data string `json:",omitempty"`
 }
 
-// A reply is what the operation gave.
+// A reply is the result of the operation.
 type reply struct {
 	Errno syscall.Errno `json:",omitempty"`
 	Data  string        `json:",omitempty"`
 }
 
-// serve performs the operations that a stress run asks for on in, and answers on
-// out, until in ends. It is what a client process does.
+// serve performs the operations that a stress run sends on in, and answers on
+// out, until in ends. It is the main function of a client process.
 func serve(in io.Reader, out io.Writer) error {
 	var c desk
 	dec, enc := json.NewDecoder(in), json.NewEncoder(out)
@@ -53,7 +53,8 @@ func serve(in io.Reader, out io.Writer) error {
 	}
 }
 
-// A desk is a client's side: its open descriptor, and room to read into.
+// A desk is the state of a client: its open descriptor, and a buffer to read
+// into.
 type desk struct {
 	fd  int
 	buf [64 << 10]byte
@@ -105,7 +106,7 @@ func (d *desk) write(fd int, data string) error {
 	return err
 }
 
-// all returns what read gives of path until its end.
+// all returns everything that read returns for path.
 func (d *desk) all(path string, flags int, read func(fd int, p []byte) (int, error)) ([]byte, error) {
 	fd, err := again(func() (int, error) { return unix.Open(path, flags|unix.O_CLOEXEC, 0) })
 	if err != nil {
@@ -122,7 +123,8 @@ func (d *desk) all(path string, flags int, read func(fd int, p []byte) (int, err
 	}
 }
 
-// again repeats what a signal interrupted: the Go runtime sends itself some.
+// again repeats a call that a signal interrupted: the Go runtime sends signals
+// to itself.
 func again(call func() (int, error)) (int, error) {
 	for {
 		n, err := call()
@@ -132,7 +134,7 @@ func again(call func() (int, error)) (int, error) {
 	}
 }
 
-// A client is the parent's side of a client process.
+// A client is the world's side of a client process.
 type client struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
@@ -141,11 +143,12 @@ type client struct {
 	dead chan struct{} // closed when the process has ended
 }
 
-// errClient: the process that should do the operation is gone.
+// errClient means that the client process is gone.
 var errClient = errors.New("the client process is gone")
 
-// startClient runs this program again with args, which must make it call Serve. The
-// client inherits descriptor 3 of the world, and its process group: see launch.go.
+// startClient runs this program again with args, which must make it call Serve.
+// The client inherits descriptor 3 and the process group of the world: see
+// launch.go.
 func startClient(args []string) (*client, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -166,13 +169,13 @@ func startClient(args []string) (*client, error) {
 	}
 	c := &client{cmd: cmd, in: in, enc: json.NewEncoder(in), dec: json.NewDecoder(out), dead: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // and no more can be read
+		_ = cmd.Wait() // and there is nothing more to read
 		close(c.dead)
 	}()
 	return c, nil
 }
 
-// do has the client perform one operation.
+// do makes the client perform one operation.
 func (c *client) do(q request) (string, error) {
 	var r reply
 	if err := c.enc.Encode(q); err != nil {
@@ -187,13 +190,13 @@ func (c *client) do(q request) (string, error) {
 	return r.Data, nil
 }
 
-// stop ends the process, which is idle.
+// stop ends the process, which must be idle.
 func (c *client) stop() { c.in.Close() }
 
-// kill ends the process, without waiting: it may hang in the kernel.
+// kill ends the process without waiting, because it may hang in the kernel.
 func (c *client) kill() { _ = c.cmd.Process.Kill() }
 
-// gone waits up to d for the end of the process.
+// gone reports whether the process ends within d.
 func (c *client) gone(d time.Duration) bool {
 	select {
 	case <-c.dead:

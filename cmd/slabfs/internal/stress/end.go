@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// How a world ends, or is left behind.
+// How a world ends, or is abandoned.
 
-// finish empties the world and tells what is left.
+// finish frees everything and reports what is left.
 func (w *world) finish() {
 	a := w.actors[len(w.actors)-1]
 	defer a.caught()
@@ -37,7 +37,7 @@ func (w *world) finish() {
 	_ = a.do(opEnd, "unmount", func() error { return w.srv.Unmount(context.Background()) })
 }
 
-// left looks at what there is while nobody works.
+// left describes the state when no actor works.
 func (w *world) left(a *actor) *left {
 	l := &left{Objects: make(map[string]int), Second: w.census.names()}
 	for _, c := range w.a.Caches() {
@@ -53,7 +53,7 @@ func (w *world) left(a *actor) *left {
 	return l
 }
 
-// abandon ends what is left, without waiting for anybody who may hang.
+// abandon ends what is left, without waiting for a process that may hang.
 func (w *world) abandon() {
 	w.leaving.Store(true)
 	for _, a := range w.actors {

@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// What the judge says of a world that has come to a halt: who waits for whom,
-// the stacks of these parties alone, and a file with all that the world told.
+// The judge's report on a world that has come to a halt: who waits for whom,
+// the stacks of these parties, and a file with all stacks.
 
-// A party is a role in a deadlock. A goroutine has it if all of these functions
-// are in its stack.
+// A party is a role in a deadlock. A goroutine has the role if all of these
+// functions are in its stack.
 type party struct {
 	name      string
-	holds     string // locks, while it waits
-	waits     string // for what
+	holds     string // locks that it holds while it waits
+	waits     string // what it waits for
 	functions []string
 }
 
@@ -37,7 +37,7 @@ var (
 	actors = &party{"an actor", "", "", []string{"stress.(*world).act.func"}}
 )
 
-// in returns the stacks of the goroutines that are such parties.
+// in returns the stacks of the goroutines that have this role.
 func (p *party) in(goroutines []string) (list []string) {
 	for _, g := range goroutines {
 		if !slices.ContainsFunc(p.functions, func(f string) bool { return !strings.Contains(g, f) }) {
@@ -47,8 +47,8 @@ func (p *party) in(goroutines []string) (list []string) {
 	return list
 }
 
-// explainHang says in three lines who waits for whom, as the stacks of all
-// goroutines show it, and returns the parties.
+// explainHang says in three lines who waits for whom according to the stacks of
+// all goroutines, and returns the parties.
 func explainHang(stacks string) (why []string, parties []*party) {
 	all := strings.Split(stacks, "\n\n")
 	count := func(p *party) int { return len(p.in(all)) }
@@ -79,15 +79,15 @@ func explainHang(stacks string) (why []string, parties []*party) {
 	return []string{
 		"it is none of the known circles:",
 		fmt.Sprintf("%d stores and %d hotplug writers wait for cpu_hotplug_lock, %d goroutines for a mutex of the allocator;", waiting, queued, count(wantsNames)),
-		"the list below has first what has waited longest, and the dump shows who waits where.",
+		"the list below starts with the longest wait, and the dump shows where each goroutine waits.",
 	}, []*party{stores, plugs, wantsNames, actors}
 }
 
-// maxCalls bounds how many calls under way are listed.
+// maxCalls bounds the list of calls under way.
 const maxCalls = 8
 
-// hang notes that the world has come to a halt. It tells who waits for whom
-// first, and keeps what the world told in a file.
+// hang records that the world has come to a halt. It prints who waits for whom,
+// and keeps the stacks of all goroutines in a file.
 func (j *judge) hang(stacks string) {
 	why, parties := explainHang(stacks)
 	f := finding{count: 1, op: ops, why: why}
@@ -100,7 +100,7 @@ func (j *judge) hang(stacks string) {
 		f.what = fmt.Sprintf("the process of the allocator has said nothing for %.1f s", (j.clock - j.heard).Seconds())
 		f.why = []string{"it is stopped, or none of its goroutines runs:", "it gets SIGQUIT, which makes the Go runtime print their stacks."}
 	default:
-		f.what = fmt.Sprintf("the run was to end %.1f s ago and has not", (j.clock - j.endAt).Seconds())
+		f.what = fmt.Sprintf("the run should have ended %.1f s ago and has not", (j.clock - j.endAt).Seconds())
 	}
 	f.told = true
 	j.found = append(j.found, f)
@@ -128,12 +128,12 @@ func (j *judge) hang(stacks string) {
 
 var (
 	frame = regexp.MustCompile(`(?m)^(\S+?)\((?:[^()]|\([^()]*\))*\)\n\t(\S+):(\d+)`)
-	// uninteresting functions only lead to those that say what a goroutine does.
+	// uninteresting functions do not say what a goroutine does.
 	uninteresting = regexp.MustCompile(`^(runtime|syscall|internal|os|reflect|sync\.(runtime_|\(\*WaitGroup\)))`)
 )
 
-// show describes a party by the stack of one goroutine: what it holds and waits
-// for, and the functions that lead there, the innermost first.
+// show describes a party by the stack of one goroutine: the locks it holds,
+// what it waits for, and the functions that lead there, innermost first.
 func (p *party) show(stack string) string {
 	var b strings.Builder
 	id, _, _ := strings.Cut(stack, " [")
@@ -152,8 +152,8 @@ func (p *party) show(stack string) string {
 	return b.String()
 }
 
-// keep writes the stacks of all goroutines to a file, and says to which. Where
-// no file can be had, it returns the stacks.
+// keep writes the stacks of all goroutines to a file and returns its name in a
+// sentence. If it cannot write the file, it returns the stacks.
 func keep(stacks string) string {
 	f, err := os.CreateTemp("", "slabfs-stress-*.txt")
 	if err == nil {
@@ -163,7 +163,7 @@ func keep(stacks string) string {
 		}
 	}
 	if err != nil {
-		return fmt.Sprintf("the stacks of all goroutines cannot be kept in a file (%v):\n\n%s", err, stacks)
+		return fmt.Sprintf("cannot write the stacks of all goroutines to a file (%v):\n\n%s", err, stacks)
 	}
 	return "the stacks of all goroutines are in " + f.Name()
 }

@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// A judgeConfig is what the judge is told: nothing of what the world is told to do wrong.
+// A judgeConfig is what the judge is told. It says nothing about the mistake
+// that the world is told to make.
 type judgeConfig struct {
 	Duration, Deadline time.Duration
 	Seed               uint64
@@ -22,28 +23,28 @@ type judgeConfig struct {
 	Progress           bool // standard error is a terminal
 }
 
-// A judge follows a world and says what it did wrong.
+// A judge follows a world and reports its violations.
 type judge struct {
 	config   judgeConfig
 	out, err io.Writer
-	ask      func(string) // the world
+	ask      func(string) // sends a request to the world
 
-	world    int // its process; 0: not there yet
+	world    int // process of the world; 0: not started yet
 	began    time.Time
-	clock    time.Duration      // see look
-	heard    time.Duration      // when the last state came
+	clock    time.Duration      // see follow
+	heard    time.Duration      // when the last message came
 	state    state              // the last one
 	under    map[int]underWay   // by actor
-	examples map[count][]string // what the world told of a count
+	examples map[count][]string // what the world told about a count
 	left     []*left
 	order    string        // lockdep's report
-	found    []finding     // those that do not follow from the state
+	found    []finding     // findings that do not follow from the state
 	ending   bool          // the world was asked to end
-	endAt    time.Duration // when
-	stacks   time.Duration // when they were asked for; 0: not yet
+	endAt    time.Duration // when the world was asked to end
+	stacks   time.Duration // when the stacks were asked for; 0: not yet
 	rate     []float64     // operations in each full second
-	lastRate rateMark      // when the last began
-	shown    time.Time     // the progress
+	lastRate rateMark      // when the last second began
+	shown    time.Time     // when the progress was shown
 	verdict  verdict
 }
 
@@ -54,7 +55,7 @@ type count struct {
 	counter counter // if op is ops
 }
 
-// underWay is a call, and when it was first seen.
+// An underWay is a call, and when it was first seen.
 type underWay struct {
 	call
 	since time.Duration
@@ -65,17 +66,18 @@ type rateMark struct {
 	ops uint64
 }
 
-// A finding is one way in which the run went wrong.
+// A finding is one violation.
 type finding struct {
 	what  string
 	count uint64
 	why   []string
-	told  bool // it was described when it was found
-	op    op   // whose it is; ops: nobody's
+	told  bool // it was printed when it was found
+	op    op   // the operation that is at fault; ops: none
 }
 
-// runJudge is the judge's process. The world's messages come in on standard input,
-// what it asks for goes to descriptor 3, the verdict to descriptor 4.
+// runJudge is the main function of the judge's process. The messages of the
+// world arrive on standard input. Requests go to descriptor 3, the verdict to
+// descriptor 4.
 func runJudge(c judgeConfig) error {
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGTERM)
@@ -93,8 +95,8 @@ func newJudge(c judgeConfig, out, err io.Writer, ask func(string)) *judge {
 	return &judge{config: c, out: out, err: err, ask: ask, under: make(map[int]underWay), examples: make(map[count][]string)}
 }
 
-// follow listens to the world until it has ended, or there is no sense in waiting for that.
-// The first signal has it end the world, the second ends it.
+// follow listens to the world until it has ended, or until waiting has no
+// point. The first signal asks the world to end; the second ends follow.
 func (j *judge) follow(world io.Reader, stop <-chan os.Signal) {
 	const look, most = 50 * time.Millisecond, 250 * time.Millisecond
 	messages := make(chan message)
@@ -128,16 +130,17 @@ func (j *judge) follow(world io.Reader, stop <-chan os.Signal) {
 			}
 			j.end()
 		case now := <-tick.C:
-			// The clock counts a look as a quarter of a second at most. So it stands
-			// still while this process, or the machine, is stopped.
+			// The clock advances by at most a quarter of a second
+			// at each look, so it stands still while this process
+			// or the machine is stopped.
 			j.clock += min(now.Sub(last), most)
 			last = now
 			if j.look() {
 				return
 			}
-			if os.Getppid() != parent { // nobody wants to know any more
+			if os.Getppid() != parent { // the process that wants the verdict is gone
 				if j.world != 0 {
-					_ = syscall.Kill(j.world, syscall.SIGCONT) // so that it can hear that we end too
+					_ = syscall.Kill(j.world, syscall.SIGCONT) // so that it can notice our end
 				}
 				return
 			}
@@ -145,7 +148,7 @@ func (j *judge) follow(world io.Reader, stop <-chan os.Signal) {
 	}
 }
 
-// hear takes what the world says, and reports whether that was the last.
+// hear handles a message of the world, and reports whether it was the last.
 func (j *judge) hear(m message) (over bool) {
 	j.heard = j.clock
 	switch {
@@ -182,7 +185,7 @@ func (j *judge) hear(m message) (over bool) {
 	return false
 }
 
-// follows notes which operations are under way, and since when.
+// follows records which operations are under way, and since when.
 func (j *judge) follows() {
 	was := j.under
 	j.under = make(map[int]underWay)
@@ -204,13 +207,14 @@ func (j *judge) measure() {
 	}
 }
 
-// end has the world end.
+// end asks the world to end.
 func (j *judge) end() {
 	j.ending, j.endAt = true, j.clock
 	j.ask(askEnd)
 }
 
-// look finds what does not end, and reports whether there is no sense in waiting longer.
+// look finds what does not end, and reports whether waiting longer has no
+// point.
 func (j *judge) look() (over bool) {
 	if !j.ending && j.verdict.Begun && time.Since(j.began) >= j.config.Duration {
 		j.end()
@@ -219,14 +223,14 @@ func (j *judge) look() (over bool) {
 	late := j.lateCalls(j.config.Deadline)
 	silent, patience := j.clock-j.heard, j.config.Deadline
 	if !j.verdict.Begun {
-		patience += time.Minute // it starts its clients
+		patience += time.Minute // the world has to start its clients
 	}
 	switch {
 	case j.stacks > 0:
 		if j.clock-j.stacks < 5*time.Second {
 			return false
 		}
-		j.verdict.Silent = true // and SIGQUIT makes the runtime print them
+		j.verdict.Silent = true // SIGQUIT then makes the runtime print the stacks
 		j.hang("")
 		return true
 	case silent > patience:
@@ -240,21 +244,23 @@ func (j *judge) look() (over bool) {
 	return false
 }
 
-// age is for how long an operation was under way when the world last said so.
+// age returns how long an operation had been under way at the last message of
+// the world.
 func (j *judge) age(u underWay) time.Duration { return j.heard - u.since }
 
-// lateCalls returns the operations that are under way for longer than age, oldest first.
+// lateCalls returns the operations that are under way for longer than age,
+// oldest first.
 func (j *judge) lateCalls(age time.Duration) []underWay {
 	list := slices.DeleteFunc(slices.Collect(maps.Values(j.under)), func(u underWay) bool { return j.age(u) <= age })
 	slices.SortFunc(list, func(a, b underWay) int { return int(a.since - b.since) })
 	return list
 }
 
-// lost notes that the world has gone without a word.
+// lost records that the world is gone without its last message.
 func (j *judge) lost() {
 	if j.verdict.Lost = j.verdict.Begun; j.verdict.Lost {
 		j.found = append(j.found, finding{what: "the process of the allocator has ended before its time", count: 1, op: ops, why: []string{
 			"it crashed, and its last words are above, or somebody killed it:",
-			"its objects, its mount and all that it would have told are gone with it."}})
+			"its objects, its mount and the rest of its reports are gone with it."}})
 	}
 }

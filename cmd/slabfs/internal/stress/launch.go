@@ -16,36 +16,37 @@ import (
 	"time"
 )
 
-// What Run returns when it could run: neither is a fault of the machine.
+// Errors of a run that took place; neither is a fault of the machine.
 var (
 	ErrViolation    = errors.New("violation")
 	ErrInconclusive = errors.New("inconclusive")
 )
 
-// A StartError says that the world could not begin. It has said why, on Config.Err.
+// A StartError says that the world could not start. The world has printed the
+// reason to Config.Err.
 type StartError struct{ Status int }
 
 func (e *StartError) Error() string {
-	return fmt.Sprintf("stress: the process of the allocator could not begin: status %d", e.Status)
+	return fmt.Sprintf("stress: the process of the allocator could not start: status %d", e.Status)
 }
 
-// A Config says how to run.
+// A Config says what to run, and how.
 type Config struct {
 	Duration time.Duration
 	Deadline time.Duration // an operation that takes longer is a violation
 	Seed     uint64
 	Actors   Actors
-	Dir      string          // where to mount; made and removed if it is not there; "": a temporary directory
+	Dir      string          // where to mount; created and removed if it does not exist; "": a temporary directory
 	Lockdep  bool            // check the order of locks
-	Inject   string          // a mistake to make, of fault.Names; "": none
-	Command  []string        // arguments with which this program calls Serve with those that follow
+	Inject   string          // a mistake to make, one of fault.Names; "": none
+	Command  []string        // arguments that make this program call Serve with the arguments after them
 	Out, Err io.Writer       // the table; stacks, violations, log
 	Progress bool            // Err is a terminal
-	Now      <-chan struct{} // closed: end at once, waiting for nobody; may be nil
+	Now      <-chan struct{} // closed: end at once without waiting; may be nil
 }
 
 // Actors says how many actors of each kind there are. As a flag it is a list
-// like store=8,hoard=0, which changes the kinds that it names.
+// like store=8,hoard=0, which changes the kinds in the list.
 type Actors map[string]int
 
 // DefaultActors is enough for a conclusive run of ten seconds on two busy CPUs.
@@ -57,7 +58,7 @@ func DefaultActors() Actors {
 	return n
 }
 
-// Kinds describes all kinds of actors, one a line.
+// Kinds describes all kinds of actors, one on each line.
 func Kinds() string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(actorKinds)) {
@@ -67,7 +68,7 @@ func Kinds() string {
 	return b.String()
 }
 
-// String lists what differs from the default.
+// String lists the kinds whose count is not the default.
 func (n Actors) String() string {
 	var list []string
 	for _, name := range slices.Sorted(maps.Keys(n)) {
@@ -94,24 +95,24 @@ func (n Actors) Set(s string) error {
 	return nil
 }
 
-// Type is what a flag's usage shows.
+// Type is the type that the usage of a flag shows.
 func (Actors) Type() string { return "KIND=COUNT,..." }
 
-// A run is what the process that started it knows of it.
+// A run is a run as seen by the process that the user started.
 type run struct {
 	Config
 	dir   string
 	made  bool
 	world *exec.Cmd
 	judge *exec.Cmd
-	alive *os.File // nobody has the other end any more: the world and its clients are gone
+	alive *os.File // at its end of file the world and its clients are gone
 }
 
-// Run sets a world and a judge up, lets them run until the duration is over, ctx
-// ends or a violation is found, and tells the verdict. It leaves no mount, no
-// process and no directory behind, also when something hangs or is killed.
+// Run starts a world and a judge. It lets them run until the duration is over,
+// ctx ends or a violation is found, and prints the verdict. It leaves no mount,
+// process or directory behind, even if something hangs or is killed.
 //
-// Errors: ErrViolation, ErrInconclusive; others if it could not run.
+// Errors: ErrViolation, ErrInconclusive; other errors if it could not run.
 func Run(ctx context.Context, c Config) error {
 	r := &run{Config: c}
 	if err := r.makeDir(); err != nil {
@@ -136,7 +137,7 @@ func Run(ctx context.Context, c Config) error {
 		}
 		return fmt.Errorf("stress: %w%s; again: %s", ErrViolation, how, r.again())
 	case !v.Begun:
-		return fmt.Errorf("stress: %w: it was ended before it began", ErrInconclusive)
+		return fmt.Errorf("stress: %w: interrupted before it began", ErrInconclusive)
 	case len(v.Missing) > 0:
 		return fmt.Errorf("stress: %w: no %s; run longer, with a higher --duration", ErrInconclusive, strings.Join(v.Missing, ", no "))
 	}
@@ -157,7 +158,8 @@ func (r *run) makeDir() (err error) {
 	return err
 }
 
-// run starts both processes and waits for the verdict, nil if there is none.
+// run starts both processes and waits for the verdict, which is nil if there is
+// none.
 func (r *run) run(ctx context.Context) (*verdict, error) {
 	var files []*os.File
 	defer func() {
@@ -182,7 +184,8 @@ func (r *run) run(ctx context.Context) (*verdict, error) {
 	r.alive = alive
 	defer life.Close()
 
-	// The world's clients inherit descriptor 3, and its process group.
+	// The world's clients inherit descriptor 3 and the world's process
+	// group.
 	r.world, err = r.command("world", worldConfig{r.Seed, r.Actors, r.dir, r.made, r.Lockdep, r.Inject, r.Command})
 	if err != nil {
 		return nil, err
@@ -222,8 +225,9 @@ func (r *run) start() error {
 	return nil
 }
 
-// await waits for the end of the judge. The first signal to it has it end the
-// world: if ctx ends. Two have it end at once: if Now comes.
+// await waits for the end of the judge. If ctx ends, it sends the judge one
+// signal, which makes it end the world. If Now is closed, it sends a second
+// signal, which ends the judge at once.
 func (r *run) await(ctx context.Context) {
 	ended := make(chan struct{})
 	go func() {
@@ -248,7 +252,8 @@ func (r *run) await(ctx context.Context) {
 	}
 }
 
-// command is this program in another role, in a process group of its own: Ctrl-C is for us.
+// command runs this program in another role. It has a process group of its own,
+// because Ctrl-C is meant for this process.
 func (r *run) command(role string, config any) (*exec.Cmd, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -264,7 +269,7 @@ func (r *run) command(role string, config any) (*exec.Cmd, error) {
 	return c, nil
 }
 
-// cleanUp ends what is left, without waiting for anybody who may hang.
+// cleanUp ends what is left, without waiting for a process that may hang.
 func (r *run) cleanUp(v *verdict) error {
 	if r.alive != nil {
 		defer r.alive.Close()
@@ -284,11 +289,11 @@ func (r *run) cleanUp(v *verdict) error {
 			}
 		}
 		if v != nil && v.Ended {
-			within(5 * time.Second) // by itself
+			within(5 * time.Second) // to end by itself
 		}
 		if v != nil && v.Silent {
-			_ = r.world.Process.Signal(syscall.SIGQUIT) // prints all stacks
-			_ = r.world.Process.Signal(syscall.SIGCONT) // in case that it was stopped
+			_ = r.world.Process.Signal(syscall.SIGQUIT) // makes it print all stacks
+			_ = r.world.Process.Signal(syscall.SIGCONT) // in case it was stopped
 			within(5 * time.Second)
 		}
 		abort(r.dir)
@@ -305,7 +310,7 @@ func (r *run) cleanUp(v *verdict) error {
 	return nil
 }
 
-// kill ends the world and its clients, if any is left.
+// kill ends the world and its clients, if any are left.
 func (r *run) kill() {
 	gone := func(d time.Duration) bool {
 		_ = r.alive.SetReadDeadline(time.Now().Add(d))
@@ -333,8 +338,8 @@ func (r *run) again() string {
 	return s
 }
 
-// Serve is what this program does when it is called with Config.Command: it plays
-// the role that the arguments tell.
+// Serve plays a role in a run. This program calls it when it is started with
+// Config.Command, with the arguments after that.
 func Serve(args []string) error {
 	if len(args) == 0 {
 		return errors.New("stress: no role given")

@@ -1,6 +1,6 @@
 package stress
 
-// What the world counts. What the counts must be is for the judge to say (rules.go).
+// What the world counts. rules.go, in the judge, says what the counts must be.
 
 // An op is a kind of operation: a line of the table.
 type op int
@@ -56,7 +56,7 @@ const (
 	outcomes
 )
 
-// A counter counts what is no operation.
+// A counter counts events that are not operations.
 type counter int
 
 const (

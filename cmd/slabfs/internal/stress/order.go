@@ -13,7 +13,7 @@ var (
 	held     = regexp.MustCompile(`(?m)already holding lock:\n.*?\((.*?)\)\{.*at: (\S+)`)
 )
 
-// explainOrder says which locks make a circle, as a report of lockdep shows it.
+// explainOrder names the locks that form a circle in a report of lockdep.
 func explainOrder(report string) []string {
 	one := func(r *regexp.Regexp, n int) string {
 		if m := r.FindStringSubmatch(report); m != nil {
@@ -27,7 +27,7 @@ func explainOrder(report string) []string {
 		path = have + " --> " + wanted
 	}
 	first, _, _ := strings.Cut(path, " --> ")
-	what := fmt.Sprintf("lock order: %s --> %s is a circle, which deadlocks when each is held by one who waits for the next;", path, first)
+	what := fmt.Sprintf("lock order: %s --> %s is a circle, which deadlocks when the holder of each lock waits for the next;", path, first)
 	if !strings.Contains(one(title, 1), "circular") {
 		what = fmt.Sprintf("lock order: %s: %s, with %s held;", one(title, 1), wanted, have)
 	}

@@ -10,13 +10,14 @@ import (
 	"slabfs/alloc"
 )
 
-// Actors around typesafe-by-RCU caches.
+// Actors that work on typesafe-by-RCU caches.
 
-// A board is where an updater puts objects for readers to find.
+// A board is where an updater puts objects that readers can find.
 type board [4]atomic.Pointer[posted]
 
-// rcuDestroyer makes a typesafe-by-RCU cache, uses it and destroys it. When destroy
-// returns, nothing of it is left in the files, though its release is to come.
+// rcuDestroyer creates a typesafe-by-RCU cache, uses it and destroys it. When
+// destroy returns, nothing of the cache is left in the files, although its
+// release comes later.
 func rcuDestroyer(ctx context.Context, a *actor) {
 	name := fmt.Sprint("rcu", a.number)
 	for ctx.Err() == nil {
@@ -39,8 +40,8 @@ func rcuDestroyer(ctx context.Context, a *actor) {
 	}
 }
 
-// updater puts objects on the board, takes them off and frees them while readers look
-// at them, and from time to time destroys their cache too.
+// updater puts objects on the board, removes them and frees them while readers
+// look at them. From time to time it also destroys their cache.
 func updater(ctx context.Context, a *actor) {
 	for n := uint64(1); ctx.Err() == nil; n++ {
 		name, kind := fmt.Sprint("type", a.number), newKind(a.tags.Add(1<<8))
@@ -74,8 +75,8 @@ func updater(ctx context.Context, a *actor) {
 	}
 }
 
-// lookup looks at what is on the board, in a section: whatever happens to an object
-// meanwhile, it stays one of its kind until the section ends.
+// lookup looks at an object on the board, in a section. Even if the object is
+// freed in that time, it stays an object of its kind until the section ends.
 func lookup(ctx context.Context, a *actor) {
 	rcu := a.a.RCU()
 	for ctx.Err() == nil {

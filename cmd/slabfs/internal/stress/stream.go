@@ -2,25 +2,26 @@ package stress
 
 // What the processes of a run tell each other.
 
-// A message is what the world tells the judge: one of these.
+// A message is what the world tells the judge: one of these fields. Bye comes
+// with a State.
 type message struct {
-	Hello   int      `json:",omitempty"` // the mount is there, the actors begin; the world's process
+	Hello   int      `json:",omitempty"` // process id of the world: the mount is ready and the actors begin
 	State   *state   `json:",omitempty"` // 20 times a second
 	Example *example `json:",omitempty"` // comes before the first state that counts it
 	Order   string   `json:",omitempty"` // the first report of lockdep
 	Stacks  string   `json:",omitempty"` // of all goroutines, as asked for
-	Left    *left    `json:",omitempty"` // when the actors have ended and have freed everything
-	Bye     bool     `json:",omitempty"` // everything is closed and unmounted
+	Left    *left    `json:",omitempty"` // when the actors have ended and freed everything
+	Bye     bool     `json:",omitempty"` // in the last state: everything is closed and unmounted
 }
 
-// What the judge tells the world, each on a line. When there is nobody to tell
-// anything any more, the world ends at once.
+// Requests of the judge to the world, each on a line. If the judge is gone, the
+// world ends at once.
 const (
 	askEnd    = "end"
 	askStacks = "stacks"
 )
 
-// A state is all that the world has counted, and what it is at.
+// A state is what the world has counted, and the calls that are under way.
 type state struct {
 	Ops      [ops]opState
 	Counters [counters]uint64
@@ -35,7 +36,7 @@ func (s *state) count() (n uint64) {
 	return n
 }
 
-// An opState is a line of the table.
+// An opState is one kind of operation, and so a line of the table.
 type opState struct {
 	Outcomes [outcomes]uint64
 	Slowest  int64 // nanoseconds
@@ -65,20 +66,20 @@ type example struct {
 	Error   string `json:",omitempty"`
 }
 
-// left is what should be nothing, and what should be the same three times.
+// left lists what should be nothing, and three lists that should be equal.
 type left struct {
-	Objects               map[string]int // live ones, by cache
+	Objects               map[string]int // live objects, by cache
 	Files, Second, Caches []string       // what the mount, the second tree and the allocator show
 	Memory                int64          // bytes in use by the closed allocator
-	Closed                bool           // it is
+	Closed                bool           // the allocator is closed
 }
 
 // A verdict is what the judge tells the process that started it.
 type verdict struct {
-	Begun      bool     // the world was there
+	Begun      bool     // the world began
 	Violations int      //
-	Missing    []string // what did not happen and should have
+	Missing    []string // proofs that are zero
 	Silent     bool     // the world does not answer
 	Ended      bool     // the world has ended in order
-	Lost       bool     // it has ended before its time
+	Lost       bool     // the world ended too early
 }

@@ -266,13 +266,13 @@ func TestCaught(t *testing.T) {
 		"bad-number":    {`store after the destroy "nothing": no such file or directory; want the cache is gone`, "before destroy returns"},
 		"bad-success":   {`list after the destroy "kmalloc-8": success; want no such cache`, "its unlink came late"},
 		"bad-panic":     {"panic: ouch", "the library panicked"},
-		"bad-client":    {errClient.Error(), "something else has gone wrong before"},
+		"bad-client":    {errClient.Error(), "something else went wrong before"},
 		"bad-census":    {"the second tree shows the caches", "a publish or an unlink was lost"},
 		"bad-type":      {"objects that were of another type", "before a grace period had passed"},
 		"bad-crash":     {"the process of the allocator has ended before its time", "it crashed", "stress: "},
 		"bad-hang":      {`destroy "stuck" has not ended after 1.`, "none of the known circles", "stress.hangForever"},
 		"bad-stop":      {"the process of the allocator has said nothing for 1.", "it is stopped"},
-		"bad-end":       {"the run was to end", "none of the known circles", "stress.hangForever"},
+		"bad-end":       {"the run should have ended", "none of the known circles", "stress.hangForever"},
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

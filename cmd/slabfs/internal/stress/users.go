@@ -13,8 +13,8 @@ import (
 
 // Actors that use objects.
 
-// allocator allocates a batch from one cache and frees it in another order. From a
-// cache that stays it lets other allocators free some.
+// allocator allocates a batch from one cache and frees it in another order. If
+// the cache stays, it leaves some of the frees to other allocators.
 func allocator(ctx context.Context, a *actor) {
 	stays := a.newCache(fmt.Sprint("alloc", a.number), 64, 0)
 	for ctx.Err() == nil {
@@ -63,16 +63,16 @@ func (a *actor) batch(c *alloc.Cache, share bool) (err error) {
 // allocate returns errLimit at the memory limit, and errDead if the cache was destroyed.
 func (a *actor) allocate(c *alloc.Cache) (o object, err error) {
 	defer func() { err = deadOr(recover(), "Alloc", c, err) }()
-	o, ok := newObject(c, a.tags.Add(1<<8)) // more than it has words
+	o, ok := newObject(c, a.tags.Add(1<<8)) // more than an object has words
 	if !ok {
 		return o, errLimit
 	}
 	return o, nil
 }
 
-// release looks at an object and frees it: through its cache, or if that was
-// destroyed through another that shares its core. As long as the object is live,
-// there is one.
+// release checks an object and frees it through its cache. If that cache was
+// destroyed, it frees the object through another cache that shares its core. As
+// long as the object is live, there is one.
 func (w *world) release(o object) {
 	if !o.intact() {
 		w.saw(overwritten, "an object of cache %q at %p", o.cache.Name(), o.at)
@@ -97,7 +97,7 @@ func freeThrough(c *alloc.Cache, o object) (err error) {
 	return nil
 }
 
-// newCache makes a cache with a name that the actor alone uses.
+// newCache creates a cache with a name that only this actor uses.
 func (a *actor) newCache(name string, size int, flags alloc.Flags) (c *alloc.Cache) {
 	_ = a.do(opCreateOwn, name, func() (err error) {
 		c, err = a.a.NewCache(name, size, alloc.CacheOptions{Flags: flags, ShellDelete: true})
@@ -106,8 +106,9 @@ func (a *actor) newCache(name string, size int, flags alloc.Flags) (c *alloc.Cac
 	return c
 }
 
-// sharer has two names share one core: one of them can be destroyed while objects
-// are live, which then are the other's; and its link goes, but not the directory.
+// sharer makes two names share one core, and destroys one of them while objects
+// are live. The objects then belong to the other name. The link of the
+// destroyed name goes, but not the directory.
 func sharer(ctx context.Context, a *actor) {
 	names := [2]string{fmt.Sprint("share", a.number, "a"), fmt.Sprint("share", a.number, "b")}
 	for ctx.Err() == nil {
@@ -141,8 +142,8 @@ func sharer(ctx context.Context, a *actor) {
 	}
 }
 
-// destroy destroys a cache that has no live objects, or shares its core, and lets
-// the kernel hear of it.
+// destroy destroys a cache that has no live objects, or shares its core, and
+// gives the kernel time to hear of it.
 func (a *actor) destroy(c *alloc.Cache) {
 	unheard := a.unheard()
 	if a.rng.IntN(2) == 0 {
@@ -151,13 +152,14 @@ func (a *actor) destroy(c *alloc.Cache) {
 		_, _ = a.ask(opShellDestroyOwn, c.Name(), request{"echo", a.module("delete_cache"), c.Name()})
 	}
 	if a.unheard() != unheard {
-		time.Sleep(time.Second) // the kernel may believe in the directory for so long
+		time.Sleep(time.Second) // the kernel may cache the directory for this long
 	}
 }
 
-// refused follows a cache of its own through its life: with live objects it cannot
-// be destroyed and loses nothing, without them it can, and then nothing is left of
-// it: not its name, its directory, or the use of a descriptor opened before.
+// refused follows a cache of its own through its life. With live objects, the
+// cache cannot be destroyed and loses nothing. Without them it can be
+// destroyed, and then nothing is left of it: its name and directory are gone,
+// and descriptors opened before are useless.
 func refused(ctx context.Context, a *actor) {
 	name := fmt.Sprint("busy", a.number)
 	file := name + "/cpu_partial"
@@ -196,14 +198,15 @@ func refused(ctx context.Context, a *actor) {
 	}
 }
 
-// unheard returns how often a destroy went on before the kernel had heard of it.
+// unheard returns how many destroys went on before the kernel had heard of
+// them.
 func (w *world) unheard() uint64 {
 	s := w.srv.Stats()
 	return s.Late + s.Skipped
 }
 
-// hoarder goes on allocating at the memory limit. All hoarders rest at the same
-// time, so that others get memory too.
+// hoarder keeps allocating at the memory limit. All hoarders rest at the same
+// time, so that other actors get memory too.
 func hoarder(ctx context.Context, a *actor) {
 	const phase = 100 * time.Millisecond
 	c := a.newCache(fmt.Sprint("hoard", a.number), 32<<10, 0)

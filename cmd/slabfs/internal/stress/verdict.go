@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// findings compares what the world has told with the rules.
+// findings compares the world's reports with the rules.
 func (j *judge) findings() []finding {
 	list := slices.Clone(j.found)
 	if j.order != "" || j.state.Counters[wrongOrder] > 0 {
@@ -56,7 +56,7 @@ func (j *judge) wrongOutcome(o op, how outcome) string {
 	return fmt.Sprintf("%s %s; want %s", opRules[o].name, text, strings.Join(want, ", or "))
 }
 
-// findings says what should not be left.
+// findings reports what should not be left.
 func (l *left) findings() (list []finding) {
 	for name, n := range l.Objects {
 		list = append(list, finding{what: fmt.Sprintf("cache %q: %d objects are live after all were freed", name, n), count: uint64(n), why: lostWhy[:], op: ops})
@@ -75,7 +75,7 @@ func (l *left) findings() (list []finding) {
 	return list
 }
 
-// maxFindings bounds how many are described.
+// maxFindings bounds how many findings are described.
 const maxFindings = 10
 
 // report prints the table and the findings, and completes the verdict.
@@ -142,9 +142,9 @@ func (j *judge) describe(f finding) {
 	}
 }
 
-// note tells of a mount that others keep: a container that was started during
-// the run has a copy of it, a shell may stand in it. That is no mistake of the
-// allocator, and how long they keep it is theirs to say.
+// note reports a mount that others keep. For instance, a container that was
+// started during the run has a copy of it, or a shell has its working directory
+// there. That is no fault of the allocator.
 func (j *judge) note() {
 	if j.state.Ops[opEnd].Outcomes[detached] == 0 {
 		return
@@ -163,7 +163,7 @@ func quartiles(list []float64) (low, mid, high float64) {
 	return s[len(s)/4], s[len(s)/2], s[len(s)*3/4]
 }
 
-// progress shows one line, which the next one overwrites.
+// progress shows one line, which the next line overwrites.
 func (j *judge) progress() {
 	if !j.config.Progress || time.Since(j.shown) < time.Second/4 {
 		return
@@ -178,7 +178,7 @@ func (j *judge) clearLine() {
 	}
 }
 
-// round leaves three digits or so.
+// round keeps about three digits.
 func round(d time.Duration) time.Duration {
 	unit := time.Microsecond
 	for d > 1000*unit {

@@ -37,9 +37,10 @@ type worldConfig struct {
 	Command []string // arguments with which this program calls Serve
 }
 
-// A world is one run, as its process sees it.
+// A world is one run, as seen by the world's process.
 //
-// Protection of fields: I, set before the actors start, then constant; A, atomic.
+// Protection of fields: I, set before the actors start, then constant; A,
+// atomic.
 type world struct {
 	config worldConfig
 	a      *alloc.Allocator // I
@@ -51,16 +52,16 @@ type world struct {
 
 	leaving     atomic.Bool   // A: clients are being killed
 	tags        atomic.Uint64 // A: given to objects
-	rcuDestroys atomic.Int64  // A: under way
+	rcuDestroys atomic.Int64  // A: destroys of typesafe-by-RCU caches under way
 	board       board         // A
 	exchange    chan object   // objects that wait for another actor to free them
 	out         chan message  // for the judge
 
 	ended    [ops]opCounts           // A
-	counters [counters]atomic.Uint64 // A: those that nobody else counts
+	counters [counters]atomic.Uint64 // A: those that neither the allocator nor the trees count
 }
 
-// opCounts is an opState that is counted.
+// An opCounts is an opState that is still being counted.
 type opCounts struct {
 	outcomes [outcomes]atomic.Uint64
 	slowest  atomic.Int64
@@ -71,7 +72,7 @@ type actor struct {
 	*world
 	name   string
 	number int // among those of its kind
-	index  int // among all
+	index  int // among all actors
 	rng    *rand.Rand
 	client *client // nil unless its kind has one
 	calls  uint64
@@ -81,10 +82,11 @@ type actor struct {
 // memoryLimit is low enough for hoarders to reach it at once.
 const memoryLimit = 16 << 20
 
-// runWorld is the world's process. It returns an error if it could not begin.
+// runWorld is the main function of the world's process. It returns an error if
+// the world could not begin.
 func runWorld(c worldConfig) error {
-	// What comes when the others are gone, of which obey hears: SIGHUP to what is
-	// stopped at that moment.
+	// Ignore the signals that arrive when the other processes are gone: obey
+	// notices their end. SIGHUP arrives if this process is stopped then.
 	signal.Ignore(syscall.SIGPIPE, syscall.SIGHUP)
 	if c.Inject != "" {
 		if err := fault.Inject(c.Inject); err != nil {
@@ -124,7 +126,7 @@ func (w *world) setUp() (err error) {
 	if err != nil {
 		return err
 	}
-	// The clients are started first: to fork while serving takes more care.
+	// Start the clients first: forking while serving takes more care.
 	for _, name := range slices.Sorted(maps.Keys(actorKinds)) {
 		for i := range w.config.Actors[name] {
 			a := &actor{world: w, name: name, number: i, index: len(w.actors), rng: newRNG(w.config.Seed, uint64(len(w.actors)))}
@@ -146,8 +148,8 @@ func (w *world) setUp() (err error) {
 	return err
 }
 
-// firstLines passes on what is written until it is enough: what goes wrong goes wrong
-// often, and is counted too.
+// firstLines passes on the first lines only. A failure usually repeats, and it
+// is counted too.
 type firstLines struct {
 	to io.Writer
 	n  atomic.Int64
@@ -160,8 +162,8 @@ func (f *firstLines) Write(p []byte) (int, error) {
 	return f.to.Write(p)
 }
 
-// obey does what the judge asks for. When the judge is gone before the run is over
-// there is nobody to tell anything: the process ends.
+// obey does what the judge asks for. If the judge is gone before the run is
+// over, nobody is left to report to, and the process ends.
 func (w *world) obey(over <-chan struct{}) {
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		switch in.Text() {
@@ -179,8 +181,8 @@ func (w *world) obey(over <-chan struct{}) {
 	}
 }
 
-// report tells the judge what has been counted, and what else there is to tell,
-// until over is closed.
+// report sends the judge the counts and the other messages until over is
+// closed.
 func (w *world) report(over <-chan struct{}, said chan<- struct{}) {
 	defer close(said)
 	out := bufio.NewWriter(os.Stdout)
@@ -196,18 +198,19 @@ func (w *world) report(over <-chan struct{}, said chan<- struct{}) {
 		case <-over:
 			ending = true
 		}
-		s := w.state() // what it counts was told before it was counted
+		s := w.state() // every example is told before it is counted
 		for len(w.out) > 0 {
 			_ = enc.Encode(<-w.out)
 		}
 		_ = enc.Encode(message{State: s, Bye: ending})
 		if out.Flush() != nil {
-			return // nobody reads; obey ends the process
+			return // the judge is gone; obey ends the process
 		}
 	}
 }
 
-// tell lets the judge know, unless it cannot keep up. It never waits.
+// tell sends a message to the judge, unless the judge cannot keep up. It never
+// waits.
 func (w *world) tell(m message) {
 	select {
 	case w.out <- m:
@@ -243,7 +246,7 @@ func (w *world) state() *state {
 	return &s
 }
 
-// maxExamples bounds how often the judge is told what a counter counted.
+// maxExamples bounds how many examples of a counter the judge is told.
 const maxExamples = 3
 
 // saw counts what an actor has seen.
@@ -266,7 +269,7 @@ func (w *world) act(ctx context.Context) {
 	group.Wait()
 }
 
-// caught counts a panic. What the actor locked stays locked.
+// caught counts a panic. Locks that the actor held stay locked.
 func (a *actor) caught() {
 	if p := recover(); p != nil {
 		a.call.Store(nil)
@@ -298,7 +301,7 @@ func (a *actor) do(o op, what string, f func() error) error {
 	}
 }
 
-// What operations end with, as an error of the library or as a number.
+// The errors of each outcome, as an error of the library or as a number.
 var errorsOf = [outcomes][]error{
 	exists:   {alloc.ErrExist, syscall.EEXIST},
 	missing:  {alloc.ErrNotExist, syscall.ENOENT},
@@ -322,7 +325,7 @@ func outcomeOf(err error) outcome {
 	return otherwise
 }
 
-// ask is do for an operation of the client.
+// ask is do for an operation of the actor's client.
 func (a *actor) ask(o op, what string, q request) (data string, err error) {
 	err = a.do(o, what, func() (err error) {
 		data, err = a.client.do(q)
@@ -331,10 +334,10 @@ func (a *actor) ask(o op, what string, q request) (data string, err error) {
 	return data, err
 }
 
-// path returns where the mount shows a cache, or one of its files.
+// path returns the path of a cache in the mount, or of one of its files.
 func (w *world) path(name string) string { return w.config.Dir + "/sys/kernel/slab/" + name }
 
-// module returns where the mount shows a control file.
+// module returns the path of a control file in the mount.
 func (w *world) module(name string) string { return w.config.Dir + "/sys/module/slabfs/" + name }
 
 func newRNG(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
