@@ -46,7 +46,7 @@ Workloads (* marks the defaults):
 ` + describe(workloads, whats, usual) + `
 Allocators:
 ` + describe(allocators, arewhats, nil) + `
-Either name may be a pattern, or "all". docs/benchmarks.md says where each workload comes from.`,
+Names may be patterns, or "all". docs/benchmarks.md says where each workload comes from.`,
 		Example: `  slabfs bench
   slabfs bench --workloads pair --processes 20 --duration 10ms
   slabfs bench --workloads 'deep*,slabtest' --sizes 8,64,512,4096 --allocators slabfs,sync.Pool,new
@@ -164,8 +164,8 @@ func (b *benchCommand) choose(chosen bool) error {
 	return errors.Join(err1, err2)
 }
 
-// newGuardCommand returns the hidden command with which .ci/run checks that no
-// fast path became slower.
+// newGuardCommand returns a hidden command. .ci/run checks with it that no fast
+// path became slower.
 func newGuardCommand(worker []string) *cobra.Command {
 	g := bench.Guard{Worker: worker}
 	cmd := &cobra.Command{

@@ -64,7 +64,7 @@ options there: slabfs /run/slabfs fuse.slabfs load,cache=req:200 0 0`,
 	f.StringArrayVar(&o.caches, "cache", nil, "create a cache, `NAME:SIZE[:FLAG,...]`; FLAG is hwcache_align, reclaim_account, typesafe_by_rcu or no_merge (repeatable)")
 	f.BoolVar(&o.load, "load", false, "run a small allocation load, so that the figures change")
 	f.BoolVar(&o.noMerge, "no-merge", false, "give each cache its own slabs and directory")
-	f.BoolVar(&o.lockdep, "lockdep", false, "check the order of locks while serving (see proc/lockdep*); log a violation, and exit with status 5")
+	f.BoolVar(&o.lockdep, "lockdep", false, "check the order of locks while serving (see proc/lockdep*); violations are logged, and the exit status is then 5")
 	f.Var(&o.memoryLimit, "memory-limit", "bytes that slabs may take, such as 64M; 0 means no limit")
 	f.BoolVar(&o.daemon, "daemon", false, "return when it is mounted, and serve from a background process")
 	f.StringSliceVarP(&o.options, "options", "o", nil, "mount options, such as ro or allow_other; comma-separated")

@@ -75,7 +75,7 @@ nothing of --inject. The run ends with status 5 when an object is lost or
 allocated twice, a released cache is used, a cache is released before it is unlinked,
 the files or the name of a cache outlive its destroy, or an operation does not end or
 fails in a way that it should not. A run is inconclusive, which is also status 5, when
-the actors did not meet in all the ways it is to test. Each finding is explained in a
+the actors did not meet in all the ways it must test. Each finding is explained in a
 few lines. In a deadlock, the stacks of all goroutines go to a file, which is named.
 
 Kinds of actors, how many of each, and what they do:

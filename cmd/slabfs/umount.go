@@ -18,8 +18,8 @@ func newUmountCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "umount [--lazy] DIR",
 		Short: "unmount DIR, which ends its server",
-		Long: `umount unmounts DIR if a slabfs is mounted there. The server ends, and removes DIR
-if it created it. umount also cleans up what a killed server left behind.`,
+		Long: `umount unmounts DIR if a slabfs is mounted there. The server then ends. It removes
+DIR if it created DIR. umount also cleans up what a killed server left behind.`,
 		Example: `  slabfs umount ./mnt
   slabfs umount --lazy ./mnt    # even if it is in use`,
 		Args: oneDir,

@@ -10,8 +10,7 @@ import (
 	"slabfs/internal/lockdep"
 )
 
-// Allocates and frees a slice of 64 bytes, as for the buffer of a request.
-// Ours.
+// A slice of 64 bytes is allocated and freed, as for a request's buffer. Our own.
 var bytesPair = &workload{
 	name: "bytes", what: "allocate and free a slice of 64 bytes", units: []unit{nsPerOp}, usual: true,
 	slices: true,

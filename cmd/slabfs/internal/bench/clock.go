@@ -71,16 +71,16 @@ func (c *cell) calibrate(d time.Duration, run func(n int) time.Duration) {
 	}
 }
 
-// timeLoop returns the measure of a cell in which one goroutine runs a loop of
-// n operations, with count objects each.
+// timeLoop returns a cell's measure of a loop on one goroutine. The loop does n
+// operations, with count objects each.
 func (c *cell) timeLoop(count int, loop func(n int)) func(time.Duration) ([]float64, error) {
 	return c.timeParts(count, 1, func(n int, parts []time.Duration) {
 		parts[0] += stopwatch(func() { loop(n) })
 	})
 }
 
-// timeParts returns the measure of a cell whose loop does n operations and adds
-// up the time of each of their parts itself.
+// timeParts returns a cell's measure of a loop that adds up the time of each
+// part of its n operations itself.
 func (c *cell) timeParts(count, parts int, loop func(n int, parts []time.Duration)) func(time.Duration) ([]float64, error) {
 	return func(d time.Duration) ([]float64, error) {
 		spent := make([]time.Duration, parts)
@@ -102,9 +102,9 @@ func (c *cell) timeParts(count, parts int, loop func(n int, parts []time.Duratio
 	}
 }
 
-// timeRun returns the measure of a cell by the clock. run works for a time and
-// returns how many operations it did. It gets ten times as long as a loop,
-// because goroutines that come, go and wait need it.
+// timeRun returns a cell's measure of a run, by the clock. The run works for a
+// time and returns how many operations it did. It gets ten times as long as a
+// loop, because goroutines that come, go and wait need it.
 func (c *cell) timeRun(run func(time.Duration) (int, error)) func(time.Duration) ([]float64, error) {
 	return func(d time.Duration) ([]float64, error) {
 		began := time.Now()

@@ -9,7 +9,7 @@ import (
 )
 
 // What live objects cost the garbage collector, and what the collector costs
-// requests. Ours.
+// requests. Our own.
 //
 // Ten million objects of 64 bytes are live. First runtime.GC is timed. Then a
 // request comes every 10 µs, whether the last one is done or not (an open loop:

@@ -2,7 +2,7 @@ package bench
 
 import "time"
 
-// What memory costs on its way in and out. Ours.
+// What memory costs on its way in and out. Our own.
 //
 //	grow       time per 4 KiB to allocate and write 64 MiB of objects when
 //	           the allocator holds no memory: page faults, and what the

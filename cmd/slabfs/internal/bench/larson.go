@@ -9,8 +9,8 @@ import (
 )
 
 // larson (Larson and Krishnan, "Memory allocation for long-running server
-// applications", 1998, with the parameters of mimalloc-bench): a server whose
-// threads replace objects of 8 to 999 bytes in random order, each in 5000 slots
+// applications", 1998, with the parameters of mimalloc-bench). The threads of a
+// server replace objects of 8 to 999 bytes in random order, each in 5000 slots
 // of its own. One thread has filled and shuffled all slots, so most first frees
 // are of objects that another thread allocated. After 500,000 replacements a
 // thread ends, and a successor takes over its slots.

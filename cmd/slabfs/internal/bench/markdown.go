@@ -27,7 +27,7 @@ var words = map[string]string{
 	"bytes":            "allocate and free a slice of 64 bytes",
 	"deep":             "allocate 10,000 objects, then free them in the same order",
 	"deep-shuffled":    "allocate 10,000 objects, then free them in random order",
-	"bulk":             "allocate and free a batch in one call; time per object",
+	"bulk":             "allocate a batch in one call and free it in one; time per object",
 	"xmalloc":          "half of the goroutines allocate, the others free",
 	"larson":           "a server replaces slices of 8 to 999 bytes",
 	"freer RSS/live":   "resident memory over live bytes, when another goroutine frees",

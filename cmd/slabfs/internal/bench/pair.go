@@ -101,8 +101,8 @@ var plain = &workload{
 	},
 }
 
-// A pair of zeroed values of a Go type: the interface that most programs use.
-// Ours.
+// A pair of zeroed values of a Go type, the interface that most programs use.
+// Our own.
 var typed = &workload{
 	name: "typed", what: "allocate and free a zeroed object of a Go type of 64 bytes", units: []unit{nsPerOp}, usual: true,
 	open: func(e *env) (*cell, error) {

@@ -18,9 +18,9 @@ import (
 	"slabfs/sysfs/slabattr"
 )
 
-// What it costs to tune a cache while it works. Ours. All goroutines run pairs
-// for 100 ms while a client process, which has the files open, writes
-// cpu_partial and sheaf_capacity 100 times a second. Then they run pairs for as
+// What it costs to tune a cache while it works. Our own. All goroutines run
+// pairs for 100 ms while a client process, which has the files open, writes
+// cpu_partial and sheaf_capacity 100 times a second. They also run pairs for as
 // long without writes. Each write flushes the sheaves of all CPUs. If files
 // cannot be mounted, the workload calls the setters of the library instead, and
 // a note says so.

@@ -11,9 +11,9 @@ import (
 	"slabfs/alloc"
 )
 
-// An actorKind says how many actors of a kind there are by default, whether
-// each has a client process, what the help text says about the kind, and what
-// each actor does until the context ends.
+// An actorKind describes one kind of actor: how many there are by default,
+// whether each has a client process, its line in the help text, and what each
+// does until the context ends.
 type actorKind struct {
 	count  int
 	client bool

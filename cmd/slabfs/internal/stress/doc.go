@@ -17,7 +17,7 @@
 // objects, and check the stamps before they free. A third of the caches share
 // their slabs with others of their size, and a third are typesafe by RCU.
 //
-// Other actors work on caches of their own:
+// Other actors test other paths:
 //
 //   - Caches with live objects refuse to be destroyed, unless they share their core.
 //   - Several typesafe-by-RCU caches are destroyed at a time.
