@@ -78,7 +78,8 @@ fails in a way that it should not. A run is inconclusive, which is also status 5
 the actors did not meet in all the ways it must test. Each finding is explained in a
 few lines. In a deadlock, the stacks of all goroutines go to a file, which is named.
 
-Kinds of actors, how many of each, and what they do:
+Kinds of actors, how many of each, and what they do. Most fight for the names of four
+caches, s0 to s3:
 
 ` + stress.Kinds() + `
 Mistakes for --inject, each of which must be found:
