@@ -46,8 +46,8 @@ const (
 	frame    = 32 // about the frame size of below, in bytes
 )
 
-// below calls f n frames further down. Its result keeps the compiler from
-// replacing the calls with jumps, so each call has a frame.
+// below calls f n frames further down. Each call has a frame, because it uses
+// the result of the next.
 func below(n int, f func()) int {
 	if n == 0 {
 		f()

@@ -51,8 +51,8 @@ func deepIn(name, order string, usual bool, reorder func([]ref)) *workload {
 }
 
 // Brouer's slab_bulk_test01 (netoptimizer/prototype-kernel, 2016): allocate a
-// batch of objects in one call. The fast path has enough of them. For a peer
-// without such a call, the workload makes one call for each object.
+// batch of objects in one call. The fast path has enough objects for a batch.
+// For a peer without such a call, the workload makes a call for each object.
 var bulk = &workload{
 	name: "bulk", what: "allocate a batch of objects of 64 bytes in one call and free it in one call; time per pair", units: []unit{nsPerOp}, usual: true, axis: byBatch, loops: true,
 	open: func(e *env) (*cell, error) {

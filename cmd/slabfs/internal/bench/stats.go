@@ -38,8 +38,8 @@ type summary struct {
 	lost   bool    // no figure, because all samples were discarded
 	median float64 // of the processes' medians
 	spread float64 // of all samples
-	low    float64 // their lower quartile
-	high   float64 // their upper one
+	low    float64 // lower quartile of all samples
+	high   float64 // upper quartile
 	ratio  float64 // to the first column: median over the blocks that have both
 
 	ratioSpread float64 // spread of the ratios

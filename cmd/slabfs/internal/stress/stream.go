@@ -52,7 +52,7 @@ func (o *opState) count() (n uint64) {
 // A call is an operation under way.
 type call struct {
 	Actor int
-	N     uint64 // among those of its actor
+	N     uint64 // among the calls of its actor
 	Op    op
 	What  string
 }

@@ -71,7 +71,7 @@ type opCounts struct {
 type actor struct {
 	*world
 	name   string
-	number int // among those of its kind
+	number int // among the actors of its kind
 	index  int // among all actors
 	rng    *rand.Rand
 	client *client // nil unless its kind has one
