@@ -172,7 +172,9 @@ func startProcfs(t *testing.T, s *session) func() (map[string]string, error) {
 	build.Dir = source
 	build.Env = append(os.Environ(), "GOWORK=off")
 	if out, err := build.CombinedOutput(); err != nil {
-		if download := exec.Command("go", "-C", source, "mod", "download"); os.Getenv("CI") == "" && download.Run() != nil {
+		download := exec.Command("go", "-C", source, "mod", "download")
+		download.Env = build.Env
+		if os.Getenv("CI") == "" && download.Run() != nil {
 			t.Skipf("its modules cannot be fetched: %v", err)
 		}
 		t.Fatalf("build it: %v\n%s", err, out)

@@ -2,6 +2,7 @@ package percpu
 
 import (
 	"fmt"
+	"math"
 	"sync"
 	"unsafe"
 
@@ -51,7 +52,11 @@ func reserve() error {
 	places.mu.Lock()
 	defer places.mu.Unlock()
 	for shift := uint(maxShift); ; shift-- {
-		base, err := pages.ReserveSpace(uintptr(regions.limit) << shift)
+		n := uint64(regions.limit) << shift
+		if n > math.MaxInt/2 { // only where addresses have 32 bits
+			continue
+		}
+		base, err := pages.ReserveSpace(uintptr(n))
 		if err == nil {
 			regions.base, regions.shift = base, shift
 			// The closed area lies before the first hole.

@@ -186,6 +186,7 @@ func needC(t *testing.T) {
 func fetched(dir string) bool {
 	cmd := exec.Command("go", "mod", "download")
 	cmd.Dir = filepath.Join("testdata", dir)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
 	return cmd.Run() == nil
 }
 
