@@ -121,7 +121,7 @@ func endOf(err error, dir string, log *slog.Logger) error {
 func readyLine(dir string, srv *fusefs.Server) string {
 	note := ""
 	if srv.MadeDir() {
-		note = ", a new directory"
+		note = ", which was made for it"
 	}
 	return fmt.Sprintf("mounted on %s%s; try: cat %s", dir, note, filepath.Join(dir, "sys/kernel/slab/kmalloc-64/objects"))
 }
