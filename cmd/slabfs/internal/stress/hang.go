@@ -49,8 +49,7 @@ func (p *party) in(goroutines []string) (list []string) {
 
 // explainHang says in three lines who waits for whom according to the stacks of
 // all goroutines, and returns the parties.
-func explainHang(stacks string) (why []string, parties []*party) {
-	all := strings.Split(stacks, "\n\n")
+func explainHang(all []string) (why []string, parties []*party) {
 	count := func(p *party) int { return len(p.in(all)) }
 	waiting, queued := count(stores), count(plugs)
 	if waiting > 0 && queued > 0 {
@@ -89,7 +88,8 @@ const maxCalls = 8
 // hang records that the world has come to a halt. It prints who waits for whom,
 // and keeps the stacks of all goroutines in a file.
 func (j *judge) hang(stacks string) {
-	why, parties := explainHang(stacks)
+	goroutines := strings.Split(stacks, "\n\n")
+	why, parties := explainHang(goroutines)
 	f := finding{count: 1, op: ops, why: why}
 	calls := j.lateCalls(j.config.Deadline / 10)
 	switch late := j.lateCalls(j.config.Deadline); {
@@ -117,7 +117,6 @@ func (j *judge) hang(stacks string) {
 	if stacks == "" {
 		return
 	}
-	goroutines := strings.Split(stacks, "\n\n")
 	for _, p := range parties {
 		if list := p.in(goroutines); len(list) > 0 {
 			fmt.Fprintf(j.err, "\n%s", p.show(list[0]))

@@ -256,7 +256,7 @@ func TestExplain(t *testing.T) {
 		{"no store", "none of the known circles", []string{plug, drain}},
 		{"nothing", "none of the known circles", nil},
 	} {
-		got, parties := explainHang(strings.Join(tc.stacks, "\n\n"))
+		got, parties := explainHang(tc.stacks)
 		if len(got) != 3 || len(parties) == 0 || !strings.Contains(strings.Join(got, "\n"), tc.want) {
 			t.Errorf("%s: %q; want %q in it", tc.name, got, tc.want)
 		}
