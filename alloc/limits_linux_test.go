@@ -3,30 +3,13 @@
 package alloc
 
 import (
-	"fmt"
-	"os"
-	"strings"
 	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-)
 
-// status returns a figure of /proc/self/status in bytes.
-func status(t *testing.T, name string) (n int64) {
-	t.Helper()
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if got, _ := fmt.Sscanf(line, name+": %d kB", &n); got == 1 {
-			return n << 10
-		}
-	}
-	t.Fatalf("no %s in /proc/self/status", name)
-	return 0
-}
+	"slabfs/internal/proctest"
+)
 
 // Where the process locks all of its memory, and many CPUs are possible, an allocator locks
 // what it uses, and gives it back.
@@ -38,9 +21,9 @@ func TestLockedProcess(t *testing.T) {
 	if err := unix.Mlockall(unix.MCL_FUTURE); err != nil {
 		t.Skipf("mlockall: %v; is there a limit, ulimit -l?", err)
 	}
-	before := status(t, "VmRSS")
+	before := proctest.Status(t, "VmRSS")
 	a := newAllocator(t, Options{})
-	if n := status(t, "VmRSS") - before; n > 32<<20 {
+	if n := proctest.Status(t, "VmRSS") - before; n > 32<<20 {
 		t.Errorf("New takes %d bytes", n)
 	}
 	c := newCache(t, a, "locked", 64, CacheOptions{})
@@ -73,7 +56,7 @@ func TestDataLimit(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_DATA, &old); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: uint64(status(t, "VmData") + left), Max: old.Max}); err != nil {
+	if err := unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: uint64(proctest.Status(t, "VmData") + left), Max: old.Max}); err != nil {
 		t.Fatal(err)
 	}
 	a := newAllocator(t, Options{})

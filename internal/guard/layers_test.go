@@ -40,6 +40,7 @@ var layers = []layer{
 	{"internal/lockdep", []string{"internal/invariants"}},
 	{"internal/asynclog", nil},
 	{"internal/leaktest", nil},
+	{"internal/proctest", nil},
 	{"internal/fault", nil},
 	{"internal/invariants", nil},
 	{"internal/guard", nil},

@@ -14,6 +14,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"slabfs/internal/proctest"
 )
 
 // lockEnv says which flags of mlockall a child process locks its memory with, before it
@@ -77,20 +79,7 @@ func allocBlocks(t *testing.T, n int) (blocks []Page, err error) {
 }
 
 // dataSize returns what RLIMIT_DATA counts of this process.
-func dataSize(t *testing.T) (n uint64) {
-	t.Helper()
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if got, _ := fmt.Sscanf(line, "VmData: %d kB", &n); got == 1 {
-			return n << 10
-		}
-	}
-	t.Fatal("no VmData in /proc/self/status")
-	return 0
-}
+func dataSize(t *testing.T) uint64 { return uint64(proctest.Status(t, "VmData")) }
 
 // Under RLIMIT_DATA most of what it leaves can be used, what is only reserved does not
 // count, and when it is raised allocation goes on.

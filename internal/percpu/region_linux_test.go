@@ -15,6 +15,7 @@ import (
 
 	"slabfs/internal/cpu"
 	"slabfs/internal/pages"
+	"slabfs/internal/proctest"
 )
 
 // What the process that a test starts again looks like.
@@ -212,17 +213,4 @@ func TestDataLimit(t *testing.T) {
 }
 
 // dataSize returns what RLIMIT_DATA counts of this process.
-func dataSize(t *testing.T) (n uint64) {
-	t.Helper()
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if got, _ := fmt.Sscanf(line, "VmData: %d kB", &n); got == 1 {
-			return n << 10
-		}
-	}
-	t.Fatal("no VmData in /proc/self/status")
-	return 0
-}
+func dataSize(t *testing.T) uint64 { return uint64(proctest.Status(t, "VmData")) }

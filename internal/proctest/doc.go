@@ -1,0 +1,3 @@
+// Package proctest reads figures of the test's own process from /proc, for
+// tests.
+package proctest
